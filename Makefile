@@ -1,0 +1,37 @@
+# make run: climb the ladder on MNIST.  make test: run the tests.  make check: what CI runs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check lint format clean
+
+run: .venv/train
+	$(BIN)/convladder compare
+
+test: .venv/dev
+	$(BIN)/pytest
+
+check: lint test
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# A file in .venv marks what is installed, so that a second call installs nothing.
+.venv/train: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train]'
+	touch $@
+
+.venv/dev: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	touch $@ .venv/train
+
+clean:
+	rm -rf .venv

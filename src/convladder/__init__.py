@@ -1,0 +1,49 @@
+"""Train, compare, look inside and ship convolutional image classifiers on an ordinary machine.
+
+Names are looked up when they are first used, so that importing the package stays cheap and a Classifier needs
+neither Keras nor TensorFlow.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convladder.classifier import Classifier as Classifier
+    from convladder.classifier import Prediction as Prediction
+    from convladder.data import Dataset as Dataset
+    from convladder.data import Split as Split
+    from convladder.data import load_dataset as load_dataset
+    from convladder.errors import ConvladderError as ConvladderError
+    from convladder.models import MODELS as MODELS
+    from convladder.models import build_model as build_model
+    from convladder.recipes import ARTICLE as ARTICLE
+    from convladder.recipes import DEFAULT as DEFAULT
+    from convladder.recipes import Recipe as Recipe
+    from convladder.runs import Run as Run
+    from convladder.training import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ARTICLE": "recipes",
+    "Classifier": "classifier",
+    "ConvladderError": "errors",
+    "DEFAULT": "recipes",
+    "Dataset": "data",
+    "MODELS": "models",
+    "Prediction": "classifier",
+    "Recipe": "recipes",
+    "Run": "runs",
+    "Split": "data",
+    "build_model": "models",
+    "load_dataset": "data",
+    "train": "training",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 (a literal list would say the names a third time)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'convladder' has no attribute {name!r}")
+    return getattr(import_module(f"convladder.{_HOMES[name]}"), name)

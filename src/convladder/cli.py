@@ -1,0 +1,353 @@
+"""The command line: parse, call, print. Heavy imports wait until a command needs them."""
+
+import functools
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from convladder import __version__
+from convladder.errors import ConvladderError
+
+if TYPE_CHECKING:
+    from convladder.data import Dataset
+    from convladder.recipes import Recipe
+
+app = typer.Typer(
+    help="Train, compare, look inside and ship convolutional image classifiers on an ordinary machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+errors = Console(stderr=True, highlight=False)
+output = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+Data = Annotated[str, typer.Option(help="mnist, or the path of an .npz file with MNIST's keys.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="default, or article.")]
+Epochs = Annotated[float | None, typer.Option(help="Passes over the training images; a fraction is allowed.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
+RunsDirectory = Annotated[Path, typer.Option("--runs", help="Where run folders are made.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="The size of an image.")]
+
+# What the rungs let one choose, in the words of their signatures; `build_model` knows which rung has which.
+CHOICES: dict[str, tuple[type, str]] = {
+    "kernel_size": (int, "Side of a convolution's kernel."),
+    "stride": (int, "Step of a convolution."),
+    "padding": (str, "Of a convolution: same or valid."),
+    "pooling": (str, "max, average or min."),
+    "pool_size": (int, "Side of a pooling window."),
+    "hidden": (int, "Units of a hidden fully connected layer."),
+    "filters": (int, "Filters of the first convolution."),
+    "dropout": (float, "Share of the activations dropped in training."),
+    "l1": (float, "Penalty on the weights' absolute values."),
+    "l2": (float, "Penalty on the weights' squares."),
+    "batch_norm": (bool, "Whether to normalize batches."),
+    "module": (str, "Inception module: reduced or naive."),
+    "depth": (int, "Convolutions in the stack."),
+    "residual": (bool, "Whether to connect around every two convolutions."),
+}
+
+
+def offer_choices(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each of CHOICES, and hand it those that were given as `choices`."""
+
+    @functools.wraps(command)
+    def with_choices(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in CHOICES}
+        command(**arguments, choices={name: value for name, value in given.items() if value is not None})
+
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "choices"]
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[kind | None, typer.Option(help=text, rich_help_panel="Choices of a rung")],
+        )
+        for name, (kind, text) in CHOICES.items()
+    ]
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    with_choices.__signature__ = inspect.Signature(keyword_only + options)  # type: ignore[attr-defined]
+    return with_choices
+
+
+def print_version(wanted: bool) -> None:
+    """Answer --version."""
+    if wanted:
+        print(f"convladder {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    """Train, compare, look inside and ship convolutional image classifiers on an ordinary machine."""
+
+
+@app.command()
+def models(as_json: AsJson = False, size: Input = "28x28x1", classes: int = 10) -> None:
+    """The ladder: what each rung adds, its parameters and multiply-accumulates."""
+    import_engine()
+    from convladder.describing import count_macs
+    from convladder.models import MODELS, build_model, rung_idea
+
+    rows = []
+    for name in MODELS:
+        model = build_model(name, parse_size(size), classes)
+        rows.append(
+            {"name": name, "idea": rung_idea(name), "parameters": model.count_params(), "macs": count_macs(model)}
+        )
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("rung", "one idea more", box=SIMPLE_HEAD)
+    for title in ("parameters", "MACs"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row["name"], row["idea"], f"{row['parameters']:,}", f"{row['macs']:,}")
+    output.print(table)
+
+
+@app.command()
+@offer_choices
+def summary(
+    rung: Annotated[str, typer.Argument(help="A name that `convladder models` lists.")],
+    choices: dict[str, Any],
+    size: Input = "28x28x1",
+    classes: int = 10,
+    as_json: AsJson = False,
+) -> None:
+    """A rung layer by layer, with the arithmetic of each output size."""
+    import_engine()
+    from convladder.describing import summarize
+    from convladder.models import build_model
+
+    rows = summarize(build_model(rung, parse_size(size), classes, **choices))
+    parameters, macs = sum(row.parameters for row in rows), sum(row.macs for row in rows)
+    if as_json:
+        print(json.dumps({"layers": [asdict(row) for row in rows], "parameters": parameters, "macs": macs}, indent=2))
+        return
+    table = Table(box=SIMPLE_HEAD, show_footer=True)
+    for title, footer in (("layer", rung), ("kind", ""), ("output", "")):
+        table.add_column(title, footer, no_wrap=True)
+    for title, total in (("parameters", parameters), ("MACs", macs)):
+        table.add_column(title, f"{total:,}", justify="right", no_wrap=True)
+    table.add_column("arithmetic of the output's height")
+    for row in rows:
+        shape = "×".join(f"{side:,}" for side in row.output_shape)
+        table.add_row(row.name, row.kind, shape, f"{row.parameters:,}", f"{row.macs:,}", row.arithmetic)
+    output.print(table)
+
+
+@app.command()
+@offer_choices
+def train(
+    choices: dict[str, Any],
+    model: Annotated[str, typer.Option(help="A rung that `convladder models` lists.")] = "pool",
+    data: Data = "mnist",
+    recipe: RecipeName = "default",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
+    deterministic: Annotated[bool, typer.Option(help="The same weights again, bit for bit.")] = False,
+    runs: RunsDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Train a rung, and write a run folder."""
+    chosen = resolve_recipe(recipe, epochs, batch_size)
+    import_engine()
+    from convladder.errors import check_choice
+    from convladder.models import MODELS
+    from convladder.progress import ProgressBar
+    from convladder.training import train as train_model
+
+    check_choice("rung", model, MODELS)
+    dataset = load(data)
+    run = train_model(
+        model,
+        dataset,
+        chosen,
+        seed=seed,
+        choices=choices,
+        directory=runs,
+        callbacks=[ProgressBar(model, chosen.batch_size, errors)],
+        deterministic=deterministic,
+    )
+    if as_json:
+        print(json.dumps({"run": str(run.path)} | run.info, indent=2))
+        return
+    test = run.metrics["test"]
+    output.print(
+        f"{run.path}: test accuracy {test['accuracy']:.4f} ({test['low']:.4f} to {test['high']:.4f} for "
+        f"{test['images']:,} images), fitted in {run.info['fit_seconds']:.1f} s",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def compare(
+    models: Annotated[str, typer.Option(help="Rungs, with commas between them; all of the ladder by default.")] = "",
+    data: Data = "mnist",
+    recipe: RecipeName = "default",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs a rung.")] = 1,
+    runs: RunsDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Climb the ladder: train every rung alike, and set what each buys beside what it costs."""
+    chosen = resolve_recipe(recipe, epochs, batch_size)
+    import_engine()
+    from rich.live import Live
+
+    from convladder.comparing import compare as compare_rungs
+    from convladder.comparing import estimate_seconds, tabulate
+    from convladder.errors import check_choice
+    from convladder.models import MODELS
+    from convladder.progress import ProgressBar
+
+    rungs = [name.strip() for name in models.split(",")] if models else list(MODELS)
+    for rung in rungs:
+        check_choice("rung", rung, MODELS)
+    dataset = load(data)
+    minutes = estimate_seconds(dataset, rungs, chosen, seeds) / 60
+    errors.print(f"{len(rungs)} rungs on {len(dataset.train):,} images: about {minutes:.0f} minutes on this machine.")
+    finished = []
+    live = Live(console=errors, auto_refresh=False, transient=True)
+
+    def look_on(label: str) -> list[Any]:
+        return [ProgressBar(label, chosen.batch_size, errors)]
+
+    with live:
+        for run in compare_rungs(dataset, rungs, chosen, seeds=seeds, directory=runs, callbacks=look_on):
+            finished.append(run)
+            live.update(ladder_table(tabulate(finished)), refresh=True)
+    rows = tabulate(finished)
+    if as_json:
+        print(json.dumps({"models": rows}, indent=2))
+        return
+    output.print(ladder_table(rows))
+    output.print(f"{len(finished)} runs in {runs}{os.sep}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run folder, or an .onnx file.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
+    as_json: AsJson = False,
+) -> None:
+    """A line a picture: its label, and how probable that is."""
+    from convladder.classifier import Classifier
+
+    classifier = Classifier(model / "model.onnx" if model.is_dir() else model)
+    failed = False
+    for source, answer in zip(sources, classifier.predict(sources), strict=True):
+        if isinstance(answer, ConvladderError):
+            failed = True
+            if as_json:
+                print(json.dumps({"source": str(source), "error": str(answer)}))
+            else:
+                errors.print(f"Error: {answer}", soft_wrap=True, markup=False)
+        elif as_json:
+            print(json.dumps(asdict(answer)))
+        else:
+            print(f"{answer.source}\t{answer.label}\t{answer.probability:.4f}")
+    if failed:
+        raise typer.Exit(2)
+
+
+def ladder_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """What `compare` prints."""
+    table = Table("rung", box=SIMPLE_HEAD)
+    for title in ("test accuracy", "validation", "parameters", "MACs", "fit seconds"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['test_accuracy']:.4f}",
+            f"{row['validation_accuracy']:.4f}",
+            f"{row['parameters']:,}",
+            f"{row['macs']:,}",
+            f"{row['fit_seconds']:.1f}",
+        )
+    return table
+
+
+def parse_size(text: str) -> tuple[int, int, int]:
+    """Read 28x28x1."""
+    try:
+        height, width, channels = (int(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise ConvladderError(f"--input {text} is no size. Expected HEIGHTxWIDTHxCHANNELS, as 28x28x1.") from error
+    return height, width, channels
+
+
+def resolve_recipe(name: str, epochs: float | None, batch_size: int | None) -> "Recipe":
+    """A recipe by its name, changed where an option says so."""
+    from convladder.errors import check_choice
+    from convladder.recipes import RECIPES
+
+    check_choice("recipe", name, RECIPES)
+    changed = {"epochs": epochs, "batch_size": batch_size}
+    return replace(RECIPES[name], **{key: value for key, value in changed.items() if value is not None})
+
+
+def import_engine() -> None:
+    """Import TensorFlow without the lines it writes before any setting of its own can silence them."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def load(source: str) -> "Dataset":
+    """The data set that --data names."""
+    from convladder.data import load_dataset
+
+    return load_dataset(source)
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        status = app(standalone_mode=False)
+    except ConvladderError as error:
+        if debug:
+            raise
+        message, status = str(error), error.exit_status
+    except KeyboardInterrupt as error:
+        message, status = str(error) or "Interrupted.", 130
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        message, status = f"{error.name} is not installed. Run: pip install 'convladder[train]'", 1
+    except Exception as error:
+        # A wrong option, in typer's words; it shares no public class.
+        if debug or not hasattr(error, "format_message"):
+            raise
+        message, status = error.format_message(), 2
+    else:
+        sys.exit(status or 0)
+    errors.print(f"Error: {message}", soft_wrap=True, markup=False)
+    sys.exit(status)

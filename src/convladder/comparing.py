@@ -1,0 +1,99 @@
+"""Comparison: several rungs trained alike, and a row for each."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from convladder.data import Dataset
+from convladder.describing import count_macs
+from convladder.errors import check_choice, check_range
+from convladder.models import MODELS, build_model
+from convladder.recipes import Recipe
+from convladder.runs import Run
+from convladder.training import train
+
+# Seen on two cores: a training step reaches about this share of what a large float32 matrix product reaches;
+# around it, every run spends about so long on tracing, evaluation and export, whatever the network.
+UTILIZATION = 0.15
+SECONDS_AROUND = 8.0
+
+
+def compare(
+    dataset: Dataset,
+    rungs: Sequence[str],
+    recipe: Recipe,
+    *,
+    seeds: int = 1,
+    directory: str | Path = "runs",
+    callbacks: Callable[[str], Sequence[keras.callbacks.Callback]] = lambda _: (),
+) -> Iterator[Run]:
+    """Train every rung with every seed; all rungs get a first seed before any gets a second.
+
+    Args:
+        dataset: What all are trained on.
+        rungs: Names from MODELS.
+        recipe: How all are trained.
+        seeds: Runs a rung, at least 1; their seeds are 0, 1, ….
+        directory: Where the run folders are made.
+        callbacks: From a label to what looks on.
+
+    Yields:
+        Each run when it is finished.
+
+    Raises:
+        ConvladderError: As `train` does; unknown rungs before anything is trained.
+    """
+    for rung in rungs:
+        check_choice("rung", rung, MODELS)
+    check_range("seeds", seeds, 1)
+    for seed in range(seeds):
+        for rung in rungs:
+            keras.backend.clear_session()  # drops the graphs of the run before
+            label = rung if seeds == 1 else f"{rung}, seed {seed}"
+            yield train(
+                rung, dataset, recipe, seed=seed, directory=directory, callbacks=callbacks(label)
+            )
+
+
+def tabulate(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """A row a rung, in the order of their first runs; accuracy and seconds are means over its seeds."""
+    by_rung: dict[str, list[Run]] = {}
+    for run in runs:
+        by_rung.setdefault(run.info["rung"], []).append(run)
+    return [
+        {
+            "name": rung,
+            "seeds": len(group),
+            "test_accuracy": statistics.fmean(run.info["test_accuracy"] for run in group),
+            "validation_accuracy": statistics.fmean(run.info["validation_accuracy"] or 0 for run in group),
+            "parameters": group[0].info["parameters"],
+            "macs": group[0].info["macs"],
+            "fit_seconds": statistics.fmean(run.info["fit_seconds"] for run in group),
+            "runs": [str(run.path) for run in group],
+        }
+        for rung, group in by_rung.items()
+    ]
+
+
+def estimate_seconds(dataset: Dataset, rungs: Sequence[str], recipe: Recipe, seeds: int) -> float:
+    """About how long `compare` will take on this machine, from a matrix product's speed and the rungs' arithmetic."""
+    size = 1024
+    matrix = tf.random.normal((size, size))
+    durations = []
+    for _ in range(5):
+        started = time.perf_counter()
+        tf.matmul(matrix, matrix).numpy()
+        durations.append(time.perf_counter() - started)
+    flops = 2 * size**3 / min(durations)
+    seconds = 0.0
+    for rung in rungs:
+        macs = count_macs(build_model(rung, dataset.input_shape, dataset.num_classes))
+        images = recipe.epochs * len(dataset.train)
+        # A step multiplies three times: forward, by the inputs' gradient and by the weights'.
+        seconds += SECONDS_AROUND + 3 * 2 * macs * images / (flops * UTILIZATION)
+    return seeds * seconds

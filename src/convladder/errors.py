@@ -1,0 +1,39 @@
+"""The one exception that convladder raises on purpose.
+
+    ValueError
+      └─ ConvladderError    bad input, or a gate that refused
+
+Its message is meant for the person who typed the input: what was received, what was expected, what to do.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ConvladderError(ValueError):
+    """What was received cannot be used.
+
+    Args:
+        message: One line: what was received, what was expected, what to do.
+        exit_status: What the command line exits with: 1 failed while running, 2 bad input, 3 a gate refused.
+    """
+
+    def __init__(self, message: str, *, exit_status: int = 2) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def check_choice(what: str, received: str, choices: Iterable[str]) -> None:
+    """Raise a ConvladderError, with a suggestion for a near miss, unless `received` is among `choices`."""
+    names = list(choices)
+    if received not in names:
+        close = get_close_matches(received, names, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ConvladderError(f"{received!r} is not a {what}. Expected one of: {', '.join(names)}.{hint}")
+
+
+def check_range(what: str, received: float, low: float, high: float = float("inf")) -> None:
+    """Raise a ConvladderError unless low ≤ `received` ≤ high (a not-a-number is outside)."""
+    if not low <= received <= high:
+        expected = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+        raise ConvladderError(f"{what} {received:g} is out of range. Expected a number {expected}.")

@@ -1,0 +1,251 @@
+"""The ladder: one function a rung, each one idea more than a rung below it.
+
+A rung's function takes scaled images and returns the tensor that the classifier's last layer reads; its keyword
+arguments are the choices it offers. `build_model` puts the input, the scaling and the softmax around it.
+`MODELS` at the end of the file is the ladder, in order.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from keras import layers
+
+from convladder.errors import ConvladderError, check_choice, check_range
+from convladder.layers import (
+    convolve,
+    hidden_layers,
+    inception_module,
+    normalize_and_activate,
+    pool,
+)
+
+SMALLEST_SIDE = 8
+MODULES = ("reduced", "naive")
+
+
+def build_dense(x: Any, *, hidden: int = 32) -> Any:
+    """Two hidden fully connected layers; every pixel is a feature of its own."""
+    return hidden_layers(x, hidden)
+
+
+def build_conv(x: Any, *, kernel_size: int = 3, stride: int = 1, padding: str = "same", hidden: int = 32) -> Any:
+    """Two convolutions before `dense`: the same small filter looks at every place (LeCun et al. 1998)."""
+    for stage, filters in ((1, 64), (2, 32)):
+        x = convolve(
+            x,
+            filters,
+            f"stage{stage}_conv",
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            activation="relu",
+        )
+    return hidden_layers(x, hidden)
+
+
+def build_pool(
+    x: Any,
+    *,
+    kernel_size: int = 3,
+    stride: int = 1,
+    padding: str = "same",
+    pooling: str = "max",
+    pool_size: int = 2,
+    hidden: int = 32,
+) -> Any:
+    """Pooling after each convolution of `conv`: a quarter of the positions, some freedom to shift."""
+    for stage, filters in ((1, 64), (2, 32)):
+        x = convolve(
+            x,
+            filters,
+            f"stage{stage}_conv",
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            activation="relu",
+        )
+        x = pool(x, f"stage{stage}_pool", pooling=pooling, pool_size=pool_size)
+    return hidden_layers(x, hidden)
+
+
+def build_regularized(
+    x: Any,
+    *,
+    dropout: float = 0.25,
+    l1: float = 0.0,
+    l2: float = 1e-4,
+    pooling: str = "max",
+    pool_size: int = 2,
+) -> Any:
+    """Dropout and a weight penalty on `pool`, against overfitting (Srivastava et al. 2014)."""
+    check_range("dropout", dropout, 0, 0.99)
+    check_range("l1", l1, 0)
+    check_range("l2", l2, 0)
+    penalty = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
+    for stage, filters in ((1, 64), (2, 32)):
+        x = convolve(x, filters, f"stage{stage}_conv", activation="relu", kernel_regularizer=penalty)
+        x = pool(x, f"stage{stage}_pool", pooling=pooling, pool_size=pool_size)
+        x = layers.Dropout(dropout, name=f"stage{stage}_dropout")(x)
+    x = layers.Flatten(name="flatten")(x)
+    for number in (1, 2):
+        x = layers.Dense(32, activation="relu", kernel_regularizer=penalty, name=f"hidden{number}")(x)
+    return layers.Dropout(dropout, name="hidden_dropout")(x)
+
+
+def build_batchnorm(
+    x: Any,
+    *,
+    batch_norm: bool = True,
+    kernel_size: int = 3,
+    stride: int = 1,
+    padding: str = "same",
+    pooling: str = "max",
+    pool_size: int = 2,
+) -> Any:
+    """Batch normalization after each convolution of `pool` (Ioffe and Szegedy 2015, arXiv:1502.03167)."""
+    for stage, filters in ((1, 64), (2, 32)):
+        x = convolve(
+            x, filters, f"stage{stage}_conv", kernel_size=kernel_size, stride=stride, padding=padding
+        )
+        x = normalize_and_activate(x, f"stage{stage}", batch_norm)
+        x = pool(x, f"stage{stage}_pool", pooling=pooling, pool_size=pool_size)
+    return hidden_layers(x)
+
+
+def build_linear_head(
+    x: Any, *, batch_norm: bool = True, pooling: str = "max", pool_size: int = 2
+) -> Any:
+    """No hidden fully connected layers on `batchnorm`: the softmax reads the feature maps themselves."""
+    for stage, filters in ((1, 64), (2, 32)):
+        x = convolve(x, filters, f"stage{stage}_conv")
+        x = normalize_and_activate(x, f"stage{stage}", batch_norm)
+        x = pool(x, f"stage{stage}_pool", pooling=pooling, pool_size=pool_size)
+    return layers.Flatten(name="flatten")(x)
+
+
+def build_inception(x: Any, *, module: str = "reduced", batch_norm: bool = True) -> Any:
+    """Kernels of several sizes side by side instead of one size (Szegedy et al. 2014, arXiv:1409.4842)."""
+    check_choice("inception module", module, MODULES)
+    x = convolve(x, 32, "stage1_conv", use_bias=not batch_norm)
+    x = normalize_and_activate(x, "stage1", batch_norm)
+    x = pool(x, "stage1_pool")
+    x = inception_module(x, 32, "stage2", reduce=module == "reduced", batch_norm=batch_norm)
+    x = pool(x, "stage2_pool")
+    x = inception_module(x, 32, "stage3", reduce=module == "reduced", batch_norm=batch_norm)
+    return layers.GlobalAveragePooling2D(name="global_pool")(x)  # (batch, channels)
+
+
+def build_deep(x: Any, *, depth: int = 32, batch_norm: bool = True) -> Any:
+    """A very deep stack of convolutions, plain: what residual connections are measured against."""
+    return _deep_stack(x, depth, batch_norm, residual=False)
+
+
+def build_residual(x: Any, *, depth: int = 32, batch_norm: bool = True, residual: bool = True) -> Any:
+    """Identity connections around every two layers of `deep` (He et al. 2015, arXiv:1512.03385)."""
+    return _deep_stack(x, depth, batch_norm, residual)
+
+
+def build_fast(x: Any, *, filters: int = 16, hidden: int = 128) -> Any:
+    """What reaches 99 % of MNIST in the fewest seconds: few filters, pooled before they are activated."""
+    check_range("filters", filters, 1)
+    check_range("hidden units", hidden, 1)
+    for stage, (channels, kernel_size) in enumerate(((filters, 5), (2 * filters, 3)), start=1):
+        x = convolve(x, channels, f"stage{stage}_conv", kernel_size=kernel_size)
+        x = pool(x, f"stage{stage}_pool")
+        x = layers.Activation("relu", name=f"stage{stage}_relu")(x)
+    x = layers.Flatten(name="flatten")(x)
+    return layers.Dense(hidden, activation="relu", name="hidden")(x)
+
+
+def _deep_stack(x: Any, depth: int, batch_norm: bool, residual: bool) -> Any:
+    """A convolution, then (depth − 1) // 2 pairs of them at a quarter of the sides, 16 channels throughout."""
+    check_range("depth", depth, 3)
+    x = convolve(x, 16, "stage1_conv", use_bias=not batch_norm)
+    x = normalize_and_activate(x, "stage1", batch_norm)
+    x = pool(x, "stage1_pool", pool_size=4)  # (batch, height // 4, width // 4, 16)
+    for stage in range(2, 2 + (depth - 1) // 2):
+        shortcut = x
+        x = convolve(x, 16, f"stage{stage}_conv1", use_bias=not batch_norm)
+        x = normalize_and_activate(x, f"stage{stage}_conv1", batch_norm)
+        x = convolve(x, 16, f"stage{stage}_conv2", use_bias=not batch_norm)
+        if batch_norm:
+            x = layers.BatchNormalization(name=f"stage{stage}_conv2_norm")(x)
+        if residual:
+            x = layers.Add(name=f"stage{stage}_add")([x, shortcut])
+        x = layers.Activation("relu", name=f"stage{stage}_conv2_relu")(x)
+    return layers.GlobalAveragePooling2D(name="global_pool")(x)  # (batch, 16)
+
+
+MODELS: Mapping[str, Callable[..., Any]] = {
+    "dense": build_dense,
+    "conv": build_conv,
+    "pool": build_pool,
+    "regularized": build_regularized,
+    "batchnorm": build_batchnorm,
+    "linear_head": build_linear_head,
+    "inception": build_inception,
+    "deep": build_deep,
+    "residual": build_residual,
+    "fast": build_fast,
+}
+
+
+def build_model(
+    rung: str, input_shape: tuple[int, int, int], num_classes: int, *, rescale: bool = True, **choices: Any
+) -> keras.Model:
+    """Build a rung as a plain Keras model, its weights drawn from Keras's global seed.
+
+    Args:
+        rung: A name from MODELS.
+        input_shape: (height, width, channels); height and width at least 8, channels 1 or 3.
+        num_classes: At least 2.
+        rescale: Whether the first layer scales pixels from 0–255 to 0–1. The article's networks do not.
+        **choices: What the rung lets one choose; `rung_choices` lists it.
+
+    Returns:
+        A model from pixels, shape (batch, height, width, channels), range 0–255, to the probabilities of the
+        classes, shape (batch, num_classes), float32.
+
+    Raises:
+        ConvladderError: An unknown rung, a choice that it does not have, or a value out of range.
+
+    Example:
+        >>> build_model("pool", (28, 28, 1), 10, pooling="average").count_params()
+        70698
+    """
+    check_choice("rung", rung, MODELS)
+    offered = rung_choices(rung)
+    for choice in choices:
+        if choice not in offered:
+            raise ConvladderError(
+                f"{rung} has no choice {choice.replace('_', '-')}. It has: "
+                f"{', '.join(name.replace('_', '-') for name in offered)}."
+            )
+    height, width, channels = input_shape
+    if min(height, width) < SMALLEST_SIDE or channels not in (1, 3):
+        raise ConvladderError(
+            f"Images of {height}×{width}×{channels} cannot be taken. Expected height and width of at least "
+            f"{SMALLEST_SIDE} and 1 or 3 channels."
+        )
+    check_range("the number of classes", num_classes, 2)
+
+    image = keras.Input(input_shape, name="image")
+    x = layers.Rescaling(1 / 255, name="rescale")(image) if rescale else image
+    x = MODELS[rung](x, **choices)
+    x = layers.Dense(num_classes, name="logits")(x)
+    # In float32 also where the rest is trained in bfloat16: probabilities want the digits.
+    x = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
+    return keras.Model(image, x, name=rung)
+
+
+def rung_choices(rung: str) -> dict[str, Any]:
+    """The choices that a rung offers, with their defaults, in the order of its signature."""
+    parameters = inspect.signature(MODELS[rung]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def rung_idea(rung: str) -> str:
+    """What a rung adds, in one line: the first line of its docstring."""
+    return (MODELS[rung].__doc__ or "").strip().splitlines()[0]

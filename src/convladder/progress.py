@@ -1,0 +1,75 @@
+"""Progress of a training on standard error: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows epoch, loss, accuracy, images a second and the time left of one `train`.
+
+    Args:
+        label: What is trained.
+        batch_size: Images a step.
+        console: Where to show it.
+    """
+
+    def __init__(self, label: str, batch_size: int, console: Console) -> None:
+        super().__init__()
+        self.label = label
+        self.batch_size = batch_size
+        self.console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.4f}"),
+            TextColumn("{task.fields[rate]:,.0f} images/s"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Show an empty bar: the first steps take long, since they are traced."""
+        self._steps, self._epochs = self.params["steps"], self.params["epochs"]
+        self._started, self._epoch = time.perf_counter(), 0
+        self._task = self._progress.add_task(
+            self.label, total=self._steps * self._epochs, epoch=f"1/{self._epochs}", loss=0.0, accuracy=0.0, rate=0.0
+        )
+        self._progress.start()
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Note which epoch it is."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Show how far it is; `batch` is the last step done of this epoch."""
+        done = self._epoch * self._steps + batch + 1
+        logs = logs or {}
+        self._progress.update(
+            self._task,
+            completed=done,
+            epoch=f"{self._epoch + 1}/{self._epochs}",
+            loss=float(logs.get("loss", 0.0)),
+            accuracy=float(logs.get("accuracy", 0.0)),
+            rate=done * self.batch_size / (time.perf_counter() - self._started),
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Where there is no terminal, say in a line what the epoch gave."""
+        if self.console.is_terminal:
+            return
+        values = "  ".join(f"{key} {value:.4f}" for key, value in (logs or {}).items() if key != "seconds")
+        seconds = (logs or {}).get("seconds", 0.0)
+        self.console.print(f"{self.label}  epoch {epoch + 1}/{self._epochs}  {values}  {seconds:.1f} s", soft_wrap=True)
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Clear the bar."""
+        self._progress.stop()

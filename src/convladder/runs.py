@@ -1,0 +1,161 @@
+"""The run folder: written file by file, each whole or not at all; read back as a Run."""
+
+import contextlib
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.errors import ConvladderError
+
+if TYPE_CHECKING:
+    import keras
+
+    from convladder.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was trained, on what, how, and how well: a folder, read when asked.
+
+    Attributes:
+        path: The folder.
+
+    Raises:
+        ConvladderError: The folder holds no readable run.json.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        _ = self.info
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """run.json: rung, recipe, dataset, seed, versions, hardware, status, seconds."""
+        return self._read_json("run.json")
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """metrics.json: by split ("validation", "test"), accuracy and loss."""
+        return self._read_json("metrics.json")
+
+    @cached_property
+    def history(self) -> list[dict[str, float]]:
+        """history.csv: a row an epoch."""
+        with (self.path / "history.csv").open(newline="") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    @cached_property
+    def predictions(self) -> dict[str, npt.NDArray[Any]]:
+        """predictions.npz: the test images' `probabilities`, shape (count, num_classes), and `labels`."""
+        with np.load(self.path / "predictions.npz", allow_pickle=False) as archive:
+            return dict(archive)
+
+    def load_model(self) -> "keras.Model":
+        """The best weights, as a Keras model."""
+        import keras
+
+        import convladder.layers  # noqa: F401 (registers the layers that a model may hold)
+
+        return keras.saving.load_model(self.path / "model.keras")
+
+    def classifier(self) -> "Classifier":
+        """The shipped model of a finished run."""
+        from convladder.classifier import Classifier
+
+        return Classifier(self.path / "model.onnx")
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads((self.path / name).read_text())
+        except OSError as error:
+            raise ConvladderError(
+                f"{self.path} is no finished run ({name}: {error.strerror}). Expected a folder that train wrote."
+            ) from error
+        except ValueError as error:
+            raise ConvladderError(f"{self.path / name} is no JSON ({error}).") from error
+        return content
+
+
+def create_run_folder(directory: Path, rung: str) -> Path:
+    """Make the next folder of a rung: pool-1, pool-2, …; never one that exists.
+
+    Raises:
+        ConvladderError: The directory cannot be written; exit status 1.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        taken = [path.name.rpartition("-")[2] for path in directory.glob(f"{rung}-*")]
+        number = 1 + max((int(number) for number in taken if number.isdecimal()), default=0)
+        while True:
+            folder = directory / f"{rung}-{number}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1  # another process was faster
+            else:
+                return folder
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; rename it when all went well, remove it when not.
+
+    Raises:
+        ConvladderError: It cannot be written: no space, no permission; exit status 1.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON that a person can read as well."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write rows that share their keys, under a header."""
+    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
+    """Write an .npz file."""
+    with whole_file(path) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+
+
+
+
+def _unwritable(path: Path, error: OSError) -> ConvladderError:
+    return ConvladderError(
+        f"{path} cannot be written ({error.strerror or error}). "
+        "Expected a directory with room and permission: mend that, or name another one.",
+        exit_status=1,
+    )

@@ -1,0 +1,43 @@
+"""What the tests share: the real MNIST, a small part of it, and one finished run."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convladder.cli import import_engine
+
+import_engine()  # before anything imports Keras, so that failures are not buried in TensorFlow's start-up lines
+
+import convladder as cl  # noqa: E402
+from convladder.data import Split  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def mnist() -> cl.Dataset:
+    return cl.load_dataset("mnist")
+
+
+@pytest.fixture(scope="session")
+def small(mnist: cl.Dataset) -> cl.Dataset:
+    """The first 2,000, 500 and 1,000 images of MNIST's three splits."""
+
+    def first(split: Split, count: int) -> Split:
+        return Split(split.images[:count], split.labels[:count])
+
+    return cl.Dataset(
+        "small", mnist.class_names, first(mnist.train, 2000), first(mnist.validation, 500), first(mnist.test, 1000)
+    )
+
+
+@pytest.fixture(scope="session")
+def small_npz(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    arrays = {"x_train": small.train.images[..., 0], "y_train": small.train.labels}
+    np.savez(path, **arrays, x_test=small.test.images[..., 0], y_test=small.test.labels)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
+    return cl.train("fast", small, seed=1, directory=tmp_path_factory.mktemp("runs"))
