@@ -26,15 +26,24 @@ def small(mnist: cl.Dataset) -> cl.Dataset:
         return Split(split.images[:count], split.labels[:count])
 
     return cl.Dataset(
-        "small", mnist.class_names, first(mnist.train, 2000), first(mnist.validation, 500), first(mnist.test, 1000)
+        "small",
+        mnist.class_names,
+        first(mnist.train, 2000),
+        first(mnist.validation, 500),
+        first(mnist.test, 1000),
     )
 
 
 @pytest.fixture(scope="session")
 def small_npz(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "small.npz"
-    arrays = {"x_train": small.train.images[..., 0], "y_train": small.train.labels}
-    np.savez(path, **arrays, x_test=small.test.images[..., 0], y_test=small.test.labels)
+    np.savez(
+        path,
+        x_train=small.train.images[..., 0],
+        y_train=small.train.labels,
+        x_test=small.test.images[..., 0],
+        y_test=small.test.labels,
+    )
     return path
 
 

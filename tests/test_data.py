@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,9 @@ def test_the_split_is_the_same_every_time_and_loses_no_image(mnist: cl.Dataset) 
 def test_the_fingerprint_tells_one_changed_pixel(small: cl.Dataset) -> None:
     images = small.test.images.copy()
     images[7, 14, 14, 0] ^= 1
-    changed = cl.Dataset(small.name, small.class_names, small.train, small.validation, cl.Split(images, small.test.labels))
+    changed = cl.Dataset(
+        small.name, small.class_names, small.train, small.validation, cl.Split(images, small.test.labels)
+    )
     assert changed.fingerprint != small.fingerprint
 
 
@@ -59,9 +62,7 @@ def test_an_npz_with_the_keys_of_mnist_is_a_data_set(small_npz: Path, small: cl.
 
 
 @pytest.mark.parametrize("position", [100, 5_000_000, -100])
-def test_a_damaged_embedded_file_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, position: int
-) -> None:
+def test_a_damaged_embedded_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, position: int) -> None:
     damaged = bytearray(embedded().read_bytes())
     damaged[position] ^= 0xFF
     (tmp_path / "mnist.npz").write_bytes(damaged)
@@ -90,8 +91,8 @@ def test_a_well_formed_file_with_other_digits_is_not_taken_for_mnist(
         ({"y_test": np.array([None, None])}, "damaged or no data set"),
     ],
 )
-def test_a_file_that_is_no_data_set_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
-    good = {
+def test_a_file_that_is_no_data_set_is_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    good: dict[str, Any] = {
         "x_train": np.zeros((4, 28, 28), np.uint8),
         "y_train": np.array([0, 1, 0, 1]),
         "x_test": np.zeros((2, 28, 28), np.uint8),

@@ -43,9 +43,7 @@ def x() -> Array:
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel_size", [1, 3, 4, 5])
 def test_convolution(x: Array, kernel_size: int, stride: int, padding: str) -> None:
-    y, model = run_layer(
-        lambda t: convolve(t, 4, "conv", kernel_size=kernel_size, stride=stride, padding=padding), x
-    )
+    y, model = run_layer(lambda t: convolve(t, 4, "conv", kernel_size=kernel_size, stride=stride, padding=padding), x)
     kernel, bias = model.layers[-1].get_weights()
     padded = pad_same(x, kernel_size, stride) if padding == "same" else x
     expected = np.einsum("nhwijc,ijcf->nhwf", windows(padded, kernel_size, stride), kernel) + bias

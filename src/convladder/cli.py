@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from convladder import __version__
-from convladder.errors import ConvladderError
+from convladder.errors import ConvladderError, check_choice, check_range
 
 if TYPE_CHECKING:
     from convladder.data import Dataset
@@ -109,7 +109,12 @@ def models(as_json: AsJson = False, size: Input = "28x28x1", classes: int = 10) 
     for name in MODELS:
         model = build_model(name, parse_size(size), classes)
         rows.append(
-            {"name": name, "idea": rung_idea(name), "parameters": model.count_params(), "macs": count_macs(model)}
+            {
+                "name": name,
+                "idea": rung_idea(name),
+                "parameters": model.count_params(),
+                "macs": count_macs(model),
+            }
         )
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -170,7 +175,6 @@ def train(
     """Train a rung, and write a run folder."""
     chosen = resolve_recipe(recipe, epochs, batch_size)
     import_engine()
-    from convladder.errors import check_choice
     from convladder.models import MODELS
     from convladder.progress import ProgressBar
     from convladder.training import train as train_model
@@ -216,7 +220,6 @@ def compare(
 
     from convladder.comparing import compare as compare_rungs
     from convladder.comparing import estimate_seconds, tabulate
-    from convladder.errors import check_choice
     from convladder.models import MODELS
     from convladder.progress import ProgressBar
 
@@ -242,6 +245,37 @@ def compare(
         return
     output.print(ladder_table(rows))
     output.print(f"{len(finished)} runs in {runs}{os.sep}", soft_wrap=True)
+
+
+@app.command()
+def reproduce(
+    epochs: Annotated[float, typer.Option(help="The article trains for 10.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs a network; claims about accuracy are judged on them.")] = 1,
+    only: Annotated[str | None, typer.Option(metavar="TABLE", help="networks or claims.")] = None,
+    runs: RunsDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """The article, tested: its figures beside those of this machine, and twelve of its claims with verdicts."""
+    check_choice("table", only or "networks", ("networks", "claims"))
+    check_range("epochs", epochs, 0.001)
+    import_engine()
+    from convladder.progress import ProgressBar
+    from convladder.recipes import ARTICLE
+    from convladder.reproducing import TABLES
+    from convladder.reproducing import reproduce as reproduce_article
+
+    result = reproduce_article(
+        load("mnist"),
+        epochs=epochs,
+        seeds=seeds,
+        tables=[only] if only else TABLES,
+        directory=runs,
+        callbacks=lambda label: [ProgressBar(label, ARTICLE.batch_size, errors)],
+    )
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    print_reproduction(result)
 
 
 @app.command()
@@ -287,6 +321,38 @@ def ladder_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def print_reproduction(result: dict[str, Any]) -> None:
+    """The tables of `reproduce`."""
+    if "networks" in result:
+        table = Table("network", box=SIMPLE_HEAD)
+        for title in ("parameters", "test accuracy", "seconds an epoch"):
+            table.add_column(f"{title}\narticle", justify="right")
+            table.add_column("\nhere", justify="right")
+        for row in result["networks"]:
+            table.add_row(
+                row["name"],
+                f"{row['article_parameters']:,}",
+                f"{row['parameters']:,}",
+                f"{row['article_test_accuracy']:.4f}",
+                f"{row['test_accuracy']:.4f}",
+                f"{row['article_seconds_per_epoch']:.0f}",
+                f"{row['seconds_per_epoch']:.1f}",
+            )
+        output.print(table)
+    if "claims" in result:
+        table = Table("the article says", "measured here", "verdict", box=SIMPLE_HEAD, show_lines=True)
+        for claim in result["claims"]:
+            table.add_row(claim["claim"], claim["measured"], claim["verdict"])
+        output.print(table)
+        shifts = result["shifts"]
+        table = Table("accuracy at a shift of", box=SIMPLE_HEAD)
+        for pixels in range(len(next(iter(shifts.values())))):
+            table.add_column(f"{pixels} px", justify="right")
+        for name, accuracies in shifts.items():
+            table.add_row(name, *(f"{accuracy:.3f}" for accuracy in accuracies))
+        output.print(table)
+
+
 def parse_size(text: str) -> tuple[int, int, int]:
     """Read 28x28x1."""
     try:
@@ -298,11 +364,10 @@ def parse_size(text: str) -> tuple[int, int, int]:
 
 def resolve_recipe(name: str, epochs: float | None, batch_size: int | None) -> "Recipe":
     """A recipe by its name, changed where an option says so."""
-    from convladder.errors import check_choice
     from convladder.recipes import RECIPES
 
     check_choice("recipe", name, RECIPES)
-    changed = {"epochs": epochs, "batch_size": batch_size}
+    changed: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
     return replace(RECIPES[name], **{key: value for key, value in changed.items() if value is not None})
 
 
@@ -313,11 +378,12 @@ def import_engine() -> None:
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        import tensorflow  # noqa: F401
+        import tensorflow
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+    tensorflow.get_logger().setLevel("ERROR")  # else it warns that a second model is traced as well
 
 
 def load(source: str) -> "Dataset":

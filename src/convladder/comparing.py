@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from convladder.data import Dataset
@@ -55,9 +57,7 @@ def compare(
         for rung in rungs:
             keras.backend.clear_session()  # drops the graphs of the run before
             label = rung if seeds == 1 else f"{rung}, seed {seed}"
-            yield train(
-                rung, dataset, recipe, seed=seed, directory=directory, callbacks=callbacks(label)
-            )
+            yield train(rung, dataset, recipe, seed=seed, directory=directory, callbacks=callbacks(label))
 
 
 def tabulate(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -78,6 +78,33 @@ def tabulate(runs: Sequence[Run]) -> list[dict[str, Any]]:
         }
         for rung, group in by_rung.items()
     ]
+
+
+def accuracy_difference(upper: npt.NDArray[np.bool_], lower: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
+    """How much more accurate one network is than another, with a 95 % interval.
+
+    The variance has two parts that are added: of the difference on the same test images, and, from two seeds on,
+    of the accuracies over the seeds (Bouthillier et al. 2021, arXiv:2103.03098, on why both count).
+
+    Args:
+        upper: Which test images each run of it got right, shape (seeds, images).
+        lower: The same for the other network, on the same images.
+
+    Returns:
+        The difference of the mean accuracies, and the interval's two ends.
+    """
+    from scipy.stats import t
+
+    per_image = upper.mean(axis=0) - lower.mean(axis=0)
+    variance = per_image.var(ddof=1) / len(per_image)
+    degrees = float(len(per_image) - 1)
+    if len(upper) > 1 and len(lower) > 1:
+        by_seed = sum(group.mean(axis=1).var(ddof=1) / len(group) for group in (upper, lower))
+        # The seeds' part is known from few runs: Satterthwaite's degrees of freedom, all of the doubt on it.
+        degrees = (len(upper) + len(lower) - 2) * ((variance + by_seed) / max(by_seed, 1e-12)) ** 2
+        variance += by_seed
+    difference, margin = float(per_image.mean()), float(t.ppf(0.975, degrees) * variance**0.5)
+    return difference, difference - margin, difference + margin
 
 
 def estimate_seconds(dataset: Dataset, rungs: Sequence[str], recipe: Recipe, seeds: int) -> float:

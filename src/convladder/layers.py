@@ -57,8 +57,13 @@ def pool(x: Any, name: str, *, pooling: str = "max", pool_size: int = 2) -> Any:
 def normalize_and_activate(x: Any, name: str, batch_norm: bool) -> Any:
     """Batch normalization, if wanted, then the rectifier (Ioffe and Szegedy 2015, arXiv:1502.03167)."""
     if batch_norm:
-        x = layers.BatchNormalization(name=f"{name}_norm")(x)
+        x = normalize(x, f"{name}_norm")
     return layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def normalize(x: Any, name: str) -> Any:
+    """Batch normalization, whose moving averages have settled after the first hundred steps, not the first thousand."""
+    return layers.BatchNormalization(momentum=0.9, name=name)(x)
 
 
 def hidden_layers(x: Any, units: int = 32) -> Any:

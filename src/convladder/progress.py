@@ -41,7 +41,12 @@ class ProgressBar(keras.callbacks.Callback):
         self._steps, self._epochs = self.params["steps"], self.params["epochs"]
         self._started, self._epoch = time.perf_counter(), 0
         self._task = self._progress.add_task(
-            self.label, total=self._steps * self._epochs, epoch=f"1/{self._epochs}", loss=0.0, accuracy=0.0, rate=0.0
+            self.label,
+            total=self._steps * self._epochs,
+            epoch=f"1/{self._epochs}",
+            loss=0.0,
+            accuracy=0.0,
+            rate=0.0,
         )
         self._progress.start()
 

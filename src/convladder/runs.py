@@ -151,8 +151,6 @@ def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 
-
-
 def _unwritable(path: Path, error: OSError) -> ConvladderError:
     return ConvladderError(
         f"{path} cannot be written ({error.strerror or error}). "

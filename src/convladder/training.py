@@ -64,9 +64,7 @@ def train(
     keras.utils.set_random_seed(seed)
     data = dataset if recipe.validate else dataset.without_validation()
     if isinstance(model, str):
-        model = build_model(
-            model, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {})
-        )
+        model = build_model(model, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
     precision, reason = resolve_precision(recipe)
     folder = create_run_folder(Path(directory), model.name)
     info: dict[str, Any] = {
@@ -213,9 +211,7 @@ def _fit(
         if isinstance(callback, BestWeights):
             callback.start()
     batches = training_batches(data.train, data.num_classes, recipe.batch_size, seed)
-    model.fit(
-        batches, epochs=rounds, steps_per_epoch=steps, callbacks=list(callbacks), shuffle=False, verbose=0
-    )
+    model.fit(batches, epochs=rounds, steps_per_epoch=steps, callbacks=list(callbacks), shuffle=False, verbose=0)
 
 
 def training_batches(split: Split, num_classes: int, batch_size: int, seed: int) -> Any:

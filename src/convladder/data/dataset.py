@@ -54,16 +54,15 @@ class Dataset:
         digest = hashlib.sha256("\0".join(self.class_names).encode())
         for split in (self.train, self.validation, self.test):
             digest.update(repr(split.images.shape).encode())
-            digest.update(np.ascontiguousarray(split.images))
-            digest.update(np.ascontiguousarray(split.labels))
+            digest.update(np.ascontiguousarray(split.images).data)
+            digest.update(np.ascontiguousarray(split.labels).data)
         return digest.hexdigest()
 
     def without_validation(self) -> "Dataset":
         """The same data, the validation images back among the training images."""
         if not len(self.validation):
             return self
-        images, labels = (
-            np.concatenate(pair) for pair in zip(self.train, self.validation, strict=True)
-        )
+        images = np.concatenate([self.train.images, self.validation.images])
+        labels = np.concatenate([self.train.labels, self.validation.labels])
         empty = Split(self.validation.images[:0], self.validation.labels[:0])
         return replace(self, train=Split(images, labels), validation=empty)

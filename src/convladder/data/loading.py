@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+import zlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise ConvladderError(
             f"{path} cannot be read ({error.strerror or error}). Expected mnist or the path of an .npz file."
         ) from error
-    except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+    except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise ConvladderError(
             f"{path} is damaged or no data set ({error}). Expected an .npz file with {', '.join(KEYS)}."
         ) from error
@@ -120,5 +121,3 @@ def _hold_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     kept.sort()
     held_out.sort()
     return Split(split.images[kept], split.labels[kept]), Split(split.images[held_out], split.labels[held_out])
-
-

@@ -1,0 +1,153 @@
+"""The command line as a user meets it: real processes where it matters, one line for each bad input."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import convladder as cl
+from convladder import cli
+from convladder.models import MODELS, rung_choices
+
+
+class Result:
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def convladder(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Call the command line in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr("sys.argv", ["convladder", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Result(int(ended.value.code or 0), *capfd.readouterr())
+
+    return call
+
+
+def test_the_options_for_choices_are_the_choices_of_the_rungs() -> None:
+    offered: dict[str, set[type]] = {}
+    for rung in MODELS:
+        for name, default in rung_choices(rung).items():
+            offered.setdefault(name, set()).add(type(default))
+    assert {name: {kind} for name, (kind, _) in cli.CHOICES.items()} == offered
+
+
+def test_models_as_json(convladder: Any) -> None:
+    rows = json.loads(convladder("models", "--json").out)
+    assert [row["name"] for row in rows] == list(MODELS)
+    assert {tuple(row) for row in rows} == {("name", "idea", "parameters", "macs")}
+    counts = {row["name"]: row["parameters"] for row in rows}
+    assert (counts["dense"], counts["conv"], counts["pool"]) == (26_506, 823_338, 70_698)
+
+
+def test_models_as_a_table(convladder: Any) -> None:
+    table = convladder("models").out
+    for rung in MODELS:
+        assert rung in table
+
+
+def test_summary_shows_the_arithmetic(convladder: Any) -> None:
+    assert "(28 + 2·1 − 3)/1 + 1 = 28" in convladder("summary", "pool").out
+    assert "(28 + 2·0 − 5)/1 + 1 = 24" in convladder("summary", "conv", "--kernel-size", 5, "--padding", "valid").out
+    table = convladder("summary", "dense", "--input", "256x256x3", "--hidden", 1024).out
+    assert "196,608" in table
+    assert "201,327,616" in table
+
+
+def test_summary_as_json(convladder: Any) -> None:
+    content = json.loads(convladder("summary", "pool", "--json").out)
+    assert content["parameters"] == sum(layer["parameters"] for layer in content["layers"]) == 70_698
+
+
+def test_train_then_predict(convladder: Any, small_npz: Path, small: cl.Dataset, tmp_path: Path) -> None:
+    from PIL import Image
+
+    trained = json.loads(convladder("train", "--model", "fast", "--data", small_npz, "--epochs", 1, "--json").out)
+    assert trained["run"] == "runs/fast-1"
+    assert {"test_accuracy", "validation_accuracy", "fit_seconds"} <= set(trained)
+    for number in range(3):
+        Image.fromarray(small.test.images[number, ..., 0]).save(tmp_path / f"{number}.png")
+    lines = convladder("predict", "runs/fast-1", "0.png", "1.png", "2.png", "--json").out.splitlines()
+    expected = cl.Run(tmp_path / "runs/fast-1").predictions["probabilities"]
+    for number, line in enumerate(lines):
+        answer = json.loads(line)
+        assert answer["source"] == f"{number}.png"
+        assert answer["label"] == str(expected[number].argmax())
+        assert answer["probability"] == pytest.approx(expected[number].max(), abs=1e-5)
+
+
+def test_predict_goes_on_after_a_bad_picture(convladder: Any, run: cl.Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    result = convladder("predict", run.path, "bad.png", "missing.png", "--json")
+    assert result.status == 2
+    assert ["error" in json.loads(line) for line in result.out.splitlines()] == [True, True]
+
+
+def test_compare_climbs(convladder: Any, small_npz: Path) -> None:
+    result = convladder(
+        "compare", "--models", "dense,fast", "--data", small_npz, "--epochs", 0.5, "--seeds", 2, "--json"
+    )
+    assert "about" in result.err  # how long it will take, before it starts
+    rows = json.loads(result.out)["models"]
+    assert [(row["name"], row["seeds"]) for row in rows] == [("dense", 2), ("fast", 2)]
+    assert rows[0]["runs"] == ["runs/dense-1", "runs/dense-2"]
+
+
+BAD = {
+    "unknown rung": (["train", "--model", "pol"], "Did you mean pool?"),
+    "unknown rung to summarize": (["summary", "dens"], "Did you mean dense?"),
+    "unknown rung to compare": (["compare", "--models", "dense,pol"], "Did you mean pool?"),
+    "unknown pooling": (["train", "--pooling", "maximum"], "Expected one of: max, average, min"),
+    "no such choice": (["train", "--model", "dense", "--stride", "2"], "dense has no choice stride"),
+    "kernel too large": (
+        ["train", "--model", "conv", "--kernel-size", "29", "--padding", "valid"],
+        "29×29 does not fit into 28×28",
+    ),
+    "zero epochs": (["train", "--epochs", "0"], "epochs 0 is out of range"),
+    "no number": (["train", "--epochs", "many"], "--epochs"),
+    "negative dropout": (
+        ["train", "--model", "regularized", "--dropout", "-0.5"],
+        "dropout -0.5 is out of range",
+    ),
+    "negative seed": (["train", "--seed", "-1"], "--seed"),
+    "no batch": (["train", "--batch-size", "0"], "batch size"),
+    "no such data": (["train", "--data", "nowhere.npz"], "nowhere.npz cannot be read"),
+    "a directory as data": (["train", "--data", "."], "cannot be read"),
+    "unknown recipe": (["train", "--recipe", "articel"], "Did you mean article?"),
+    "no size": (["summary", "pool", "--input", "28x28"], "Expected HEIGHTxWIDTHxCHANNELS"),
+    "too small": (["summary", "pool", "--input", "4x4x1"], "at least 8"),
+    "unknown option": (["train", "--epoch-count", "3"], "--epoch-count"),
+    "unknown command": (["trian"], "trian"),
+    "no such run": (["predict", "runs/pool-1", "digit.png"], "runs/pool-1"),
+    "missing argument": (["predict"], "MODEL"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_exit_2_and_leaves_nothing(convladder: Any, tmp_path: Path, case: str) -> None:
+    arguments, message = BAD[case]
+    result = convladder(*arguments)
+    assert result.status == 2
+    assert len(result.err.strip().splitlines()) == 1
+    assert message in result.err
+    assert result.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(convladder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["convladder", "--debug", "summary", "pol"])
+    with pytest.raises(cl.ConvladderError):
+        cli.main()
+
+
+def test_a_missing_extra_is_a_hint(convladder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow", None)
+    result = convladder("models")
+    assert result.status == 1
+    assert "pip install 'convladder[train]'" in result.err

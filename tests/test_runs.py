@@ -1,0 +1,75 @@
+"""Files appear whole or not at all; what is no run is refused."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import convladder as cl
+from convladder.runs import create_run_folder, whole_file, write_json
+
+
+def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"status": "running"})
+    with pytest.raises(RuntimeError), whole_file(tmp_path / "run.json") as temporary:
+        temporary.write_text('{"status": "fin')
+        raise RuntimeError
+    assert json.loads((tmp_path / "run.json").read_text()) == {"status": "running"}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_of_status_1(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(cl.ConvladderError, match="cannot be written") as raised:
+        create_run_folder(tmp_path / "file" / "runs", "pool")
+    assert raised.value.exit_status == 1
+
+
+def test_a_full_disk_is_an_error_of_status_1_and_leaves_no_half_file(small_npz: Path, tmp_path: Path) -> None:
+    """The limit on a file's size stands for a full disk: the same write fails in the same place."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "convladder",
+            "train",
+            "--model",
+            "dense",
+            "--data",
+            str(small_npz),
+            "--runs",
+            tmp_path,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit,
+    )
+    assert finished.returncode == 1
+    assert "model.keras cannot be written" in finished.stderr.splitlines()[-1]
+    assert "Traceback" not in finished.stderr
+    assert {path.name for path in (tmp_path / "dense-1").iterdir()} == {"run.json", "history.csv"}
+    assert cl.Run(tmp_path / "dense-1").info["status"] == "failed"
+
+
+@pytest.mark.parametrize("content", [None, "not JSON"])
+def test_what_is_no_run_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(cl.ConvladderError, match=r"run\.json"):
+        cl.Run(tmp_path)
+
+
+def test_a_run_reads_its_files(run: cl.Run) -> None:
+    again = cl.Run(run.path)
+    assert again.info == run.info
+    assert again.history[0]["epoch"] == 1
+    assert np.allclose(again.predictions["probabilities"].sum(axis=1), 1, atol=1e-5)
