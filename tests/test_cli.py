@@ -125,7 +125,7 @@ BAD = {
     "unknown option": (["train", "--epoch-count", "3"], "--epoch-count"),
     "unknown command": (["trian"], "trian"),
     "no such run": (["predict", "runs/pool-1", "digit.png"], "runs/pool-1"),
-    "missing argument": (["predict"], "MODEL"),
+    "missing argument": (["predict"], "Missing argument 'model'"),
 }
 
 

@@ -61,7 +61,7 @@ def test_an_npz_with_the_keys_of_mnist_is_a_data_set(small_npz: Path, small: cl.
     np.testing.assert_array_equal(loaded.test.images, small.test.images)
 
 
-@pytest.mark.parametrize("position", [100, 5_000_000, -100])
+@pytest.mark.parametrize("position", [0, 100, 5_000_000])
 def test_a_damaged_embedded_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, position: int) -> None:
     damaged = bytearray(embedded().read_bytes())
     damaged[position] ^= 0xFF

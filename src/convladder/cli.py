@@ -395,25 +395,26 @@ def load(source: str) -> "Dataset":
 
 def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted."""
-    debug = "--debug" in sys.argv[1:]
     try:
-        status = app(standalone_mode=False)
-    except ConvladderError as error:
-        if debug:
-            raise
-        message, status = str(error), error.exit_status
+        command = typer.main.get_command(app)
+        with command.make_context("convladder", sys.argv[1:]) as context:
+            command.invoke(context)
+        message, status = "", 0
+    except typer.Exit as ended:
+        message, status = "", ended.exit_code
     except KeyboardInterrupt as error:
         message, status = str(error) or "Interrupted.", 130
-    except ModuleNotFoundError as error:
-        if debug:
-            raise
-        message, status = f"{error.name} is not installed. Run: pip install 'convladder[train]'", 1
     except Exception as error:
-        # A wrong option, in typer's words; it shares no public class.
-        if debug or not hasattr(error, "format_message"):
+        if "--debug" in sys.argv[1:]:
             raise
-        message, status = error.format_message(), 2
-    else:
-        sys.exit(status or 0)
-    errors.print(f"Error: {message}", soft_wrap=True, markup=False)
+        if isinstance(error, ConvladderError):
+            message, status = str(error), error.exit_status
+        elif isinstance(error, ModuleNotFoundError):
+            message, status = f"{error.name} is not installed. Run: pip install 'convladder[train]'", 1
+        elif hasattr(error, "format_message"):  # a wrong option, in typer's words; it shares no public class
+            message, status = error.format_message(), 2
+        else:
+            raise
+    if message:  # it is empty where typer has answered with the help
+        errors.print(f"Error: {message}", soft_wrap=True, markup=False)
     sys.exit(status)

@@ -70,7 +70,7 @@ def tabulate(runs: Sequence[Run]) -> list[dict[str, Any]]:
             "name": rung,
             "seeds": len(group),
             "test_accuracy": statistics.fmean(run.info["test_accuracy"] for run in group),
-            "validation_accuracy": statistics.fmean(run.info["validation_accuracy"] or 0 for run in group),
+            "validation_accuracy": statistics.fmean(run.info.get("validation_accuracy", 0) for run in group),
             "parameters": group[0].info["parameters"],
             "macs": group[0].info["macs"],
             "fit_seconds": statistics.fmean(run.info["fit_seconds"] for run in group),

@@ -99,18 +99,25 @@ def train(
     keeper = BestWeights(data.validation)
     try:
         _fit(fitted, data, recipe, seed, [keeper, *callbacks])
-    except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        info |= {"status": "interrupted" if interrupted else "failed", "fit_seconds": keeper.fit_seconds()}
-        write_json(folder / "run.json", info)
-        if interrupted:
-            model.set_weights(keeper.weights or fitted.get_weights())
-            _write_weights(folder, model, keeper)
-            raise KeyboardInterrupt(f"Interrupted. {folder} holds the best weights so far.") from None
+        # What is scored, saved and exported is the float32 network: bfloat16 scores alike, not equal.
+        model.set_weights(keeper.weights)
+        info |= {"best_epoch": keeper.best_epoch, "fit_seconds": keeper.fit_seconds()}
+        info |= _write_results(folder, model, data, keeper) | {"status": "finished"}
+    except KeyboardInterrupt:
+        model.set_weights(keeper.weights or fitted.get_weights())
+        _write_weights(folder, model, keeper)
+        info |= {"status": "interrupted", "fit_seconds": keeper.fit_seconds()}
+        raise KeyboardInterrupt(f"Interrupted. {folder} holds the best weights so far.") from None
+    except Exception as error:
+        info |= {"status": "failed", "error": str(error)}
         raise
+    finally:
+        write_json(folder / "run.json", info)
+    return Run(folder)
 
-    # What is scored, saved and exported is the float32 network: bfloat16 scores alike, not equal.
-    model.set_weights(keeper.weights)
+
+def _write_results(folder: Path, model: keras.Model, data: Dataset, keeper: "BestWeights") -> dict[str, Any]:
+    """Write weights, metrics, predictions and the exported model; give back what run.json repeats of them."""
     _write_weights(folder, model, keeper)
     metrics = {}
     if len(data.validation):
@@ -121,15 +128,7 @@ def train(
     described = {"class_names": data.class_names, "input_shape": data.input_shape}
     parity = export_onnx(model, folder / "model.onnx", described, data.test.images, probabilities)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
-    info |= {
-        "status": "finished",
-        "best_epoch": keeper.best_epoch,
-        "fit_seconds": keeper.fit_seconds(),
-        "validation_accuracy": metrics.get("validation", {}).get("accuracy"),
-        "test_accuracy": metrics["test"]["accuracy"],
-    }
-    write_json(folder / "run.json", info)
-    return Run(folder)
+    return {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -151,13 +150,6 @@ class BestWeights(keras.callbacks.Callback):
     def fit_seconds(self) -> float:
         """Wall time of fitting, tracing included, evaluation apart."""
         return self._stopped - self._started - self._evaluated
-
-    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Nothing to keep yet; the clock starts before Keras sets up, in `start`."""
-
-    def start(self) -> None:
-        """Start the clock."""
-        self._started = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Keep the time, should this have been the last step."""
@@ -207,9 +199,6 @@ def _fit(
         steps_per_execution=min(STEPS_PER_EXECUTION, steps),
         jit_compile=False,  # XLA compiles longer than it saves on a processor
     )
-    for callback in callbacks:
-        if isinstance(callback, BestWeights):
-            callback.start()
     batches = training_batches(data.train, data.num_classes, recipe.batch_size, seed)
     model.fit(batches, epochs=rounds, steps_per_epoch=steps, callbacks=list(callbacks), shuffle=False, verbose=0)
 

@@ -65,7 +65,7 @@ def load_dataset(source: str | Path, *, validation: float = 1 / 12, seed: int = 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read and check an .npz file with MNIST's keys; nothing in it is ever unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in KEYS}
     except OSError as error:
         raise ConvladderError(

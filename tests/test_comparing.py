@@ -1,0 +1,49 @@
+"""Comparison: the interval of a difference covers the truth as often as it says; rows are means over seeds."""
+
+import numpy as np
+import pytest
+
+import convladder as cl
+from convladder.comparing import accuracy_difference, estimate_seconds, tabulate
+
+
+def simulate(rng: np.random.Generator, accuracy: float, spread: float, seeds: int, images: int) -> np.ndarray:
+    """Answers of `seeds` runs: images differ in difficulty, alike for all runs; each seed has luck of its own."""
+    fixed = np.random.default_rng(7)
+    difficulty = fixed.normal(size=images)
+    ability = np.quantile(difficulty + fixed.normal(scale=0.5, size=images), accuracy)
+    luck = rng.normal(scale=spread, size=(seeds, 1))
+    noise = rng.normal(scale=0.5, size=(seeds, images))
+    return np.asarray(difficulty + noise < ability + luck)
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (2, 0.05), (5, 0.05)])
+def test_equal_networks_cannot_be_told_apart_in_95_of_100_repeats(seeds: int, spread: float) -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        upper, lower = (simulate(rng, 0.97, spread, seeds, 2000) for _ in range(2))
+        _, low, high = accuracy_difference(upper, lower)
+        covered += low <= 0 <= high
+    assert covered >= 930  # 950 are expected; the standard error is 7
+
+
+def test_a_true_difference_is_found() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        upper, lower = (simulate(rng, accuracy, 0.02, 3, 10_000) for accuracy in (0.98, 0.96))
+        difference, low, _ = accuracy_difference(upper, lower)
+        assert difference == pytest.approx(upper.mean() - lower.mean())
+        assert low > 0
+
+
+def test_rows_are_means_over_the_seeds(run: cl.Run) -> None:
+    (row,) = tabulate([run, run])
+    assert (row["name"], row["seeds"]) == ("fast", 2)
+    assert row["test_accuracy"] == run.info["test_accuracy"]
+
+
+def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) -> None:
+    one = estimate_seconds(small, ["pool"], cl.DEFAULT, 1)
+    assert estimate_seconds(small, ["pool"], cl.DEFAULT, 3) > one
+    assert estimate_seconds(mnist, ["conv"], cl.DEFAULT, 1) > one

@@ -1,0 +1,55 @@
+"""`reproduce` on a small part of MNIST: every table is made, every claim has a verdict; the measures by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import convladder as cl
+from convladder.reproducing import (
+    ARTICLE_FIGURES,
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    arithmetic_claims,
+    reproduce,
+    shift_images,
+)
+
+
+def test_all_tables(small: cl.Dataset, tmp_path: Path) -> None:
+    result = reproduce(small, epochs=2, directory=tmp_path)
+    assert [row["name"] for row in result["networks"]] == ["dense", "conv", "pool"]
+    for row in result["networks"]:
+        assert row["parameters"] == row["article_parameters"]
+        assert row["article_test_accuracy"] == ARTICLE_FIGURES[row["name"]].test_accuracy
+        assert 0 < row["test_accuracy"] <= 1
+        assert row["seconds_per_epoch"] > 0
+    assert len(result["claims"]) == 12
+    assert {claim["verdict"] for claim in result["claims"]} <= {HOLDS, FAILS, UNDECIDED}
+    assert all(claim["measured"] for claim in result["claims"])
+    for name, accuracies in result["shifts"].items():
+        assert len(accuracies) == 9, name
+    run = cl.Run(tmp_path / "pool-1")
+    assert result["shifts"]["pool"][0] == pytest.approx(run.info["test_accuracy"], abs=0.002)
+
+
+def test_one_table(small: cl.Dataset, tmp_path: Path) -> None:
+    result = reproduce(small, epochs=0.2, seeds=2, tables=["networks"], directory=tmp_path)
+    assert set(result) == {"networks"}
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_the_claims_that_are_counted_hold() -> None:
+    claims = arithmetic_claims()
+    assert [claim.verdict for claim in claims] == [HOLDS] * 5
+    assert "823,338 to 70,698: 11.6 times" in claims[4].measured
+
+
+@pytest.mark.parametrize("shift", [0, 1, 8])
+def test_a_quarter_of_the_images_is_shifted_each_way(shift: int) -> None:
+    images = np.zeros((4, 28, 28, 1), np.uint8)
+    images[:, 14, 14] = 255
+    rows, columns = np.nonzero(shift_images(images, shift)[..., 0])[1:]
+    assert columns.tolist() == [14 + shift, 14 - shift, 14, 14]
+    assert rows.tolist() == [14, 14, 14 + shift, 14 - shift]
