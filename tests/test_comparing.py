@@ -5,6 +5,7 @@ import pytest
 
 import convladder as cl
 from convladder.comparing import accuracy_difference, estimate_seconds, tabulate
+from convladder.recipes import default_recipe
 
 
 def simulate(rng: np.random.Generator, accuracy: float, spread: float, seeds: int, images: int) -> np.ndarray:
@@ -44,6 +45,6 @@ def test_rows_are_means_over_the_seeds(run: cl.Run) -> None:
 
 
 def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) -> None:
-    one = estimate_seconds(small, ["pool"], cl.DEFAULT, 1)
-    assert estimate_seconds(small, ["pool"], cl.DEFAULT, 3) > one
-    assert estimate_seconds(mnist, ["conv"], cl.DEFAULT, 1) > one
+    one = estimate_seconds(small, ["pool"], default_recipe, 1)
+    assert estimate_seconds(small, ["pool"], default_recipe, 3) > one
+    assert estimate_seconds(mnist, ["conv"], default_recipe, 1) > one

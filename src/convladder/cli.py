@@ -166,26 +166,40 @@ def train(
     data: Data = "mnist",
     recipe: RecipeName = "default",
     epochs: Epochs = None,
+    minutes: Annotated[float | None, typer.Option(help="Train as long as this, instead of --epochs.")] = None,
+    until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy, 0 to 1.")] = None,
     batch_size: BatchSize = None,
+    augment: Annotated[str | None, typer.Option(help="none, or digits: small shifts, turns and scalings.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
+    ensemble: Annotated[int, typer.Option(min=1, help="Train so many networks, and ship their mean.")] = 1,
     deterministic: Annotated[bool, typer.Option(help="The same weights again, bit for bit.")] = False,
     runs: RunsDirectory = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Train a rung, and write a run folder."""
-    chosen = resolve_recipe(recipe, epochs, batch_size)
+    recipe_for = choose_recipe(
+        recipe,
+        epochs=epochs,
+        minutes=minutes,
+        until=until,
+        batch_size=batch_size,
+        augment=augment,
+        precision=precision,
+    )
     import_engine()
     from convladder.models import MODELS
     from convladder.progress import ProgressBar
     from convladder.training import train as train_model
 
     check_choice("rung", model, MODELS)
-    dataset = load(data)
+    chosen = recipe_for(model)
     run = train_model(
         model,
-        dataset,
+        load(data),
         chosen,
         seed=seed,
+        ensemble=ensemble,
         choices=choices,
         directory=runs,
         callbacks=[ProgressBar(model, chosen.batch_size, errors)],
@@ -214,7 +228,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Climb the ladder: train every rung alike, and set what each buys beside what it costs."""
-    chosen = resolve_recipe(recipe, epochs, batch_size)
+    recipe_for = choose_recipe(recipe, epochs=epochs, batch_size=batch_size)
     import_engine()
     from rich.live import Live
 
@@ -227,16 +241,16 @@ def compare(
     for rung in rungs:
         check_choice("rung", rung, MODELS)
     dataset = load(data)
-    minutes = estimate_seconds(dataset, rungs, chosen, seeds) / 60
+    minutes = estimate_seconds(dataset, rungs, recipe_for, seeds) / 60
     errors.print(f"{len(rungs)} rungs on {len(dataset.train):,} images: about {minutes:.0f} minutes on this machine.")
     finished = []
     live = Live(console=errors, auto_refresh=False, transient=True)
 
     def look_on(label: str) -> list[Any]:
-        return [ProgressBar(label, chosen.batch_size, errors)]
+        return [ProgressBar(label, recipe_for(label.partition(",")[0]).batch_size, errors)]
 
     with live:
-        for run in compare_rungs(dataset, rungs, chosen, seeds=seeds, directory=runs, callbacks=look_on):
+        for run in compare_rungs(dataset, rungs, recipe_for, seeds=seeds, directory=runs, callbacks=look_on):
             finished.append(run)
             live.update(ladder_table(tabulate(finished)), refresh=True)
     rows = tabulate(finished)
@@ -362,13 +376,14 @@ def parse_size(text: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def resolve_recipe(name: str, epochs: float | None, batch_size: int | None) -> "Recipe":
-    """A recipe by its name, changed where an option says so."""
-    from convladder.recipes import RECIPES
+def choose_recipe(name: str, **changes: Any) -> "Callable[[str], Recipe]":
+    """From a rung to its recipe, changed where an option says so."""
+    from convladder.recipes import ARTICLE, DEFAULT, default_recipe
 
-    check_choice("recipe", name, RECIPES)
-    changed: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
-    return replace(RECIPES[name], **{key: value for key, value in changed.items() if value is not None})
+    check_choice("recipe", name, ("default", "article"))
+    given = {key: value for key, value in changes.items() if value is not None}
+    replace(ARTICLE if name == "article" else DEFAULT, **given)  # complains of bad values before anything is loaded
+    return lambda rung: replace(ARTICLE if name == "article" else default_recipe(rung), **given)
 
 
 def import_engine() -> None:

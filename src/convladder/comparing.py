@@ -15,7 +15,7 @@ from convladder.data import Dataset
 from convladder.describing import count_macs
 from convladder.errors import check_choice, check_range
 from convladder.models import MODELS, build_model
-from convladder.recipes import Recipe
+from convladder.recipes import Recipe, default_recipe
 from convladder.runs import Run
 from convladder.training import train
 
@@ -28,7 +28,7 @@ SECONDS_AROUND = 8.0
 def compare(
     dataset: Dataset,
     rungs: Sequence[str],
-    recipe: Recipe,
+    recipe_for: Callable[[str], Recipe] = default_recipe,
     *,
     seeds: int = 1,
     directory: str | Path = "runs",
@@ -39,7 +39,7 @@ def compare(
     Args:
         dataset: What all are trained on.
         rungs: Names from MODELS.
-        recipe: How all are trained.
+        recipe_for: From a rung to how it is trained.
         seeds: Runs a rung, at least 1; their seeds are 0, 1, ….
         directory: Where the run folders are made.
         callbacks: From a label to what looks on.
@@ -57,7 +57,7 @@ def compare(
         for rung in rungs:
             keras.backend.clear_session()  # drops the graphs of the run before
             label = rung if seeds == 1 else f"{rung}, seed {seed}"
-            yield train(rung, dataset, recipe, seed=seed, directory=directory, callbacks=callbacks(label))
+            yield train(rung, dataset, recipe_for(rung), seed=seed, directory=directory, callbacks=callbacks(label))
 
 
 def tabulate(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def accuracy_difference(upper: npt.NDArray[np.bool_], lower: npt.NDArray[np.bool
     return difference, difference - margin, difference + margin
 
 
-def estimate_seconds(dataset: Dataset, rungs: Sequence[str], recipe: Recipe, seeds: int) -> float:
+def estimate_seconds(dataset: Dataset, rungs: Sequence[str], recipe_for: Callable[[str], Recipe], seeds: int) -> float:
     """About how long `compare` will take on this machine, from a matrix product's speed and the rungs' arithmetic."""
     size = 1024
     matrix = tf.random.normal((size, size))
@@ -120,7 +120,7 @@ def estimate_seconds(dataset: Dataset, rungs: Sequence[str], recipe: Recipe, see
     seconds = 0.0
     for rung in rungs:
         macs = count_macs(build_model(rung, dataset.input_shape, dataset.num_classes))
-        images = recipe.epochs * len(dataset.train)
+        images = recipe_for(rung).epochs * len(dataset.train)
         # A step multiplies three times: forward, by the inputs' gradient and by the weights'.
         seconds += SECONDS_AROUND + 3 * 2 * macs * images / (flops * UTILIZATION)
     return seeds * seconds

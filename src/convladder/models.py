@@ -148,16 +148,38 @@ def build_residual(x: Any, *, depth: int = 20, batch_norm: bool = True, residual
     return _deep_stack(x, depth, batch_norm, residual)
 
 
-def build_fast(x: Any, *, filters: int = 16, hidden: int = 128) -> Any:
+def build_fast(x: Any, *, filters: int = 16, hidden: int = 64) -> Any:
     """What reaches 99 % of MNIST in the fewest seconds: few filters, pooled before they are activated."""
-    check_range("filters", filters, 1)
     check_range("hidden units", hidden, 1)
-    for stage, (channels, kernel_size) in enumerate(((filters, 5), (2 * filters, 3)), start=1):
-        x = convolve(x, channels, f"stage{stage}_conv", kernel_size=kernel_size)
-        x = pool(x, f"stage{stage}_pool")
-        x = layers.Activation("relu", name=f"stage{stage}_relu")(x)
-    x = layers.Flatten(name="flatten")(x)
-    return layers.Dense(hidden, activation="relu", name="hidden")(x)
+    x = layers.Flatten(name="flatten")(_pooled_stack(x, (filters, 2 * filters, 4 * filters)))
+    return layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", name="hidden")(x)
+
+
+def build_strong(x: Any, *, filters: int = 32, hidden: int = 128) -> Any:
+    """What reaches the highest accuracy: `fast` with more filters, trained longer on images changed at random."""
+    check_range("hidden units", hidden, 1)
+    x = layers.Flatten(name="flatten")(_pooled_stack(x, (filters, 2 * filters, 3 * filters)))
+    return layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", name="hidden")(x)
+
+
+def build_tiny(x: Any) -> Any:
+    """What keeps 99 % of MNIST with fewer than 5,000 parameters: `fast` pooled once more, without a hidden layer."""
+    x = layers.MaxPooling2D(2, padding="same", name="stage3_pool")(_pooled_stack(x, (8, 14, 16)))
+    return layers.Flatten(name="flatten")(x)
+
+
+def _pooled_stack(x: Any, filters: tuple[int, int, int]) -> Any:
+    """Convolutions of 5×5, 3×3 and 3×3, the first two pooled before they are activated, which is cheaper."""
+    first, second, third = filters
+    check_range("filters", first, 1)
+    x = convolve(x, first, "stage1_conv", kernel_size=5, padding="valid", kernel_initializer="he_normal")
+    x = pool(x, "stage1_pool")
+    x = layers.Activation("relu", name="stage1_relu")(x)  # (batch, 12, 12, first) on 28×28
+    x = convolve(x, second, "stage2_conv", kernel_initializer="he_normal")
+    x = pool(x, "stage2_pool")
+    x = layers.Activation("relu", name="stage2_relu")(x)  # (batch, 6, 6, second)
+    x = convolve(x, third, "stage3_conv", kernel_initializer="he_normal")
+    return layers.Activation("relu", name="stage3_relu")(x)  # (batch, 6, 6, third)
 
 
 def _deep_stack(x: Any, depth: int, batch_norm: bool, residual: bool) -> Any:
@@ -190,6 +212,8 @@ MODELS: Mapping[str, Callable[..., Any]] = {
     "deep": build_deep,
     "residual": build_residual,
     "fast": build_fast,
+    "tiny": build_tiny,
+    "strong": build_strong,
 }
 
 

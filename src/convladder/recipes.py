@@ -1,12 +1,14 @@
 """Recipes: how a model is trained. ARTICLE is the article's, DEFAULT is ours."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from convladder.errors import check_choice, check_range
+from convladder.errors import ConvladderError, check_choice, check_range
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+AUGMENTATIONS = ("none", "digits")
 
 
 @dataclass(frozen=True)
@@ -16,13 +18,18 @@ class Recipe:
     Attributes:
         name: What run.json calls it.
         epochs: Passes over the training images, above 0; a fraction trains on that share of them.
+        minutes: Instead of epochs: train as many as fit into so many minutes of fitting, measured on the first steps.
+        until: Stop after the first epoch with this validation accuracy, 0–1.
         batch_size: Images a step.
         learning_rate: Of Adam; the peak of the cycle where there is one.
         one_cycle: Whether the learning rate rises and falls once over the run (Smith and Topin 2017,
             arXiv:1708.07120) instead of standing still.
         beta_1: Adam's decay of the mean gradient.
         beta_2: Adam's decay of its square.
+        weight_decay: What each step takes off the kernels, times the learning rate (Loshchilov and Hutter 2017,
+            arXiv:1711.05101).
         label_smoothing: Probability taken from the right class and spread over all, 0–1.
+        augment: "none", or "digits": small shifts, rotations and scalings, other ones in every epoch.
         rescale: Whether the model scales its pixels to 0–1.
         validate: Whether the validation images are held out, to choose the best epoch, or trained on as well.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor has it in hardware.
@@ -35,17 +42,31 @@ class Recipe:
     one_cycle: bool
     beta_1: float
     beta_2: float
+    weight_decay: float
     label_smoothing: float
+    augment: str
     rescale: bool
     validate: bool
     precision: str
+    minutes: float | None = None
+    until: float | None = None
 
     def __post_init__(self) -> None:
         check_range("epochs", self.epochs, 0.001)
         check_range("batch size", self.batch_size, 1)
         check_range("learning rate", self.learning_rate, 0)
         check_range("label smoothing", self.label_smoothing, 0, 1)
+        check_range("weight decay", self.weight_decay, 0)
+        check_choice("augmentation", self.augment, AUGMENTATIONS)
         check_choice("precision", self.precision, PRECISIONS)
+        if self.minutes is not None:
+            check_range("minutes", self.minutes, 0.05)
+        if self.until is not None:
+            check_range("until", self.until, 0, 1)
+            if not self.validate:
+                raise ConvladderError(
+                    "--until needs validation images. Expected a recipe that holds some out: default."
+                )
 
 
 ARTICLE = Recipe(
@@ -56,7 +77,9 @@ ARTICLE = Recipe(
     one_cycle=False,
     beta_1=0.9,
     beta_2=0.999,
+    weight_decay=0,
     label_smoothing=0,
+    augment="none",
     rescale=False,
     validate=False,
     precision="float32",
@@ -70,13 +93,25 @@ DEFAULT = Recipe(
     one_cycle=True,
     beta_1=0.8,
     beta_2=0.95,
+    weight_decay=0,
     label_smoothing=0.1,
+    augment="none",
     rescale=True,
     validate=True,
     precision="auto",
 )
 
-RECIPES: Mapping[str, Recipe] = {"article": ARTICLE, "default": DEFAULT}
+# What a rung that was tuned for MNIST changes of DEFAULT; how that was found stands in docs/benchmarks.md.
+TUNED: Mapping[str, Mapping[str, Any]] = {
+    "fast": {"epochs": 1, "learning_rate": 0.01},
+    "strong": {"epochs": 14, "augment": "digits", "weight_decay": 0.05},
+    "tiny": {"epochs": 20, "augment": "digits", "learning_rate": 0.01, "label_smoothing": 0},
+}
+
+
+def default_recipe(rung: str) -> Recipe:
+    """DEFAULT, with what a tuned rung changes of it."""
+    return replace(DEFAULT, **TUNED.get(rung, {}))
 
 
 def resolve_precision(recipe: Recipe) -> tuple[str, str]:

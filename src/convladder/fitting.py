@@ -1,0 +1,224 @@
+"""Fitting: a model, images and a recipe to the best weights, by Keras's own `fit` on a tf.data pipeline."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from convladder.data import Dataset, Split
+from convladder.data.augmentation import augment_digits
+from convladder.evaluating import predict_probabilities, score
+from convladder.recipes import Recipe
+
+# About how many steps TensorFlow runs between two looks of Python: more of them save time in small networks, fewer
+# answer Ctrl-C and move the progress bar sooner.
+STEPS_PER_LOOK = 32
+
+
+@dataclass
+class Fitted:
+    """What fitting gives.
+
+    Attributes:
+        weights: Of the best epoch by validation accuracy; of the last where nothing validates.
+        best_epoch: Counted from 1.
+        history: A row an epoch.
+        seconds: Wall time of fitting, tracing included, evaluation apart.
+    """
+
+    weights: list[Any] = field(default_factory=list)
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with what had been fitted by then."""
+
+    def __init__(self, fitted: Fitted) -> None:
+        super().__init__()
+        self.fitted = fitted
+
+
+def fit(
+    model: keras.Model,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    precision: str,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Fitted:
+    """Fit a copy of a model, which stays as it is.
+
+    Args:
+        model: From pixels, shape (batch, height, width, channels), to probabilities; its weights are the start.
+        data: Its training images fit, its validation images choose the epoch.
+        recipe: How.
+        seed: Of the order of the images and of their augmentation.
+        precision: "float32" or "bfloat16", to compute in; the weights are float32 either way.
+        callbacks: Keras callbacks that look on.
+
+    Raises:
+        Interrupted: Ctrl-C.
+    """
+    copy = clone(model, precision)
+    keeper = BestWeights(data.validation, recipe)
+    passes = len(data.train) / recipe.batch_size  # steps that see every image once
+    schedule = OneCycle(recipe.learning_rate) if recipe.one_cycle else None
+    optimizer = keras.optimizers.Adam(
+        schedule.rate if schedule else recipe.learning_rate,
+        weight_decay=recipe.weight_decay or None,
+        beta_1=recipe.beta_1,
+        beta_2=recipe.beta_2,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.build(copy.trainable_variables)  # before tracing: what makes variables is traced a second time
+    copy.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        steps_per_execution=STEPS_PER_LOOK,
+        jit_compile=False,  # XLA compiles longer than it saves on a processor
+    )
+    steps = recipe.epochs * passes
+    try:
+        if recipe.minutes is not None:
+            seconds_a_step, spent = _measure_step(copy, data, recipe)
+            # A twentieth is kept back: what is cut off before its learning rate has fallen is not worth much.
+            steps = max(1.0, 0.95 * (60 * recipe.minutes - spent) / seconds_a_step)
+        rounds = max(1, math.ceil(steps / passes - 1e-9))
+        # Keras ends an epoch after a look, so an epoch is made a whole number of them.
+        looks = max(1, math.ceil(steps / rounds / STEPS_PER_LOOK))
+        if recipe.minutes is None:  # else they are traced already
+            copy.steps_per_execution = max(1, round(steps / rounds / looks))
+        steps_an_epoch = looks * copy.steps_per_execution
+        if schedule:
+            schedule.span(rounds * steps_an_epoch)
+        copy.fit(
+            training_batches(data.train, data.num_classes, recipe, rounds * steps_an_epoch, seed),
+            epochs=rounds,
+            steps_per_epoch=steps_an_epoch,
+            callbacks=[keeper, *callbacks],
+            shuffle=False,  # the batches are
+            verbose=0,
+        )
+    except KeyboardInterrupt:
+        keeper.fitted.weights = keeper.fitted.weights or copy.get_weights()
+        raise Interrupted(keeper.fitted) from None
+    return keeper.fitted
+
+
+class OneCycle:
+    """A learning rate that rises to its peak and falls to zero over steps that may become known after tracing.
+
+    The shape is Keras's CosineDecay with a warm-up; its lengths are variables, so that fitting them to the time that
+    is left does not trace the graph again.
+    """
+
+    def __init__(self, peak: float) -> None:
+        self._warmup, self._decay = tf.Variable(1.0, trainable=False), tf.Variable(1.0, trainable=False)
+        self.rate = keras.optimizers.schedules.CosineDecay(
+            peak / 10, self._decay, warmup_target=peak, warmup_steps=self._warmup
+        )
+
+    def span(self, steps: int) -> None:
+        """Rise over the first quarter of so many steps, fall over the rest."""
+        self._warmup.assign(max(1.0, 0.25 * steps))
+        self._decay.assign(max(1.0, 0.75 * steps))
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Scores each epoch on the validation images, keeps the best weights and the history, and times the fitting."""
+
+    def __init__(self, validation: Split, recipe: Recipe) -> None:
+        super().__init__()
+        self.fitted = Fitted()
+        self._validation, self._until = validation, recipe.until
+        self._budget = math.inf if recipe.minutes is None else recipe.minutes * 60
+        self._best_accuracy = -1.0
+        self._evaluated = 0.0
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Keep the time, should this have been the last step; stop where the minutes are over."""
+        self.fitted.seconds = time.perf_counter() - self._started - self._evaluated
+        if self.fitted.seconds > self._budget:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Score, keep, and tell the callbacks that come after by `logs`."""
+        began = time.perf_counter()
+        self.fitted.seconds = began - self._started - self._evaluated
+        logs = {} if logs is None else logs
+        logs["seconds"] = self.fitted.seconds
+        accuracy = float(epoch)  # without validation images a later epoch is a better one
+        if len(self._validation):
+            scores = score(predict_probabilities(self.model, self._validation.images), self._validation.labels)
+            accuracy = scores["accuracy"]
+            logs |= {"validation_accuracy": accuracy, "validation_loss": scores["loss"]}
+            if self._until is not None and accuracy >= self._until:
+                self.model.stop_training = True
+        if accuracy > self._best_accuracy:
+            self._best_accuracy, self.fitted.best_epoch = accuracy, epoch + 1
+            self.fitted.weights = self.model.get_weights()
+        self.fitted.history.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
+        self._evaluated += time.perf_counter() - began
+
+
+def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int, seed: int) -> Any:
+    """Shuffled batches, `steps` of them; every image comes once before any comes again.
+
+    Returns:
+        A tf.data.Dataset of pixels, uint8, (batch, height, width, channels), and one-hot labels, (batch, classes).
+    """
+    shuffled = np.random.default_rng(seed)
+    passes = math.ceil(steps * recipe.batch_size / len(split))
+    order = np.concatenate([shuffled.permutation(len(split)) for _ in range(passes)])
+    order = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
+    images, labels = tf.constant(split.images), tf.one_hot(split.labels, num_classes)
+
+    def batch(step: Any, chosen: Any) -> Any:
+        pixels = tf.ensure_shape(tf.gather(images, chosen), (recipe.batch_size, *split.images.shape[1:]))
+        if recipe.augment == "digits":
+            pixels = augment_digits(pixels, tf.stack([seed, tf.cast(step, tf.int32)]))
+        return pixels, tf.gather(labels, chosen)
+
+    options = tf.data.Options()
+    options.autotune.enabled = False  # there is one stage, which runs ahead of the training by two batches
+    return tf.data.Dataset.from_tensor_slices(order).enumerate().map(batch).prefetch(2).with_options(options)
+
+
+def clone(model: keras.Model, precision: str) -> keras.Model:
+    """The same network with the same weights, computing in `precision`; its last layer always in float32."""
+    last = model.layers[-1].name
+
+    def clone_layer(layer: Any) -> Any:
+        config = layer.get_config()
+        if precision == "bfloat16" and layer.name != last:
+            config["dtype"] = "mixed_bfloat16"
+        return type(layer).from_config(config)
+
+    twin = keras.models.clone_model(model, clone_function=clone_layer)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _measure_step(model: keras.Model, data: Dataset, recipe: Recipe) -> tuple[float, float]:
+    """Seconds a step, and seconds spent to find out; the model and its optimizer are as before, and traced."""
+    started = time.perf_counter()
+    variables = [*model.variables, *model.optimizer.variables]
+    kept = [variable.numpy() for variable in variables]
+    batches = training_batches(data.train, data.num_classes, recipe, 2 * STEPS_PER_LOOK, seed=0)
+    for _ in range(2):  # the first traces
+        began = time.perf_counter()
+        model.fit(batches.take(STEPS_PER_LOOK), shuffle=False, verbose=0)
+        seconds = time.perf_counter() - began
+    for variable, value in zip(variables, kept, strict=True):
+        variable.assign(value)
+    return seconds / STEPS_PER_LOOK, time.perf_counter() - started
