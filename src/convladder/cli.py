@@ -318,6 +318,64 @@ def predict(
         raise typer.Exit(2)
 
 
+@app.command()
+def benchmark(
+    quick: Annotated[bool, typer.Option("--quick", help="The two ratios, within 8 minutes on two cores.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each contender.")] = 3,
+    folder: Annotated[Path, typer.Option("--output", help="Where JSON and plot are written.")] = Path("benchmark"),
+    as_json: AsJson = False,
+) -> None:
+    """This machine, beside its peers: seconds of training to an accuracy on MNIST."""
+    import_engine()
+    from convladder.benchmarking import benchmark as run_benchmark
+    from convladder.benchmarking import summarize_trainings
+    from convladder.plots import plot_time_to_accuracy
+    from convladder.runs import create_folder, whole_file, write_json
+
+    create_folder(folder)
+    trainings = []
+    for training in run_benchmark(seeds=seeds, quick=quick):
+        trainings.append(training)
+        errors.print(
+            f"{training.name}, seed {training.seed}: {training.seconds[-1]:.1f} s, "
+            f"test accuracy {training.accuracies[-1]:.4f}"
+        )
+    result = summarize_trainings(trainings)
+    write_json(folder / "time_to_accuracy.json", result)
+    with whole_file(folder / "time_to_accuracy.svg") as temporary:
+        plot_time_to_accuracy(trainings, temporary)
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    print_benchmark(result)
+    output.print(f"{folder / 'time_to_accuracy.json'} and the plot beside it", soft_wrap=True)
+
+
+def print_benchmark(result: dict[str, Any]) -> None:
+    """The tables of `benchmark`."""
+    table = Table("contender", "seeds", "seconds, median", "range", "test accuracy", box=SIMPLE_HEAD)
+    for title in ("utilization", "computes in"):
+        table.add_column(title)
+    for row in result["rows"]:
+        table.add_row(
+            row["name"],
+            str(row["seeds"]),
+            f"{row['seconds']:.2f}",
+            f"{row['seconds_low']:.2f} to {row['seconds_high']:.2f}",
+            f"{row['test_accuracy']:.4f}",
+            f"{row['utilization']:.0%}",
+            row["precision"],
+        )
+    output.print(table)
+    for ratio in result["ratios"]:
+        more = "" if ratio["reached"] else "more than "
+        output.print(
+            f"{ratio['accuracy']:.2%}: {ratio['peer']} {ratio['peer_seconds']:.1f} s, {ratio['here']} "
+            f"{ratio['here_seconds']:.2f} s: {more}{ratio['ratio']:.0f} times (asked: {ratio['target']})",
+            soft_wrap=True,
+        )
+
+
 def ladder_table(rows: Sequence[dict[str, Any]]) -> Table:
     """What `compare` prints."""
     table = Table("rung", box=SIMPLE_HEAD)

@@ -92,8 +92,8 @@ def create_run_folder(directory: Path, rung: str) -> Path:
     Raises:
         ConvladderError: The directory cannot be written; exit status 1.
     """
+    create_folder(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         taken = [path.name.rpartition("-")[2] for path in directory.glob(f"{rung}-*")]
         number = 1 + max((int(number) for number in taken if number.isdecimal()), default=0)
         while True:
@@ -106,6 +106,18 @@ def create_run_folder(directory: Path, rung: str) -> Path:
                 return folder
     except OSError as error:
         raise _unwritable(directory, error) from error
+
+
+def create_folder(folder: Path) -> None:
+    """Make a folder, if it is not there.
+
+    Raises:
+        ConvladderError: It cannot be made; exit status 1.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 @contextlib.contextmanager

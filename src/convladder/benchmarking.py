@@ -1,0 +1,303 @@
+"""Benchmark: seconds of training to an accuracy, this package beside the programs that people start from.
+
+The article's program, Keras's and PyTorch's MNIST examples are written anew from their published descriptions
+(layers, optimizer, batch, epochs). Each training runs in a process of its own, one after the other, all contenders
+once before any runs again. Peers are scored on the test images after every epoch, which flatters them; what is from
+here is scored once, at its end. Scoring is not timed; tracing is.
+"""
+
+import importlib.util
+import multiprocessing
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from convladder.data import load_dataset
+
+# What is judged: the article's best accuracy, and a round one that Keras's example reaches.
+ARTICLE_ACCURACY = 0.9838
+ROUND_ACCURACY = 0.99
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of one contender.
+
+    Attributes:
+        name: Of the contender.
+        seed: Of weights and order.
+        seconds: After each scoring, the seconds of fitting so far.
+        accuracies: Test accuracy, at each scoring.
+        utilization: Arithmetic done a second, as a share of a large matrix product's in the same type.
+        precision: That type.
+    """
+
+    name: str
+    seed: int
+    seconds: list[float]
+    accuracies: list[float]
+    utilization: float
+    precision: str
+
+
+def train_article(seed: int) -> Training:
+    """The article's `pool` network: Adam, batches of 128, raw pixels, ten epochs."""
+    from keras import layers
+
+    stack = [
+        layers.Conv2D(64, 3, padding="same", activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Conv2D(32, 3, padding="same", activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dense(32, activation="relu"),
+        layers.Dense(32, activation="relu"),
+        layers.Dense(10, activation="softmax"),
+    ]
+    return _train_keras("article", stack, seed, epochs=10, images=60_000, scale=1.0)
+
+
+def train_keras_example(seed: int) -> Training:
+    """Keras's "Simple MNIST convnet": two convolutions, dropout, Adam, batches of 128, 15 epochs on 54,000 images."""
+    from keras import layers
+
+    stack = [
+        layers.Conv2D(32, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Conv2D(64, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dropout(0.5),
+        layers.Dense(10, activation="softmax"),
+    ]
+    return _train_keras("keras example", stack, seed, epochs=15, images=54_000, scale=1 / 255)
+
+
+def train_pytorch_example(seed: int) -> Training:
+    """PyTorch's basic MNIST example: two convolutions, dropout, Adadelta decayed by 0.7, batches of 64, 14 epochs."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(seed)
+    mnist = load_dataset("mnist", validation=0)
+    x, x_test = (
+        (torch.from_numpy(split.images).permute(0, 3, 1, 2) / 255 - 0.1307) / 0.3081
+        for split in (mnist.train, mnist.test)
+    )
+    y, y_test = torch.from_numpy(mnist.train.labels), torch.from_numpy(mnist.test.labels)
+    model = nn.Sequential(
+        nn.Conv2d(1, 32, 3),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(9216, 128),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(128, 10),
+    )
+    optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
+    seconds, accuracies, fitted = [], [], 0.0
+    for _ in range(14):
+        began = time.perf_counter()
+        model.train()
+        for chosen in torch.randperm(len(x)).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x[chosen]), y[chosen]).backward()
+            optimizer.step()
+        scheduler.step()
+        fitted += time.perf_counter() - began
+        seconds.append(fitted)
+        model.eval()
+        with torch.no_grad():
+            accuracies.append(float((model(x_test).argmax(1) == y_test).float().mean()))
+    macs = 26 * 26 * 9 * 32 + 24 * 24 * 9 * 32 * 64 + 9216 * 128 + 1280
+    return Training(
+        "pytorch example", seed, seconds, accuracies, _utilization(macs, 14 * len(x), fitted, "float32"), "float32"
+    )
+
+
+def train_here(rung: str, epochs: float, augment: str, seed: int) -> Training:
+    """A rung of this package under its default recipe, for so many epochs."""
+    from convladder.recipes import default_recipe
+    from convladder.training import train
+
+    recipe = replace(default_recipe(rung), epochs=epochs, augment=augment)
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(rung, load_dataset("mnist"), recipe, seed=seed, directory=folder)
+        info = run.info
+    images = epochs * info["images"]["train"]
+    return Training(
+        f"{rung}, {epochs:g} epochs",
+        seed,
+        [info["fit_seconds"]],
+        [info["test_accuracy"]],
+        _utilization(info["macs"], images, info["fit_seconds"], info["precision"]),
+        info["precision"],
+    )
+
+
+PEERS: dict[str, Callable[[int], Training]] = {
+    "article": train_article,
+    "keras example": train_keras_example,
+    "pytorch example": train_pytorch_example,
+}
+
+# The rungs that are timed: name, epochs, augmentation.
+HERE = (("fast", 0.5, "none"), ("fast", 1, "none"), ("fast", 3.5, "digits"), ("strong", 14, "digits"))
+
+
+def benchmark(*, seeds: int, quick: bool) -> Iterator[Training]:
+    """Train every contender with every seed, all of them once before any again; PyTorch's where it is installed.
+
+    Args:
+        seeds: Trainings of each.
+        quick: Leave out PyTorch's example and the longest rung, and train the peers once.
+    """
+    peers = [name for name in PEERS if name != "pytorch example" or importlib.util.find_spec("torch")]
+    if quick:
+        peers = [name for name in peers if name != "pytorch example"]
+    for seed in range(seeds):
+        for name in peers:
+            if seed == 0 or not quick:
+                yield _apart(PEERS[name], seed)
+        for rung, epochs, augment in HERE:
+            if rung != "strong" or not quick:
+                yield _apart(train_here, rung, epochs, augment, seed)
+
+
+def summarize_trainings(trainings: Sequence[Training]) -> dict[str, Any]:
+    """A row a contender, the two ratios that are judged, and the machine.
+
+    A ratio divides the median seconds of a peer by those of the cheapest contender from here whose mean test accuracy
+    is at least as asked: the article's program over all its epochs; Keras's example until it first reaches 0.99, or
+    over all its epochs where it never did, which `reached` tells.
+    """
+    from convladder.training import processor_name
+
+    groups: dict[str, list[Training]] = {}
+    for training in trainings:
+        groups.setdefault(training.name, []).append(training)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "seeds": len(group),
+            "seconds": statistics.median(t.seconds[-1] for t in group),
+            "seconds_low": min(t.seconds[-1] for t in group),
+            "seconds_high": max(t.seconds[-1] for t in group),
+            "test_accuracy": statistics.fmean(t.accuracies[-1] for t in group),
+            "test_accuracy_low": min(t.accuracies[-1] for t in group),
+            "test_accuracy_high": max(t.accuracies[-1] for t in group),
+            "utilization": statistics.median(t.utilization for t in group),
+            "precision": group[0].precision,
+        }
+        for name, group in groups.items()
+    ]
+    here = [row for row in rows if row["name"] not in PEERS]
+    ratios = []
+    for peer, accuracy, target, until in (
+        ("article", ARTICLE_ACCURACY, 45, False),
+        ("keras example", ROUND_ACCURACY, 30, True),
+    ):
+        enough = [row for row in here if row["test_accuracy"] >= accuracy]
+        if not enough or peer not in groups:
+            continue
+        cheapest = min(enough, key=lambda row: row["seconds"])
+        spent = [seconds_until(t, accuracy) if until else (t.seconds[-1], True) for t in groups[peer]]
+        seconds = statistics.median(s for s, _ in spent)
+        ratios.append(
+            {
+                "peer": peer,
+                "accuracy": accuracy,
+                "peer_seconds": seconds,
+                "reached": all(reached for _, reached in spent),
+                "here": cheapest["name"],
+                "here_seconds": cheapest["seconds"],
+                "ratio": seconds / cheapest["seconds"],
+                "target": target,
+            }
+        )
+    machine = {
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+    return {
+        "machine": machine,
+        "rows": rows,
+        "ratios": ratios,
+        "trainings": [asdict(training) for training in trainings],
+    }
+
+
+def seconds_until(training: Training, accuracy: float) -> tuple[float, bool]:
+    """Seconds until a contender first scored so high, and whether it did; all its seconds where not."""
+    for seconds, reached in zip(training.seconds, training.accuracies, strict=True):
+        if reached >= accuracy:
+            return seconds, True
+    return training.seconds[-1], False
+
+
+def _apart(function: Callable[..., Training], *arguments: Any) -> Training:
+    """Call in a fresh process: no graph, thread pool or memory of an earlier training."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def _train_keras(name: str, stack: list[Any], seed: int, *, epochs: int, images: int, scale: float) -> Training:
+    """Train as a script in plain Keras does, and score after every epoch, the clock stopped."""
+    import keras
+
+    from convladder.describing import count_macs
+
+    keras.utils.set_random_seed(seed)
+    mnist = load_dataset("mnist", validation=0)
+    x, x_test = (split.images.astype("float32") * scale for split in (mnist.train, mnist.test))
+    y, y_test = (keras.utils.to_categorical(split.labels) for split in (mnist.train, mnist.test))
+    model = keras.Sequential([keras.Input((28, 28, 1)), *stack])
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    seconds: list[float] = []
+    accuracies: list[float] = []
+    scoring = 0.0
+    started = time.perf_counter()
+
+    def score_epoch(*_: Any) -> None:
+        nonlocal scoring
+        began = time.perf_counter()
+        seconds.append(began - started - scoring)
+        accuracies.append(float(model.evaluate(x_test, y_test, batch_size=500, verbose=0)[1]))
+        scoring += time.perf_counter() - began
+
+    scorer = keras.callbacks.LambdaCallback(on_epoch_end=score_epoch)
+    model.fit(x[:images], y[:images], batch_size=128, epochs=epochs, callbacks=[scorer], verbose=0)
+    utilization = _utilization(count_macs(model), epochs * images, seconds[-1], "float32")
+    return Training(name, seed, seconds, accuracies, utilization, "float32")
+
+
+def _utilization(macs: int, images: float, seconds: float, precision: str) -> float:
+    """A training step multiplies three times: forward, by the inputs' gradient and by the weights'."""
+    return 3 * 2 * macs * images / seconds / matrix_product_flops(precision)
+
+
+def matrix_product_flops(precision: str, size: int = 2048) -> float:
+    """What a product of two large square matrices sustains, multiplications and additions a second; the median of 9."""
+    import tensorflow as tf
+
+    matrix = tf.cast(tf.random.normal((size, size)), precision)
+    durations = []
+    for _ in range(10):
+        began = time.perf_counter()
+        tf.matmul(matrix, matrix).numpy()
+        durations.append(time.perf_counter() - began)
+    return float(2 * size**3 / np.median(durations[1:]))

@@ -1,0 +1,130 @@
+"""Fitting: what is traced, how long it goes on, and what ends it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import convladder as cl
+from convladder.evaluating import predict_probabilities
+from convladder.fitting import OneCycle, clone
+from convladder.models import build_model
+from convladder.recipes import TUNED, default_recipe
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Grows by one each time the training step is traced."""
+    seen: list[Any] = []
+    original = keras.Model.train_step
+
+    def train_step(self: Any, data: Any) -> Any:
+        seen.append(data)
+        return original(self, data)
+
+    monkeypatch.setattr(keras.Model, "train_step", train_step)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"epochs": 3}, {"epochs": 0.3}, {"epochs": 2.5, "augment": "digits"}, {"minutes": 0.05}, {"precision": "float32"}],
+    ids=str,
+)
+def test_the_graph_is_traced_once(
+    changes: dict[str, Any], traces: list[Any], small: cl.Dataset, tmp_path: Path
+) -> None:
+    run = cl.train("fast", small, replace(cl.DEFAULT, **changes), directory=tmp_path)
+    assert len(traces) == 1
+    images, _ = traces[0]
+    assert images.dtype.name == "uint8"  # until they reach the model
+    assert run.info["status"] == "finished"
+
+
+def test_minutes_are_kept_and_the_learning_rate_has_fallen_by_then(small: cl.Dataset, tmp_path: Path) -> None:
+    run = cl.train("dense", small, replace(cl.DEFAULT, minutes=0.08), directory=tmp_path)
+    assert 0.3 * 4.8 < run.info["fit_seconds"] < 1.2 * 4.8
+    assert len(run.history) > 5
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+
+
+def test_until_stops_at_the_first_epoch_that_is_good_enough(small: cl.Dataset, tmp_path: Path) -> None:
+    run = cl.train("fast", small, replace(cl.DEFAULT, epochs=50, until=0.85), directory=tmp_path)
+    accuracies = [row["validation_accuracy"] for row in run.history]
+    assert len(accuracies) < 50
+    assert accuracies[-1] >= 0.85
+    assert max(accuracies[:-1], default=0) < 0.85
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"epochs": float("nan")},
+        {"minutes": 0},
+        {"until": 1.5},
+        {"batch_size": 0},
+        {"augment": "fotos"},
+        {"precision": "float16"},
+        {"weight_decay": -1},
+    ],
+    ids=str,
+)
+def test_a_bad_recipe_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(cl.ConvladderError, match="Expected"):
+        replace(cl.DEFAULT, **changes)
+
+
+def test_until_needs_validation_images() -> None:
+    with pytest.raises(cl.ConvladderError, match="validation"):
+        replace(cl.ARTICLE, until=0.9)
+
+
+def test_a_tuned_rung_changes_what_it_says_and_nothing_else() -> None:
+    assert default_recipe("pool") == cl.DEFAULT
+    assert default_recipe("strong") == replace(cl.DEFAULT, **TUNED["strong"])
+
+
+def test_the_cycle_rises_to_its_peak_and_falls_to_zero() -> None:
+    schedule = OneCycle(0.01)
+    schedule.span(200)
+    rates = [float(schedule.rate(step)) for step in range(201)]
+    assert int(np.argmax(rates)) == 50
+    assert rates[50] == pytest.approx(0.01)
+    assert rates[0] == pytest.approx(0.001)
+    assert rates[-1] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_bfloat16_copy_answers_nearly_alike_and_keeps_its_weights_in_float32(small: cl.Dataset) -> None:
+    model = build_model("batchnorm", (28, 28, 1), 10)
+    copy = clone(model, "bfloat16")
+    assert {weight.dtype for weight in copy.weights} == {"float32"}
+    assert copy.get_layer("stage1_conv").compute_dtype == "bfloat16"
+    assert copy.layers[-1].compute_dtype == "float32"
+    images = small.test.images[:100]
+    difference = np.abs(predict_probabilities(copy, images) - predict_probabilities(model, images)).max()
+    assert 0 < difference < 0.05
+
+
+def test_an_ensemble_is_one_model_whose_answers_are_the_mean(small: cl.Dataset, tmp_path: Path) -> None:
+    run = cl.train("dense", small, replace(cl.DEFAULT, epochs=1), seed=3, ensemble=3, directory=tmp_path)
+    assert (run.info["ensemble"], len(run.info["best_epochs"])) == (3, 3)
+    assert run.info["parameters"] == 3 * 26_506
+    assert [row["member"] for row in run.history] == [1, 2, 3]
+    model = run.load_model()
+    members = [layer for layer in model.layers if layer.name.startswith("member")]
+    mean = np.mean([predict_probabilities(member, small.test.images) for member in members], axis=0)
+    np.testing.assert_allclose(run.predictions["probabilities"], mean, atol=1e-6)
+    np.testing.assert_allclose(run.classifier().predict_probabilities(small.test.images), mean, atol=1e-5)
+    single = cl.train("dense", small, replace(cl.DEFAULT, epochs=1), seed=4, directory=tmp_path)
+    second = predict_probabilities(members[1], small.test.images)
+    np.testing.assert_allclose(single.predictions["probabilities"], second, atol=1e-2)
+
+
+def test_a_built_model_cannot_become_an_ensemble(small: cl.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(cl.ConvladderError, match="rung's name"):
+        cl.train(build_model("dense", (28, 28, 1), 10), small, ensemble=2, directory=tmp_path)
+    assert list(tmp_path.iterdir()) == []
