@@ -1,5 +1,8 @@
 """Fitting: what is traced, how long it goes on, and what ends it."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +125,17 @@ def test_an_ensemble_is_one_model_whose_answers_are_the_mean(small: cl.Dataset, 
     single = cl.train("dense", small, replace(cl.DEFAULT, epochs=1), seed=4, directory=tmp_path)
     second = predict_probabilities(members[1], small.test.images)
     np.testing.assert_allclose(single.predictions["probabilities"], second, atol=1e-2)
+
+
+def test_training_on_mnist_stays_below_one_and_a_half_gigabytes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "convladder", "train", "--model", "fast", "--epochs", "0.1", "--augment", "digits"]
+    process = subprocess.Popen(
+        [*command, "--runs", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert usage.ru_maxrss * 1024 < 1.5e9
 
 
 def test_a_built_model_cannot_become_an_ensemble(small: cl.Dataset, tmp_path: Path) -> None:

@@ -108,7 +108,11 @@ def fit(
             shuffle=False,  # the batches are
             verbose=0,
         )
-    except KeyboardInterrupt:
+    except BaseException as error:
+        for callback in callbacks:
+            callback.on_train_end()  # Keras calls it at a good end alone, and a progress bar must not stay
+        if not isinstance(error, KeyboardInterrupt):
+            raise
         keeper.fitted.weights = keeper.fitted.weights or copy.get_weights()
         raise Interrupted(keeper.fitted) from None
     return keeper.fitted

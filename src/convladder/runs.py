@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,21 +21,22 @@ if TYPE_CHECKING:
     from convladder.classifier import Classifier
 
 
-@dataclass(frozen=True)
 class Run:
     """What was trained, on what, how, and how well: a folder, read when asked.
 
-    Attributes:
+    Args:
         path: The folder.
 
     Raises:
         ConvladderError: The folder holds no readable run.json.
     """
 
-    path: Path
-
-    def __post_init__(self) -> None:
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
         _ = self.info
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
 
     @cached_property
     def info(self) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""What a training shows while it goes on: a bar on a terminal, lines elsewhere, nothing left behind."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+from rich.console import Console
+
+import convladder as cl
+from convladder.progress import ProgressBar
+
+SHORT = replace(cl.DEFAULT, epochs=2)
+
+
+def show(small: cl.Dataset, folder: Path, terminal: bool, *more: keras.callbacks.Callback) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=160)
+    bar = ProgressBar("dense", SHORT.batch_size, console)
+    cl.train("dense", small, SHORT, directory=folder, callbacks=[bar, *more])
+    return stream.getvalue()
+
+
+def test_a_line_an_epoch_where_there_is_no_terminal(small: cl.Dataset, tmp_path: Path) -> None:
+    lines = show(small, tmp_path, False).splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert all("accuracy" in line and "loss" in line and "validation_accuracy" in line for line in lines)
+
+
+def test_a_bar_on_a_terminal(small: cl.Dataset, tmp_path: Path) -> None:
+    shown = show(small, tmp_path, True)
+    for part in ("dense", "epoch", "2/2", "loss", "accuracy", "images/s", "0:00:"):
+        assert part in shown
+    assert shown.endswith("\x1b[?25h") or "\x1b[?25h" in shown.split("\x1b[?25l")[-1]  # the cursor is back
+
+
+def test_the_cursor_is_back_after_an_interruption(small: cl.Dataset, tmp_path: Path) -> None:
+    class Stop(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            raise KeyboardInterrupt
+
+    stream = io.StringIO()
+    bar = ProgressBar("dense", SHORT.batch_size, Console(file=stream, force_terminal=True, width=160))
+    with pytest.raises(KeyboardInterrupt, match="holds the best weights so far"):
+        cl.train("dense", small, SHORT, directory=tmp_path, callbacks=[bar, Stop()])
+    assert "\x1b[?25h" in stream.getvalue().split("\x1b[?25l")[-1]
+    assert cl.Run(tmp_path / "dense-1").info["status"] == "interrupted"
