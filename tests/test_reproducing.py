@@ -38,6 +38,12 @@ def test_one_table(small: cl.Dataset, tmp_path: Path) -> None:
     result = reproduce(small, epochs=0.2, seeds=2, tables=["networks"], directory=tmp_path)
     assert set(result) == {"networks"}
     assert len(list(tmp_path.iterdir())) == 6
+    (tmp_path / "pool-1" / "run.json").unlink()
+    again = reproduce(small, epochs=0.2, seeds=2, tables=["networks"], directory=tmp_path, resume=True)
+    assert len(list(tmp_path.iterdir())) == 7  # only what was missing was trained
+    assert [row["test_accuracy"] for row in again["networks"]] == [
+        pytest.approx(row["test_accuracy"], abs=0.01) for row in result["networks"]
+    ]
 
 
 def test_the_claims_that_are_counted_hold() -> None:

@@ -267,6 +267,7 @@ def reproduce(
     seeds: Annotated[int, typer.Option(min=1, help="Runs a network; claims about accuracy are judged on them.")] = 1,
     only: Annotated[str | None, typer.Option(metavar="TABLE", help="networks or claims.")] = None,
     runs: RunsDirectory = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Take the finished runs that are there already.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """The article, tested: its figures beside those of this machine, and twelve of its claims with verdicts."""
@@ -284,6 +285,7 @@ def reproduce(
         seeds=seeds,
         tables=[only] if only else TABLES,
         directory=runs,
+        resume=resume,
         callbacks=lambda label: [ProgressBar(label, ARTICLE.batch_size, errors)],
     )
     if as_json:

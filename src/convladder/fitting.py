@@ -67,29 +67,15 @@ def fit(
     Raises:
         Interrupted: Ctrl-C.
     """
-    copy = clone(model, precision)
+    copy, schedule = compile_copy(model, recipe, precision)
     keeper = BestWeights(data.validation, recipe)
     passes = len(data.train) / recipe.batch_size  # steps that see every image once
-    schedule = OneCycle(recipe.learning_rate) if recipe.one_cycle else None
-    optimizer = keras.optimizers.Adam(
-        schedule.rate if schedule else recipe.learning_rate,
-        weight_decay=recipe.weight_decay or None,
-        beta_1=recipe.beta_1,
-        beta_2=recipe.beta_2,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    optimizer.build(copy.trainable_variables)  # before tracing: what makes variables is traced a second time
-    copy.compile(
-        optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        steps_per_execution=STEPS_PER_LOOK,
-        jit_compile=False,  # XLA compiles longer than it saves on a processor
-    )
     steps = recipe.epochs * passes
     try:
         if recipe.minutes is not None:
-            seconds_a_step, spent = _measure_step(copy, data, recipe)
+            began = time.perf_counter()
+            seconds_a_step = measure_steps([copy], data, recipe, rounds=1)[0][0]
+            spent = time.perf_counter() - began
             # A twentieth is kept back: what is cut off before its learning rate has fallen is not worth much.
             steps = max(1.0, 0.95 * (60 * recipe.minutes - spent) / seconds_a_step)
         rounds = max(1, math.ceil(steps / passes - 1e-9))
@@ -213,16 +199,43 @@ def clone(model: keras.Model, precision: str) -> keras.Model:
     return twin
 
 
-def _measure_step(model: keras.Model, data: Dataset, recipe: Recipe) -> tuple[float, float]:
-    """Seconds a step, and seconds spent to find out; the model and its optimizer are as before, and traced."""
-    started = time.perf_counter()
-    variables = [*model.variables, *model.optimizer.variables]
+def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[keras.Model, "OneCycle | None"]:
+    """A copy of a model, ready to be fitted, and its schedule, which must yet be told its length, if there is one."""
+    copy = clone(model, precision)
+    schedule = OneCycle(recipe.learning_rate) if recipe.one_cycle else None
+    optimizer = keras.optimizers.Adam(
+        schedule.rate if schedule else recipe.learning_rate,
+        weight_decay=recipe.weight_decay or None,
+        beta_1=recipe.beta_1,
+        beta_2=recipe.beta_2,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.build(copy.trainable_variables)  # before tracing: what makes variables is traced a second time
+    copy.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        steps_per_execution=STEPS_PER_LOOK,
+        jit_compile=False,  # XLA compiles longer than it saves on a processor
+    )
+    return copy, schedule
+
+
+def measure_steps(copies: Sequence[keras.Model], data: Dataset, recipe: Recipe, *, rounds: int) -> list[list[float]]:
+    """Seconds a step of one or more compiled models, run in turn, so that a noisy machine is noisy to all of them.
+
+    Returns:
+        For each model, `rounds` measurements. The models and their optimizers are as before, and traced.
+    """
+    variables = [variable for copy in copies for variable in (*copy.variables, *copy.optimizer.variables)]
     kept = [variable.numpy() for variable in variables]
-    batches = training_batches(data.train, data.num_classes, recipe, 2 * STEPS_PER_LOOK, seed=0)
-    for _ in range(2):  # the first traces
-        began = time.perf_counter()
-        model.fit(batches.take(STEPS_PER_LOOK), shuffle=False, verbose=0)
-        seconds = time.perf_counter() - began
+    batches = training_batches(data.train, data.num_classes, recipe, STEPS_PER_LOOK, seed=0)
+    seconds: list[list[float]] = [[] for _ in copies]
+    for _ in range(1 + rounds):  # the first traces
+        for copy, measured in zip(copies, seconds, strict=True):
+            began = time.perf_counter()
+            copy.fit(batches, shuffle=False, verbose=0)
+            measured.append((time.perf_counter() - began) / STEPS_PER_LOOK)
     for variable, value in zip(variables, kept, strict=True):
         variable.assign(value)
-    return seconds / STEPS_PER_LOOK, time.perf_counter() - started
+    return [measured[1:] for measured in seconds]

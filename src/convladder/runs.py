@@ -108,6 +108,16 @@ def create_run_folder(directory: Path, rung: str) -> Path:
         raise _unwritable(directory, error) from error
 
 
+def find_run(directory: Path, **expected: Any) -> Run | None:
+    """A finished run in a directory whose run.json holds what is expected; the newest, or none."""
+    folders = sorted(directory.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in folders:
+        run = Run(path.parent)
+        if run.info.get("status") == "finished" and all(run.info.get(k) == v for k, v in expected.items()):
+            return run
+    return None
+
+
 def create_folder(folder: Path) -> None:
     """Make a folder, if it is not there.
 
