@@ -1,5 +1,6 @@
 """What the tests share: the real MNIST, a small part of it, and one finished run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,4 +50,4 @@ def small_npz(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def run(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
-    return cl.train("fast", small, seed=1, directory=tmp_path_factory.mktemp("runs"))
+    return cl.train("fast", small, replace(cl.DEFAULT, epochs=4), seed=1, directory=tmp_path_factory.mktemp("runs"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import convladder as cl
+from convladder import fitting
 from convladder.reproducing import (
     ARTICLE_FIGURES,
     FAILS,
@@ -17,7 +18,8 @@ from convladder.reproducing import (
 )
 
 
-def test_all_tables(small: cl.Dataset, tmp_path: Path) -> None:
+def test_all_tables(small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "STEPS_PER_LOOK", 4)  # else steps are timed for longer than a test should take
     result = reproduce(small, epochs=2, directory=tmp_path)
     assert [row["name"] for row in result["networks"]] == ["dense", "conv", "pool"]
     for row in result["networks"]:

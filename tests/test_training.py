@@ -140,7 +140,10 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(small_npz: Path, tmp_p
 def test_an_interrupted_training_leaves_the_best_weights_so_far(small_npz: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "convladder", "train", "--model", "dense", "--data", str(small_npz)]
     process = subprocess.Popen(
-        [*command, "--epochs", "100000", "--runs", str(tmp_path)], stderr=subprocess.PIPE, text=True
+        [*command, "--epochs", "100000", "--runs", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background may ignore it
     )
     assert process.stderr is not None
     assert "epoch 1/" in process.stderr.readline()  # an epoch has been scored

@@ -37,6 +37,7 @@ Epochs = Annotated[float | None, typer.Option(help="Passes over the training ima
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 RunsDirectory = Annotated[Path, typer.Option("--runs", help="Where run folders are made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+Classes = Annotated[int, typer.Option(help="How many classes there are.")]
 Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="The size of an image.")]
 
 # What the rungs let one choose, in the words of their signatures; `build_model` knows which rung has which.
@@ -99,7 +100,7 @@ def options(
 
 
 @app.command()
-def models(as_json: AsJson = False, size: Input = "28x28x1", classes: int = 10) -> None:
+def models(as_json: AsJson = False, size: Input = "28x28x1", classes: Classes = 10) -> None:
     """The ladder: what each rung adds, its parameters and multiply-accumulates."""
     import_engine()
     from convladder.describing import count_macs
@@ -133,7 +134,7 @@ def summary(
     rung: Annotated[str, typer.Argument(help="A name that `convladder models` lists.")],
     choices: dict[str, Any],
     size: Input = "28x28x1",
-    classes: int = 10,
+    classes: Classes = 10,
     as_json: AsJson = False,
 ) -> None:
     """A rung layer by layer, with the arithmetic of each output size."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from convladder.data import Dataset, Split
@@ -167,21 +166,24 @@ def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int,
     Returns:
         A tf.data.Dataset of pixels, uint8, (batch, height, width, channels), and one-hot labels, (batch, classes).
     """
-    shuffled = np.random.default_rng(seed)
-    passes = math.ceil(steps * recipe.batch_size / len(split))
-    order = np.concatenate([shuffled.permutation(len(split)) for _ in range(passes)])
-    order = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
     images, labels = tf.constant(split.images), tf.one_hot(split.labels, num_classes)
+    count = len(split)
 
-    def batch(step: Any, chosen: Any) -> Any:
+    def batch(step: Any) -> Any:
+        position = step * recipe.batch_size + tf.range(recipe.batch_size, dtype=tf.int64)
+        # Where each position stands in the shuffled order of its pass, without the order being held anywhere.
+        seeds = tf.stack(
+            [tf.fill(position.shape, tf.constant(seed, tf.int64)), position // count, position * 0], axis=1
+        )
+        chosen = tf.raw_ops.RandomIndexShuffle(index=position % count, seed=seeds, max_index=count - 1, rounds=4)
         pixels = tf.ensure_shape(tf.gather(images, chosen), (recipe.batch_size, *split.images.shape[1:]))
         if recipe.augment == "digits":
-            pixels = augment_digits(pixels, tf.stack([seed, tf.cast(step, tf.int32)]))
+            pixels = augment_digits(pixels, tf.stack([seed, step]))
         return pixels, tf.gather(labels, chosen)
 
     options = tf.data.Options()
     options.autotune.enabled = False  # there is one stage, which runs ahead of the training by two batches
-    return tf.data.Dataset.from_tensor_slices(order).enumerate().map(batch).prefetch(2).with_options(options)
+    return tf.data.Dataset.range(steps).map(batch).prefetch(2).with_options(options)
 
 
 def clone(model: keras.Model, precision: str) -> keras.Model:
