@@ -143,7 +143,7 @@ def test_an_interrupted_training_leaves_the_best_weights_so_far(small_npz: Path,
         [*command, "--epochs", "100000", "--runs", str(tmp_path)],
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background may ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (a background job ignores it)
     )
     assert process.stderr is not None
     assert "epoch 1/" in process.stderr.readline()  # an epoch has been scored
