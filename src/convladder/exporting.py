@@ -31,7 +31,7 @@ def export_onnx(
     Args:
         model: From pixels, shape (batch, height, width, channels), to probabilities.
         path: The file to write; it appears only when the gate has opened.
-        metadata: Stored in the file; what Classifier reads: `class_names`, `input_shape`.
+        metadata: Stored in the file; what Classifier reads: `class_names`, `input_shape`, `fit`.
         images: At most the first 1,000 are compared.
         expected: What Keras answers for the images, shape (count, num_classes).
 

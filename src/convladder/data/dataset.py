@@ -29,6 +29,8 @@ class Dataset:
         train: What the weights are fitted to.
         validation: What the epoch and the rung are chosen on; may be empty.
         test: Read once, when everything has been chosen.
+        fit: How pictures of other proportions were brought to this size, and shall be for predictions: "crop", "pad"
+            or "stretch".
     """
 
     name: str
@@ -36,6 +38,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    fit: str = "stretch"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
