@@ -31,7 +31,6 @@ app = typer.Typer(
 errors = Console(stderr=True, highlight=False)
 output = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
-Data = Annotated[str, typer.Option(help="mnist, or the path of an .npz file with MNIST's keys.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="default, or article.")]
 Epochs = Annotated[float | None, typer.Option(help="Passes over the training images; a fraction is allowed.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
@@ -79,6 +78,43 @@ def offer_choices(command: Callable[..., None]) -> Callable[..., None]:
     keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     with_choices.__signature__ = inspect.Signature(keyword_only + options)  # type: ignore[attr-defined]
     return with_choices
+
+
+DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "data": (
+        str,
+        "mnist",
+        "mnist; a folder of pictures, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file of path and label; a "
+        "folder of four IDX files; an .npz file with MNIST's keys.",
+    ),
+    "image_size": (int | None, None, "Height and width of pictures; by default what they have, 96 at most."),
+    "channels": (int | None, None, "1, gray, or 3, colours; by default 1 where no picture has colours."),
+    "fit": (str, "crop", "How pictures of other proportions are brought to that size: crop, pad or stretch."),
+    "cache": (bool, True, "Whether to keep decoded pictures for the next time."),
+}
+
+
+def offer_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what it works on, and hand it what loads that as `dataset`."""
+
+    @functools.wraps(command)
+    def with_data(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in DATA_OPTIONS}
+        command(**arguments, dataset=functools.partial(load, given.pop("data"), **given))
+
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "dataset"]
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[kind, typer.Option(help=text, rich_help_panel="Data")],
+        )
+        for name, (kind, default, text) in DATA_OPTIONS.items()
+    ]
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    with_data.__signature__ = inspect.Signature(options + keyword_only)  # type: ignore[attr-defined]
+    return with_data
 
 
 def print_version(wanted: bool) -> None:
@@ -159,11 +195,12 @@ def summary(
 
 
 @app.command()
+@offer_data
 @offer_choices
 def train(
+    dataset: Callable[[], Any],
     choices: dict[str, Any],
     model: Annotated[str, typer.Option(help="A rung that `convladder models` lists.")] = "pool",
-    data: Data = "mnist",
     recipe: RecipeName = "default",
     epochs: Epochs = None,
     minutes: Annotated[float | None, typer.Option(help="Train as long as this, instead of --epochs.")] = None,
@@ -196,7 +233,7 @@ def train(
     chosen = recipe_for(model)
     run = train_model(
         model,
-        load(data),
+        dataset(),
         chosen,
         seed=seed,
         ensemble=ensemble,
@@ -217,9 +254,10 @@ def train(
 
 
 @app.command()
+@offer_data
 def compare(
+    dataset: Callable[[], Any],
     models: Annotated[str, typer.Option(help="Rungs, with commas between them; all of the ladder by default.")] = "",
-    data: Data = "mnist",
     recipe: RecipeName = "default",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -240,9 +278,9 @@ def compare(
     rungs = [name.strip() for name in models.split(",")] if models else list(MODELS)
     for rung in rungs:
         check_choice("rung", rung, MODELS)
-    dataset = load(data)
-    minutes = estimate_seconds(dataset, rungs, recipe_for, seeds) / 60
-    errors.print(f"{len(rungs)} rungs on {len(dataset.train):,} images: about {minutes:.0f} minutes on this machine.")
+    data = dataset()
+    minutes = estimate_seconds(data, rungs, recipe_for, seeds) / 60
+    errors.print(f"{len(rungs)} rungs on {len(data.train):,} images: about {minutes:.0f} minutes on this machine.")
     finished = []
     live = Live(console=errors, auto_refresh=False, transient=True)
 
@@ -250,7 +288,7 @@ def compare(
         return [ProgressBar(label, recipe_for(label.partition(",")[0]).batch_size, errors)]
 
     with live:
-        for run in compare_rungs(dataset, rungs, recipe_for, seeds=seeds, directory=runs, callbacks=look_on):
+        for run in compare_rungs(data, rungs, recipe_for, seeds=seeds, directory=runs, callbacks=look_on):
             finished.append(run)
             live.update(ladder_table(tabulate(finished)), refresh=True)
     rows = tabulate(finished)
@@ -273,13 +311,14 @@ def reproduce(
     check_choice("table", only or "networks", ("networks", "claims"))
     check_range("epochs", epochs, 0.001)
     import_engine()
+    from convladder.data import load_dataset
     from convladder.progress import ProgressBar
     from convladder.recipes import ARTICLE
     from convladder.reproducing import TABLES
     from convladder.reproducing import reproduce as reproduce_article
 
     result = reproduce_article(
-        load("mnist"),
+        load_dataset("mnist"),
         epochs=epochs,
         seeds=seeds,
         tables=[only] if only else TABLES,
@@ -459,11 +498,14 @@ def import_engine() -> None:
     tensorflow.get_logger().setLevel("ERROR")  # else it warns that a second model is traced as well
 
 
-def load(source: str) -> "Dataset":
-    """The data set that --data names."""
+def load(source: str, **settings: Any) -> "Dataset":
+    """The data set that --data names; what became of its files is said on standard error."""
     from convladder.data import load_dataset
 
-    return load_dataset(source)
+    dataset = load_dataset(source, **settings)
+    for line in dataset.account.lines() if dataset.account else ():
+        errors.print(line, soft_wrap=True, markup=False)
+    return dataset
 
 
 def main() -> None:

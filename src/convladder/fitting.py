@@ -2,16 +2,18 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from convladder.data import Dataset, Split
 from convladder.data.augmentation import augment_digits
+from convladder.data.dataset import release
 from convladder.evaluating import predict_probabilities, score
 from convladder.recipes import Recipe
 
@@ -181,10 +183,13 @@ def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int,
     passes = math.ceil(steps * recipe.batch_size / len(split))
     order = np.concatenate([shuffled.permutation(len(split)) for _ in range(passes)])
     order = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
-    images, labels = tf.constant(split.images), tf.one_hot(split.labels, num_classes)
+    labels = tf.one_hot(split.labels, num_classes)
+    in_memory = not isinstance(split.images, np.memmap)
+    images = tf.constant(split.images) if in_memory else _row_reader(split.images)
 
     def batch(step: Any, chosen: Any) -> Any:
-        pixels = tf.ensure_shape(tf.gather(images, chosen), (recipe.batch_size, *split.images.shape[1:]))
+        pixels = tf.gather(images, chosen) if in_memory else tf.numpy_function(images, [chosen], tf.uint8)
+        pixels = tf.ensure_shape(pixels, (recipe.batch_size, *split.images.shape[1:]))
         if recipe.augment == "digits":
             pixels = augment_digits(pixels, tf.stack([seed, tf.cast(step, tf.int32)]))
         return pixels, tf.gather(labels, chosen)
@@ -192,6 +197,17 @@ def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int,
     options = tf.data.Options()
     options.autotune.enabled = False  # there is one stage, which runs ahead of the training by two batches
     return tf.data.Dataset.from_tensor_slices(order).enumerate().map(batch).prefetch(2).with_options(options)
+
+
+def _row_reader(images: npt.NDArray[np.uint8]) -> Callable[[Any], npt.NDArray[np.uint8]]:
+    """From row numbers to images; what the system maps around each row does not stay in memory."""
+
+    def read(rows: Any) -> npt.NDArray[np.uint8]:
+        chosen = images[rows]
+        release(images)
+        return chosen
+
+    return read
 
 
 def clone(model: keras.Model, precision: str) -> keras.Model:

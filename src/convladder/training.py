@@ -89,6 +89,7 @@ def train(
         "dataset": data.name,
         "fingerprint": data.fingerprint,
         "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "left_out": len(data.account.left_out) if data.account else 0,
         "class_names": list(data.class_names),
         "input_shape": list(data.input_shape),
         "parameters": ensemble * first.count_params(),
