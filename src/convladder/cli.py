@@ -14,12 +14,14 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from convladder import __version__
 from convladder.errors import ConvladderError, check_choice, check_range
 
 if TYPE_CHECKING:
     from convladder.data import Dataset
+    from convladder.data.audit import Audit
     from convladder.recipes import Recipe
 
 app = typer.Typer(
@@ -300,6 +302,32 @@ def compare(
 
 
 @app.command()
+def audit(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures, or a .csv file.")],
+    html: Annotated[Path | None, typer.Option(help="Also write a page with thumbnails there.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 where anything was found.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What is wrong with a folder of pictures, before anything is trained on it."""
+    from convladder.data.audit import audit as audit_pictures
+
+    result = audit_pictures(source)
+    if html:
+        from convladder.data.audit_report import render_audit
+        from convladder.runs import whole_file
+
+        page = render_audit(result)
+        with whole_file(html) as temporary:
+            temporary.write_text(page)
+    if as_json:
+        print(json.dumps(result.as_dict(), indent=2))
+    else:
+        print_audit(result)
+    if strict and result.findings:
+        raise typer.Exit(3)
+
+
+@app.command()
 def reproduce(
     epochs: Annotated[float, typer.Option(help="The article trains for 10.")] = 10,
     seeds: Annotated[int, typer.Option(min=1, help="Runs a network; claims about accuracy are judged on them.")] = 1,
@@ -413,6 +441,29 @@ def print_benchmark(result: dict[str, Any]) -> None:
             f"{ratio['here_seconds']:.2f} s: {more}{ratio['ratio']:.0f} times (asked: {ratio['target']})",
             soft_wrap=True,
         )
+
+
+def print_audit(result: "Audit") -> None:
+    """The tables of `audit`."""
+    table = Table("class", box=SIMPLE_HEAD)
+    table.add_column("pictures", justify="right")
+    for name, count in result.classes.items():
+        table.add_row(Text(name), f"{count:,}")
+    output.print(table)
+    if result.findings:
+        table = Table("found", box=SIMPLE_HEAD)
+        table.add_column("times", justify="right")
+        for title in ("what to do", "for example"):
+            table.add_column(title)
+        for finding in result.findings:
+            example = Text(", ".join(os.path.basename(name) for name in finding.groups[0][:3]))
+            table.add_row(finding.check, f"{len(finding.groups):,}", finding.advice, example)
+        output.print(table)
+    output.print(
+        f"{result.files:,} files: {result.pictures:,} pictures, {result.left_out:,} left out, "
+        f"{sum(result.ignored.values()):,} ignored. {'Nothing was found.' if not result.findings else ''}",
+        soft_wrap=True,
+    )
 
 
 def ladder_table(rows: Sequence[dict[str, Any]]) -> Table:

@@ -39,6 +39,7 @@ class Listing:
         splits: The split of each, where the folder says it; else an empty text.
         ignored: By reason, how many files were passed over.
         left_out: Files that are no pictures for sure, with the reason.
+        classes: All classes, also those without a file.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -46,11 +47,13 @@ class Listing:
     splits: list[str] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    classes: set[str] = field(default_factory=set)
 
     def add(self, path: str, label: str, split: str) -> None:
         """Take a file in."""
         self.paths.append(path)
         self.labels.append(label)
+        self.classes.add(label)
         self.splits.append(split)
 
 
@@ -163,6 +166,7 @@ def _class_folders(entries: list[Entry], listing: Listing) -> list[Entry]:
 
 
 def _list_class(folder: str, name: str, split: str, listing: Listing) -> None:
+    listing.classes.add(printable(name))
     for entry, hidden in _walk(folder, listing):
         reason = "hidden" if hidden else _passed_over(entry.name)
         if reason:
