@@ -13,7 +13,12 @@ import pytest
 
 import convladder as cl
 import hostile
+from convladder.data.checks import class_weights
+from convladder.data.decoding import decode_image
 from convladder.fitting import training_batches
+from convladder.models import build_model
+from convladder.recipes import default_recipe
+from convladder.training import warn_of_size
 
 RECIPE = replace(cl.DEFAULT, epochs=2, batch_size=16, precision="float32")
 
@@ -42,8 +47,6 @@ def test_training_runs_on_a_hostile_folder_and_predict_answers_as_the_test_did(
         (answer,) = classifier.predict([path])
         if isinstance(answer, cl.ConvladderError):
             continue
-        from convladder.data.decoding import decode_image
-
         probabilities = expected.get(decode_image(path, data.input_shape, "pad").tobytes())
         if probabilities is not None:
             answered += 1
@@ -122,3 +125,42 @@ def test_a_training_that_is_killed_while_it_decodes_can_be_repeated(
     counts = hostile.expected()
     assert f"{sum(counts.values())} files: {counts[hostile.USED]} pictures" in again.stderr
     assert f"{counts[hostile.LEFT_OUT]} left out" in again.stderr
+
+
+def test_small_classes_count_as_much_as_large_ones() -> None:
+    labels = np.array([0] * 30 + [1] * 10 + [3] * 20)
+    weights = class_weights(labels)
+    assert weights is not None
+    for label in (0, 1, 3):
+        assert weights[labels[labels == label]].sum() == pytest.approx(20)
+    assert weights[labels].mean() == pytest.approx(1)
+    assert class_weights(np.array([0] * 19 + [1] * 10)) is None
+    images = np.zeros((60, 8, 8, 1), np.uint8)
+    (batch,) = training_batches(cl.Split(images, labels), 4, replace(RECIPE, batch_size=60), 1, seed=0)
+    np.testing.assert_allclose(batch[2], weights[np.argmax(batch[1], axis=1)])
+    (batch,) = training_batches(
+        cl.Split(images, labels), 4, replace(RECIPE, batch_size=60, class_weights=False), 1, seed=0
+    )
+    assert len(batch) == 2
+
+
+def test_the_default_augmentation_suits_the_channels() -> None:
+    assert default_recipe("strong", 1).augment == "digits"
+    assert default_recipe("strong", 3) == replace(default_recipe("strong", 1), augment="photos")
+    assert default_recipe("pool", 3) == cl.DEFAULT
+
+
+def test_a_model_that_will_cost_much_says_so_and_proposes_another() -> None:
+    warn_of_size(build_model("dense", (96, 96, 3), 2))
+    with pytest.warns(
+        UserWarning, match=r"dense has 56,\d+,\d+ parameters for pictures of 96×96×3; .* 1\.\d GB.*residual"
+    ):
+        warn_of_size(build_model("dense", (96, 96, 3), 2, hidden=2000))
+
+
+def test_photos_are_trained_with_weights_and_augmentation(hostile_folder: Path, tmp_path: Path) -> None:
+    data = cl.load_dataset(hostile_folder)
+    recipe = replace(RECIPE, augment="photos")
+    run = cl.train("fast", data, recipe, directory=tmp_path)
+    assert run.info["recipe"]["class_weights"] is True
+    assert np.isfinite([row["loss"] for row in run.history]).all()

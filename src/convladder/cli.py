@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,6 +38,10 @@ RecipeName = Annotated[str, typer.Option("--recipe", help="default, or article."
 Epochs = Annotated[float | None, typer.Option(help="Passes over the training images; a fraction is allowed.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 RunsDirectory = Annotated[Path, typer.Option("--runs", help="Where run folders are made.")]
+AUGMENT_HELP = (
+    "none; digits: small shifts, turns and scalings; photos: flips, shifts, changes of colour. By default none, and of "
+    "strong and tiny digits where pictures are gray, photos where they have colours."
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="The size of an image.")]
 
@@ -208,7 +213,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Train as long as this, instead of --epochs.")] = None,
     until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy, 0 to 1.")] = None,
     batch_size: BatchSize = None,
-    augment: Annotated[str | None, typer.Option(help="none, or digits: small shifts, turns and scalings.")] = None,
+    augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
     ensemble: Annotated[int, typer.Option(min=1, help="Train so many networks, and ship their mean.")] = 1,
@@ -232,10 +237,11 @@ def train(
     from convladder.training import train as train_model
 
     check_choice("rung", model, MODELS)
-    chosen = recipe_for(model)
+    data = dataset()
+    chosen = recipe_for(model, data.input_shape[2])
     run = train_model(
         model,
-        dataset(),
+        data,
         chosen,
         seed=seed,
         ensemble=ensemble,
@@ -281,6 +287,7 @@ def compare(
     for rung in rungs:
         check_choice("rung", rung, MODELS)
     data = dataset()
+    recipe_for = functools.partial(recipe_for, channels=data.input_shape[2])
     minutes = estimate_seconds(data, rungs, recipe_for, seeds) / 60
     errors.print(f"{len(rungs)} rungs on {len(data.train):,} images: about {minutes:.0f} minutes on this machine.")
     finished = []
@@ -524,14 +531,18 @@ def parse_size(text: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def choose_recipe(name: str, **changes: Any) -> "Callable[[str], Recipe]":
-    """From a rung to its recipe, changed where an option says so."""
+def choose_recipe(name: str, **changes: Any) -> "Callable[..., Recipe]":
+    """From a rung and the pictures' channels to its recipe, changed where an option says so."""
     from convladder.recipes import ARTICLE, DEFAULT, default_recipe
 
     check_choice("recipe", name, ("default", "article"))
     given = {key: value for key, value in changes.items() if value is not None}
     replace(ARTICLE if name == "article" else DEFAULT, **given)  # complains of bad values before anything is loaded
-    return lambda rung: replace(ARTICLE if name == "article" else default_recipe(rung), **given)
+
+    def recipe_for(rung: str, channels: int = 1) -> "Recipe":
+        return replace(ARTICLE if name == "article" else default_recipe(rung, channels), **given)
+
+    return recipe_for
 
 
 def import_engine() -> None:
@@ -561,6 +572,7 @@ def load(source: str, **settings: Any) -> "Dataset":
 
 def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted."""
+    warnings.showwarning = lambda message, *_: errors.print(f"Warning: {message}", soft_wrap=True, markup=False)
     try:
         command = typer.main.get_command(app)
         with command.make_context("convladder", sys.argv[1:]) as context:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from convladder.data import Dataset, Split
-from convladder.data.augmentation import augment_digits
+from convladder.data.augmentation import AUGMENT
+from convladder.data.checks import class_weights
 from convladder.data.dataset import release
 from convladder.evaluating import predict_probabilities, score
 from convladder.recipes import Recipe
@@ -177,22 +178,27 @@ def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int,
     """Shuffled batches, `steps` of them; every image comes once before any comes again.
 
     Returns:
-        A tf.data.Dataset of pixels, uint8, (batch, height, width, channels), and one-hot labels, (batch, classes).
+        A tf.data.Dataset of pixels, uint8, (batch, height, width, channels), and one-hot labels, (batch, classes);
+        where the recipe weighs classes and they are unequal, also of weights, float32, (batch,).
     """
     shuffled = np.random.default_rng(seed)
     passes = math.ceil(steps * recipe.batch_size / len(split))
     order = np.concatenate([shuffled.permutation(len(split)) for _ in range(passes)])
     order = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
     labels = tf.one_hot(split.labels, num_classes)
+    by_class = class_weights(split.labels) if recipe.class_weights else None
+    weights = None if by_class is None else tf.constant(by_class[split.labels])
     in_memory = not isinstance(split.images, np.memmap)
     images = tf.constant(split.images) if in_memory else _row_reader(split.images)
 
     def batch(step: Any, chosen: Any) -> Any:
         pixels = tf.gather(images, chosen) if in_memory else tf.numpy_function(images, [chosen], tf.uint8)
         pixels = tf.ensure_shape(pixels, (recipe.batch_size, *split.images.shape[1:]))
-        if recipe.augment == "digits":
-            pixels = augment_digits(pixels, tf.stack([seed, tf.cast(step, tf.int32)]))
-        return pixels, tf.gather(labels, chosen)
+        if recipe.augment != "none":
+            pixels = AUGMENT[recipe.augment](pixels, tf.stack([seed, tf.cast(step, tf.int32)]))
+        if weights is None:
+            return pixels, tf.gather(labels, chosen)
+        return pixels, tf.gather(labels, chosen), tf.gather(weights, chosen)
 
     options = tf.data.Options()
     options.autotune.enabled = False  # there is one stage, which runs ahead of the training by two batches

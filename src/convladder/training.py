@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,9 @@ from convladder.fitting import Fitted, Interrupted, fit
 from convladder.models import build_model
 from convladder.recipes import Recipe, default_recipe, resolve_precision
 from convladder.runs import Run, create_run_folder, whole_file, write_arrays, write_csv, write_json
+
+MANY_PARAMETERS = 50_000_000
+BYTES_A_PARAMETER = 20  # four each for the weight, its gradient, Adam's two averages, and the best epoch's copy
 
 
 def train(
@@ -64,7 +68,7 @@ def train(
         raise ConvladderError("A built model cannot become an ensemble. Expected a rung's name, to build each anew.")
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    recipe = recipe or default_recipe(model if isinstance(model, str) else model.name)
+    recipe = recipe or default_recipe(model if isinstance(model, str) else model.name, dataset.input_shape[2])
     data = dataset if recipe.validate else dataset.without_validation()
 
     def member(number: int) -> keras.Model:
@@ -74,6 +78,7 @@ def train(
         return build_model(model, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
 
     first = member(0)
+    warn_of_size(first)
     precision, reason = resolve_precision(recipe)
     folder = create_run_folder(Path(directory), first.name)
     info: dict[str, Any] = {
@@ -137,6 +142,22 @@ def train(
     finally:
         write_json(folder / "run.json", info)
     return Run(folder)
+
+
+def warn_of_size(model: keras.Model) -> None:
+    """Say what a model of more than 50 million parameters will cost, and what would not; training goes on."""
+    parameters = model.count_params()
+    if parameters <= MANY_PARAMETERS:
+        return
+    height, width, channels = model.input_shape[1:]
+    smaller = build_model("residual", (height, width, channels), model.output_shape[1])
+    warnings.warn(
+        f"{model.name} has {parameters:,} parameters for pictures of {height}×{width}×{channels}; training keeps "
+        f"{BYTES_A_PARAMETER} bytes for each, {BYTES_A_PARAMETER * parameters / 1e9:.1f} GB. Take a smaller "
+        f"--image-size, or a rung that averages over places before its last layer: residual has "
+        f"{smaller.count_params():,}.",
+        stacklevel=3,
+    )
 
 
 def _average(members: Sequence[keras.Model]) -> keras.Model:

@@ -48,6 +48,19 @@ def imbalance(counts: dict[str, int]) -> float:
     return max(present) / min(present) if present else 1.0
 
 
+def class_weights(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
+    """What a picture of each class counts in training, so that all classes together count alike; 1 on average.
+
+    Returns:
+        Shape (largest label + 1,), or None where the largest class has fewer than twice as many as the smallest.
+    """
+    counts = np.bincount(labels)
+    present = counts[counts > 0]
+    if present.max() < IMBALANCE * present.min():
+        return None
+    return (len(labels) / (len(present) * np.maximum(counts, 1))).astype(np.float32)
+
+
 def remark(
     paths: Sequence[str],
     labels: npt.NDArray[np.int64],
@@ -74,18 +87,18 @@ def remark(
     lines = []
     if across_splits:
         lines.append(
-            f"{len(across_splits):,} pictures stand in more than one split, so scores are too good: remove the copies "
-            f"({named(across_splits[0])})."
+            f"Pictures in more than one split: {len(across_splits):,} ({named(across_splits[0])}). "
+            "Scores are too good: remove the copies."
         )
     if across_classes:
         lines.append(
-            f"{len(across_classes):,} pictures stand in more than one class: remove those whose label is wrong "
-            f"({named(across_classes[0])})."
+            f"Pictures in more than one class: {len(across_classes):,} ({named(across_classes[0])}). "
+            "Remove those whose label is wrong."
         )
     if within:
-        lines.append(f"{len(within):,} pictures have copies in their class ({named(within[0])}).")
+        lines.append(f"Pictures with copies in their class: {len(within):,} ({named(within[0])}).")
     if constant.any():
-        lines.append(f"{int(constant.sum()):,} pictures are of one colour alone ({named(np.flatnonzero(constant))}).")
+        lines.append(f"Pictures of one colour alone: {int(constant.sum()):,} ({named(np.flatnonzero(constant))}).")
     counts = count_classes(labels[splits == 0], class_names)
     few = few_pictures(counts)
     if few:
