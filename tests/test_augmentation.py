@@ -67,7 +67,7 @@ def test_a_quarter_turn_is_a_quarter_turn(small: cl.Dataset, monkeypatch: pytest
 
 @pytest.fixture
 def photos() -> np.ndarray:
-    return np.stack([np.asarray(hostile.picture(seed, (24, 32))) for seed in range(64)])
+    return np.stack([np.asarray(hostile.picture(seed, (32, 24))) for seed in range(64)])
 
 
 def recolour(photos: np.ndarray, *seed: int) -> np.ndarray:

@@ -76,7 +76,7 @@ def decode_files(
     try:
         if not cache:
             with tempfile.TemporaryDirectory(prefix="convladder-") as folder:
-                _build(Path(folder), paths, choose_shape(), fit, limit=None)
+                _build(Path(folder), paths, choose_shape(), fit, root=None)
                 return _open(Path(folder))  # a mapped file stays readable when its name is gone
         root.mkdir(parents=True, exist_ok=True)
         entry = root / _key(paths, settings, fit)
@@ -89,7 +89,7 @@ def decode_files(
             shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
             new.mkdir()
             try:
-                _build(new, paths, choose_shape(), fit, limit=root)
+                _build(new, paths, choose_shape(), fit, root=root)
                 new.rename(entry)
             finally:
                 shutil.rmtree(new, ignore_errors=True)
@@ -134,11 +134,11 @@ class DecodeInto:
         return digest, bool((pixels == pixels[0, 0]).all())
 
 
-def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str, limit: Path | None) -> None:
-    """Decode into a folder; with `limit`, first make room in that cache for it."""
+def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str, root: Path | None) -> None:
+    """Decode into a folder; where it lies in a cache, `root`, first make room there."""
     needed = len(paths) * int(np.prod(shape))
-    if limit is not None:
-        _make_room(limit, needed)
+    if root is not None:
+        _make_room(root, needed)
     if shutil.disk_usage(folder).free < needed:
         raise OSError(0, f"{needed / 1e9:.1f} GB are needed")
     target = folder / "images"

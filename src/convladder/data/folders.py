@@ -132,6 +132,8 @@ def list_csv(path: Path) -> Listing:
 
 def printable(text: str) -> str:
     """A name as it can be shown and stored anywhere: what cannot be printed, escaped."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
