@@ -22,6 +22,8 @@ from convladder.recipes import Recipe
 # answer Ctrl-C and move the progress bar sooner.
 STEPS_PER_LOOK = 32
 
+ROWS_A_READ = 16  # of a mapped file: 512 at a time counted 430 MB as memory, 16 count 40, in 1.5 ms a batch for 1.2
+
 
 @dataclass
 class Fitted:
@@ -206,11 +208,14 @@ def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int,
 
 
 def _row_reader(images: npt.NDArray[np.uint8]) -> Callable[[Any], npt.NDArray[np.uint8]]:
-    """From row numbers to images; what the system maps around each row does not stay in memory."""
+    """From row numbers to images, by few rows at a time: the system maps up to 2 MB around each row that is read."""
 
     def read(rows: Any) -> npt.NDArray[np.uint8]:
-        chosen = images[rows]
-        release(images)
+        chosen = np.empty((len(rows), *images.shape[1:]), np.uint8)
+        for start in range(0, len(rows), ROWS_A_READ):
+            part = slice(start, start + ROWS_A_READ)
+            chosen[part] = images[rows[part]]
+            release(images)
         return chosen
 
     return read

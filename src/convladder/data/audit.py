@@ -22,7 +22,7 @@ from convladder.data.checks import (
 )
 from convladder.data.decoding import decode_image, name_defect, open_picture
 from convladder.data.folders import SPLITS, Listing, list_csv, list_folder, printable, same_class_names, sort_classes
-from convladder.data.parallel import map_files
+from convladder.data.parallel import chunk_size, map_files
 from convladder.data.similarity import SIDE, group_similar, perceptual_hashes
 from convladder.errors import ConvladderError
 
@@ -65,6 +65,7 @@ ADVICE = {
     "imbalance": f"One class has at least {IMBALANCE:g} times as many pictures as another: training weighs them.",
     "class without pictures": "No file of the class can be used; it is left out.",
     "class names alike": "They differ in case, spaces or Unicode composition alone: perhaps they are one class.",
+    "likely label errors": "A model that has not seen the picture is sure of another class: look at it.",
     "class name not ASCII": "It is kept as it is, but other programs and systems may show it otherwise.",
 }
 
@@ -218,7 +219,7 @@ def _inspect_all(
         thumbnails.append(quarters.mean(axis=(2, 4)).astype(np.uint8))
         waiting.clear()
 
-    for number, result in enumerate(map_files(inspect_file, listing.paths)):
+    for number, result in enumerate(map_files(inspect_file, listing.paths, chunk_size(listing.paths))):
         if isinstance(result, Inspected):
             kept.append(number)
             pictures.append(result._replace(thumbnail=b""))

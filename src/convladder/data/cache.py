@@ -26,7 +26,7 @@ import numpy.typing as npt
 import PIL
 
 from convladder.data.decoding import decode_image, name_defect
-from convladder.data.parallel import map_files
+from convladder.data.parallel import chunk_size, map_files
 from convladder.errors import ConvladderError
 
 VERSION = 1  # of what stands in an entry, and of how pictures are decoded
@@ -143,7 +143,7 @@ def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str, root: Pat
         raise OSError(0, f"{needed / 1e9:.1f} GB are needed")
     target = folder / "images"
     target.touch()
-    results = map_files(DecodeInto(str(target), shape, fit), list(enumerate(paths)))
+    results = map_files(DecodeInto(str(target), shape, fit), list(enumerate(paths)), chunk_size(paths))
     kept: list[int] = []
     digests: list[int] = []
     constant: list[bool] = []

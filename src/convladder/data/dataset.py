@@ -37,12 +37,14 @@ class Account:
         ignored: By reason, how many were passed over for their names.
         left_out: Path and reason of those that should be pictures and cannot be used.
         remarks: A line for each thing that was noticed: copies in two splits, classes of few images.
+        paths: Of each picture that is used, in the order of train, validation, test.
     """
 
     files: int
     ignored: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
 
     @property
     def pictures(self) -> int:

@@ -65,8 +65,8 @@ def decode_image(path: Path, input_shape: tuple[int, int, int], fit: str = "stre
     height, width, channels = input_shape
     mode = "L" if channels == 1 else "RGB"
     with open_picture(path) as picture:
-        # A JPEG is read at a half, a quarter or an eighth of its size where that leaves twice what is wanted.
-        picture.draft(mode, (2 * max(width, height),) * 2)
+        # A JPEG is read at a half, a quarter or an eighth of its size where that leaves at least what is wanted.
+        picture.draft(mode, (max(width, height),) * 2)
         pixels = _resize(_convert(_turn_upright(picture), mode), width, height, fit)
     return np.asarray(pixels, dtype=np.uint8).reshape(input_shape)
 

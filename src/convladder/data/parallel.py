@@ -21,15 +21,19 @@ from convladder.errors import ConvladderError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CHUNK = 128  # files a message; as few as this are worked on in the calling process, which is sooner done
+CHUNK = 128  # small files: fewer are done before a process has started
+BYTES_A_CHUNK = 16e6
 
 
-def map_files(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result | None]:
+def map_files(
+    function: Callable[[Item], Result], items: Sequence[Item], chunk_size: int = CHUNK
+) -> Iterator[Result | None]:
     """Call a function with every item, on all processors, and give the results in order.
 
     Args:
         function: Picklable, and importable without the caller's main module.
         items: Picklable.
+        chunk_size: Items a message, at least 1; as few as this are worked on in the calling process.
 
     Yields:
         What the function returned; None for an item that ended the process it was worked on in, as a file may that
@@ -39,10 +43,10 @@ def map_files(function: Callable[[Item], Result], items: Sequence[Item]) -> Iter
         ConvladderError: No process can be started; exit status 1.
         Exception: What the function raised.
     """
-    if len(items) <= CHUNK:
+    if len(items) <= chunk_size:
         yield from map(function, items)
         return
-    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
     count = min(os.cpu_count() or 1, len(chunks))
     idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
 
@@ -68,6 +72,15 @@ def map_files(function: Callable[[Item], Result], items: Sequence[Item]) -> Iter
     finally:
         while not idle.empty():
             _end(idle.get())
+
+
+def chunk_size(paths: Sequence[str]) -> int:
+    """How many of these files make a chunk: 128 small ones, a few photographs."""
+    sizes = []
+    for path in paths[:: max(1, len(paths) // 16)]:
+        with contextlib.suppress(OSError):
+            sizes.append(os.stat(path).st_size)
+    return int(min(CHUNK, max(1, BYTES_A_CHUNK * len(sizes) // max(1, sum(sizes)))))
 
 
 def serve() -> None:

@@ -99,6 +99,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
             ignored=dict(listing.ignored),
             left_out=(*listing.left_out, *unusable),
             remarks=tuple(remark(used, labels, splits, class_names, decoded.digests, decoded.constant)),
+            paths=tuple(used),
         ),
     )
 
