@@ -8,7 +8,7 @@ run: .venv/train
 	$(BIN)/convladder compare
 
 test: .venv/dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
 
 check: lint test
 

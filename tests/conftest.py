@@ -1,5 +1,6 @@
 """What the tests share: the real MNIST, a small part of it, and one finished run."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,14 @@ import_engine()  # before anything imports Keras, so that failures are not burie
 
 import convladder as cl  # noqa: E402
 from convladder.data import Split  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep decoded pictures out of the user's cache, in this process and in those that it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

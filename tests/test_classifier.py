@@ -1,5 +1,6 @@
 """The shipped model: right answers, from pictures of many kinds, without Keras or TensorFlow."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,19 @@ def test_a_foreign_model_is_refused(run: cl.Run, tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(cl.ConvladderError, match="a file that convladder wrote"):
         cl.Classifier(tmp_path / "foreign.onnx")
+
+
+def test_pictures_are_fitted_as_they_were_for_training(run: cl.Run, small: cl.Dataset, tmp_path: Path) -> None:
+    model = onnx.load(run.path / "model.onnx")
+    stored = json.loads(model.metadata_props[0].value)
+    assert stored["fit"] == small.fit
+    onnx.helper.set_model_props(model, {"convladder": json.dumps(stored | {"fit": "crop"})})
+    onnx.save(model, tmp_path / "crop.onnx")
+    wide = np.pad(small.test.images[0, ..., 0], ((0, 0), (14, 14)), constant_values=255)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    (answer,) = cl.Classifier(tmp_path / "crop.onnx").predict([tmp_path / "wide.png"])
+    assert isinstance(answer, cl.Prediction)
+    assert answer.probability == pytest.approx(run.predictions["probabilities"][0].max(), abs=1e-5)
 
 
 def gradient() -> Image.Image:

@@ -10,6 +10,7 @@ import pytest
 
 import convladder as cl
 from convladder.data import loading
+from convladder.data.idx import encode_idx
 
 # Of the four files as published, gunzipped; typed here a second time, so that a change there is caught.
 MD5 = {
@@ -27,7 +28,7 @@ def embedded() -> Path:
 def test_the_embedded_mnist_encodes_to_the_four_published_idx_files() -> None:
     arrays = loading.read_npz(embedded())
     for name, key in zip(MD5, ("x_train", "y_train", "x_test", "y_test"), strict=True):
-        assert hashlib.md5(loading.encode_idx(arrays[key])).hexdigest() == MD5[name]
+        assert hashlib.md5(encode_idx(arrays[key])).hexdigest() == MD5[name]
 
 
 def test_mnist_is_split_by_class(mnist: cl.Dataset) -> None:

@@ -39,11 +39,12 @@ class Classifier:
     """A trained model that answers without what trained it.
 
     Args:
-        path: An .onnx file that convladder wrote; it holds class names and input size.
+        path: An .onnx file that convladder wrote; it holds class names, input size and fit.
 
     Attributes:
         class_names: One a label.
         input_shape: (height, width, channels).
+        fit: How a picture of another proportion is brought to that size, as it was for training.
 
     Raises:
         ConvladderError: No such file, no ONNX, or one that convladder did not write.
@@ -61,6 +62,7 @@ class Classifier:
         self.class_names: tuple[str, ...] = tuple(metadata["class_names"])
         height, width, channels = metadata["input_shape"]
         self.input_shape: tuple[int, int, int] = (height, width, channels)
+        self.fit: str = metadata.get("fit", "stretch")
         self._input = self._session.get_inputs()[0].name
 
     def predict_probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -79,7 +81,7 @@ class Classifier:
         """
         for source in sources:
             try:
-                pixels = decode_image(Path(source), self.input_shape)
+                pixels = decode_image(Path(source), self.input_shape, self.fit)
             except ConvladderError as error:
                 yield error
                 continue

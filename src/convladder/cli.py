@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from convladder import __version__
 from convladder.errors import ConvladderError, check_choice, check_range
 
 if TYPE_CHECKING:
     from convladder.data import Dataset
+    from convladder.data.audit import Audit
     from convladder.recipes import Recipe
 
 app = typer.Typer(
@@ -31,11 +34,14 @@ app = typer.Typer(
 errors = Console(stderr=True, highlight=False)
 output = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
-Data = Annotated[str, typer.Option(help="mnist, or the path of an .npz file with MNIST's keys.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="default, or article.")]
 Epochs = Annotated[float | None, typer.Option(help="Passes over the training images; a fraction is allowed.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 RunsDirectory = Annotated[Path, typer.Option("--runs", help="Where run folders are made.")]
+AUGMENT_HELP = (
+    "none; digits: small shifts, turns and scalings; photos: flips, shifts, changes of colour. By default none, and of "
+    "strong and tiny digits where pictures are gray, photos where they have colours."
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 Classes = Annotated[int, typer.Option(help="How many classes there are.")]
 Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="The size of an image.")]
@@ -80,6 +86,43 @@ def offer_choices(command: Callable[..., None]) -> Callable[..., None]:
     keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     with_choices.__signature__ = inspect.Signature(keyword_only + options)  # type: ignore[attr-defined]
     return with_choices
+
+
+DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "data": (
+        str,
+        "mnist",
+        "mnist; a folder of pictures, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file of path and label; a "
+        "folder of four IDX files; an .npz file with MNIST's keys.",
+    ),
+    "image_size": (int | None, None, "Height and width of pictures; by default what they have, 96 at most."),
+    "channels": (int | None, None, "1, gray, or 3, colours; by default 1 where no picture has colours."),
+    "fit": (str, "crop", "How pictures of other proportions are brought to that size: crop, pad or stretch."),
+    "cache": (bool, True, "Whether to keep decoded pictures for the next time."),
+}
+
+
+def offer_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what it works on, and hand it what loads that as `dataset`."""
+
+    @functools.wraps(command)
+    def with_data(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in DATA_OPTIONS}
+        command(**arguments, dataset=functools.partial(load, given.pop("data"), **given))
+
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "dataset"]
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[kind, typer.Option(help=text, rich_help_panel="Data")],
+        )
+        for name, (kind, default, text) in DATA_OPTIONS.items()
+    ]
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    with_data.__signature__ = inspect.Signature(options + keyword_only)  # type: ignore[attr-defined]
+    return with_data
 
 
 def print_version(wanted: bool) -> None:
@@ -160,17 +203,18 @@ def summary(
 
 
 @app.command()
+@offer_data
 @offer_choices
 def train(
+    dataset: Callable[[], Any],
     choices: dict[str, Any],
     model: Annotated[str, typer.Option(help="A rung that `convladder models` lists.")] = "pool",
-    data: Data = "mnist",
     recipe: RecipeName = "default",
     epochs: Epochs = None,
     minutes: Annotated[float | None, typer.Option(help="Train as long as this, instead of --epochs.")] = None,
     until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy, 0 to 1.")] = None,
     batch_size: BatchSize = None,
-    augment: Annotated[str | None, typer.Option(help="none, or digits: small shifts, turns and scalings.")] = None,
+    augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
     ensemble: Annotated[int, typer.Option(min=1, help="Train so many networks, and ship their mean.")] = 1,
@@ -194,10 +238,11 @@ def train(
     from convladder.training import train as train_model
 
     check_choice("rung", model, MODELS)
-    chosen = recipe_for(model)
+    data = dataset()
+    chosen = recipe_for(model, data.input_shape[2])
     run = train_model(
         model,
-        load(data),
+        data,
         chosen,
         seed=seed,
         ensemble=ensemble,
@@ -218,9 +263,10 @@ def train(
 
 
 @app.command()
+@offer_data
 def compare(
+    dataset: Callable[[], Any],
     models: Annotated[str, typer.Option(help="Rungs, with commas between them; all of the ladder by default.")] = "",
-    data: Data = "mnist",
     recipe: RecipeName = "default",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -241,9 +287,10 @@ def compare(
     rungs = [name.strip() for name in models.split(",")] if models else list(MODELS)
     for rung in rungs:
         check_choice("rung", rung, MODELS)
-    dataset = load(data)
-    minutes = estimate_seconds(dataset, rungs, recipe_for, seeds) / 60
-    errors.print(f"{len(rungs)} rungs on {len(dataset.train):,} images: about {minutes:.0f} minutes on this machine.")
+    data = dataset()
+    recipe_for = functools.partial(recipe_for, channels=data.input_shape[2])
+    minutes = estimate_seconds(data, rungs, recipe_for, seeds) / 60
+    errors.print(f"{len(rungs)} rungs on {len(data.train):,} images: about {minutes:.0f} minutes on this machine.")
     finished = []
     live = Live(console=errors, auto_refresh=False, transient=True)
 
@@ -251,7 +298,7 @@ def compare(
         return [ProgressBar(label, recipe_for(label.partition(",")[0]).batch_size, errors)]
 
     with live:
-        for run in compare_rungs(dataset, rungs, recipe_for, seeds=seeds, directory=runs, callbacks=look_on):
+        for run in compare_rungs(data, rungs, recipe_for, seeds=seeds, directory=runs, callbacks=look_on):
             finished.append(run)
             live.update(ladder_table(tabulate(finished)), refresh=True)
     rows = tabulate(finished)
@@ -260,6 +307,39 @@ def compare(
         return
     output.print(ladder_table(rows))
     output.print(f"{len(finished)} runs in {runs}{os.sep}", soft_wrap=True)
+
+
+@app.command()
+def audit(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures, or a .csv file.")],
+    run: Annotated[Path | None, typer.Option(help="A run of these pictures: adds likely label errors.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with thumbnails there.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 where anything was found.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What is wrong with a folder of pictures, before anything is trained on it."""
+    from convladder.data.audit import audit as audit_pictures
+
+    result = audit_pictures(source)
+    if run:
+        from convladder.label_errors import find_label_errors
+        from convladder.runs import Run
+
+        likely = find_label_errors(source, Run(run))
+        result = replace(result, findings=[*result.findings, *([likely] if likely.groups else [])])
+    if html:
+        from convladder.data.audit_report import render_audit
+        from convladder.runs import whole_file
+
+        page = render_audit(result)
+        with whole_file(html) as temporary:
+            temporary.write_text(page)
+    if as_json:
+        print(json.dumps(result.as_dict(), indent=2))
+    else:
+        print_audit(result)
+    if strict and result.findings:
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -275,13 +355,14 @@ def reproduce(
     check_choice("table", only or "networks", ("networks", "claims"))
     check_range("epochs", epochs, 0.001)
     import_engine()
+    from convladder.data import load_dataset
     from convladder.progress import ProgressBar
     from convladder.recipes import ARTICLE
     from convladder.reproducing import TABLES
     from convladder.reproducing import reproduce as reproduce_article
 
     result = reproduce_article(
-        load("mnist"),
+        load_dataset("mnist"),
         epochs=epochs,
         seeds=seeds,
         tables=[only] if only else TABLES,
@@ -379,6 +460,29 @@ def print_benchmark(result: dict[str, Any]) -> None:
         )
 
 
+def print_audit(result: "Audit") -> None:
+    """The tables of `audit`."""
+    table = Table("class", box=SIMPLE_HEAD)
+    table.add_column("pictures", justify="right")
+    for name, count in result.classes.items():
+        table.add_row(Text(name), f"{count:,}")
+    output.print(table)
+    if result.findings:
+        table = Table("found", box=SIMPLE_HEAD)
+        table.add_column("times", justify="right")
+        for title in ("what to do", "for example"):
+            table.add_column(title)
+        for finding in result.findings:
+            example = Text(", ".join(os.path.basename(name) for name in finding.groups[0][:3]))
+            table.add_row(finding.check, f"{len(finding.groups):,}", finding.advice, example)
+        output.print(table)
+    output.print(
+        f"{result.files:,} files: {result.pictures:,} pictures, {result.left_out:,} left out, "
+        f"{sum(result.ignored.values()):,} ignored. {'Nothing was found.' if not result.findings else ''}",
+        soft_wrap=True,
+    )
+
+
 def ladder_table(rows: Sequence[dict[str, Any]]) -> Table:
     """What `compare` prints."""
     table = Table("rung", box=SIMPLE_HEAD)
@@ -437,14 +541,18 @@ def parse_size(text: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def choose_recipe(name: str, **changes: Any) -> "Callable[[str], Recipe]":
-    """From a rung to its recipe, changed where an option says so."""
+def choose_recipe(name: str, **changes: Any) -> "Callable[..., Recipe]":
+    """From a rung and the pictures' channels to its recipe, changed where an option says so."""
     from convladder.recipes import ARTICLE, DEFAULT, default_recipe
 
     check_choice("recipe", name, ("default", "article"))
     given = {key: value for key, value in changes.items() if value is not None}
     replace(ARTICLE if name == "article" else DEFAULT, **given)  # complains of bad values before anything is loaded
-    return lambda rung: replace(ARTICLE if name == "article" else default_recipe(rung), **given)
+
+    def recipe_for(rung: str, channels: int = 1) -> "Recipe":
+        return replace(ARTICLE if name == "article" else default_recipe(rung, channels), **given)
+
+    return recipe_for
 
 
 def import_engine() -> None:
@@ -462,15 +570,19 @@ def import_engine() -> None:
     tensorflow.get_logger().setLevel("ERROR")  # else it warns that a second model is traced as well
 
 
-def load(source: str) -> "Dataset":
-    """The data set that --data names."""
+def load(source: str, **settings: Any) -> "Dataset":
+    """The data set that --data names; what became of its files is said on standard error."""
     from convladder.data import load_dataset
 
-    return load_dataset(source)
+    dataset = load_dataset(source, **settings)
+    for line in dataset.account.lines() if dataset.account else ():
+        errors.print(line, soft_wrap=True, markup=False)
+    return dataset
 
 
 def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted."""
+    warnings.showwarning = lambda message, *_: errors.print(f"Warning: {message}", soft_wrap=True, markup=False)
     try:
         command = typer.main.get_command(app)
         with command.make_context("convladder", sys.argv[1:]) as context:

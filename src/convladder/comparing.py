@@ -1,5 +1,6 @@
 """Comparison: several rungs trained alike, and a row for each."""
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +54,8 @@ def compare(
     for rung in rungs:
         check_choice("rung", rung, MODELS)
     check_range("seeds", seeds, 1)
+    if recipe_for is default_recipe:
+        recipe_for = functools.partial(default_recipe, channels=dataset.input_shape[2])
     for seed in range(seeds):
         for rung in rungs:
             keras.backend.clear_session()  # drops the graphs of the run before

@@ -6,13 +6,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-BATCH_SIZE = 500
+from convladder.data.dataset import slices
 
 
 def predict_probabilities(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Probabilities of shape (count, num_classes) for images of shape (count, height, width, channels)."""
-    batches = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
-    return np.concatenate([model.predict_on_batch(batch) for batch in batches])
+    return np.concatenate([model.predict_on_batch(part) for part in slices(images)])
 
 
 def score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, Any]:

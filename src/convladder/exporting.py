@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.classifier import METADATA_KEY, Classifier
+from convladder.data.dataset import slices
 from convladder.errors import ConvladderError
 from convladder.runs import whole_file
 
@@ -31,7 +32,7 @@ def export_onnx(
     Args:
         model: From pixels, shape (batch, height, width, channels), to probabilities.
         path: The file to write; it appears only when the gate has opened.
-        metadata: Stored in the file; what Classifier reads: `class_names`, `input_shape`.
+        metadata: Stored in the file; what Classifier reads: `class_names`, `input_shape`, `fit`.
         images: At most the first 1,000 are compared.
         expected: What Keras answers for the images, shape (count, num_classes).
 
@@ -59,7 +60,7 @@ def check_parity(
     classifier: Classifier, images: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32]
 ) -> dict[str, Any]:
     """Compare a classifier's answers with the expected ones, or refuse it."""
-    answered = classifier.predict_probabilities(images)
+    answered = np.concatenate([classifier.predict_probabilities(part) for part in slices(images)])
     difference = float(np.abs(answered - expected).max())
     flips = int((answered.argmax(axis=1) != expected.argmax(axis=1)).sum())
     if not difference <= LARGEST_DIFFERENCE or flips:

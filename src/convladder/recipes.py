@@ -8,7 +8,7 @@ from typing import Any
 from convladder.errors import ConvladderError, check_choice, check_range
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-AUGMENTATIONS = ("none", "digits")
+AUGMENTATIONS = ("none", "digits", "photos")
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,12 @@ class Recipe:
         weight_decay: What each step takes off the kernels, times the learning rate (Loshchilov and Hutter 2017,
             arXiv:1711.05101).
         label_smoothing: Probability taken from the right class and spread over all, 0–1.
-        augment: "none", or "digits": small shifts, rotations and scalings, other ones in every epoch.
+        augment: "none"; "digits": small shifts, rotations and scalings, other ones in every epoch; "photos": flips,
+            shifts and changes of brightness, contrast and saturation.
         rescale: Whether the model scales its pixels to 0–1.
         validate: Whether the validation images are held out, to choose the best epoch, or trained on as well.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor has it in hardware.
+        class_weights: Whether pictures of small classes count for more, where the largest has twice as many or more.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Recipe:
     precision: str
     minutes: float | None = None
     until: float | None = None
+    class_weights: bool = False
 
     def __post_init__(self) -> None:
         check_range("epochs", self.epochs, 0.001)
@@ -99,6 +102,7 @@ DEFAULT = Recipe(
     rescale=True,
     validate=True,
     precision="auto",
+    class_weights=True,
 )
 
 # What a rung that was tuned for MNIST changes of DEFAULT; how that was found stands in docs/benchmarks.md.
@@ -109,9 +113,10 @@ TUNED: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def default_recipe(rung: str) -> Recipe:
-    """DEFAULT, with what a tuned rung changes of it."""
-    return replace(DEFAULT, **TUNED.get(rung, {}))
+def default_recipe(rung: str, channels: int = 1) -> Recipe:
+    """DEFAULT, with what a tuned rung changes of it; what it changes at random for digits, as for photos in colours."""
+    recipe = replace(DEFAULT, **TUNED.get(rung, {}))
+    return replace(recipe, augment="photos") if channels == 3 and recipe.augment == "digits" else recipe
 
 
 def resolve_precision(recipe: Recipe) -> tuple[str, str]:

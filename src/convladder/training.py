@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,9 @@ from convladder.fitting import Fitted, Interrupted, fit
 from convladder.models import build_model
 from convladder.recipes import Recipe, default_recipe, resolve_precision
 from convladder.runs import Run, create_run_folder, whole_file, write_arrays, write_csv, write_json
+
+MANY_PARAMETERS = 50_000_000
+BYTES_A_PARAMETER = 20  # four each for the weight, its gradient, Adam's two averages, and the best epoch's copy
 
 
 def train(
@@ -64,7 +68,7 @@ def train(
         raise ConvladderError("A built model cannot become an ensemble. Expected a rung's name, to build each anew.")
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    recipe = recipe or default_recipe(model if isinstance(model, str) else model.name)
+    recipe = recipe or default_recipe(model if isinstance(model, str) else model.name, dataset.input_shape[2])
     data = dataset if recipe.validate else dataset.without_validation()
 
     def member(number: int) -> keras.Model:
@@ -74,6 +78,7 @@ def train(
         return build_model(model, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
 
     first = member(0)
+    warn_of_size(first)
     precision, reason = resolve_precision(recipe)
     folder = create_run_folder(Path(directory), first.name)
     info: dict[str, Any] = {
@@ -89,6 +94,7 @@ def train(
         "dataset": data.name,
         "fingerprint": data.fingerprint,
         "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "left_out": len(data.account.left_out) if data.account else 0,
         "class_names": list(data.class_names),
         "input_shape": list(data.input_shape),
         "parameters": ensemble * first.count_params(),
@@ -138,6 +144,22 @@ def train(
     return Run(folder)
 
 
+def warn_of_size(model: keras.Model) -> None:
+    """Say what a model of more than 50 million parameters will cost, and what would not; training goes on."""
+    parameters = model.count_params()
+    if parameters <= MANY_PARAMETERS:
+        return
+    height, width, channels = model.input_shape[1:]
+    smaller = build_model("residual", (height, width, channels), model.output_shape[1])
+    warnings.warn(
+        f"{model.name} has {parameters:,} parameters for pictures of {height}×{width}×{channels}; training keeps "
+        f"{BYTES_A_PARAMETER} bytes for each, {BYTES_A_PARAMETER * parameters / 1e9:.1f} GB. Take a smaller "
+        f"--image-size, or a rung that averages over places before its last layer: residual has "
+        f"{smaller.count_params():,}.",
+        stacklevel=3,
+    )
+
+
 def _average(members: Sequence[keras.Model]) -> keras.Model:
     """One model whose probabilities are the members' mean; the member itself where there is one."""
     if len(members) == 1:
@@ -159,7 +181,7 @@ def _write_results(
     probabilities = predict_probabilities(model, data.test.images)
     metrics["test"] = score(probabilities, data.test.labels)
     write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels)
-    described = {"class_names": data.class_names, "input_shape": data.input_shape}
+    described = {"class_names": data.class_names, "input_shape": data.input_shape, "fit": data.fit}
     parity = export_onnx(model, folder / "model.onnx", described, data.test.images, probabilities)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     return {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}

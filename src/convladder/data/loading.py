@@ -1,4 +1,4 @@
-"""Loading: the embedded MNIST, or an .npz file with its keys, checked at the edge and split."""
+"""Loading: the embedded MNIST, a folder or CSV file of pictures, IDX files or an .npz file, checked and split."""
 
 import hashlib
 import zipfile
@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.data.dataset import Dataset, Split
+from convladder.data.folders import list_csv, list_folder
+from convladder.data.idx import encode_idx, find_idx_files, read_idx
+from convladder.data.pictures import Settings, load_pictures
 from convladder.errors import ConvladderError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -24,15 +27,37 @@ MNIST_IDX_MD5 = {
 }
 
 
-def load_dataset(source: str | Path, *, validation: float = 1 / 12, seed: int = 0) -> Dataset:
+def load_dataset(
+    source: str | Path,
+    *,
+    validation: float = 1 / 12,
+    seed: int = 0,
+    image_size: int | None = None,
+    channels: int | None = None,
+    fit: str = "crop",
+    cache: bool = True,
+) -> Dataset:
     """Load images, and hold some of the training images out for validation.
 
     Args:
-        source: "mnist" for the embedded one, or the path of an .npz file with MNIST's keys: x_train, y_train,
-            x_test, y_test; images (count, height, width) or (count, height, width, channels), uint8.
+        source: "mnist" for the embedded one, or a path:
+            a folder `PATH/<class>/*`, of which 15 % of each class are held out for testing;
+            a folder `PATH/{train,val,valid,validation,test}/<class>/*`, of which what is missing is held out;
+            a .csv file of path and label; a folder of four IDX files, gzipped or not, as MNIST and its kin come;
+            an .npz file with MNIST's keys: x_train, y_train, x_test, y_test; images (count, height, width) or
+            (count, height, width, channels), uint8.
         validation: The share of the training images to hold out, stratified by class; 0 to 0.5. A twelfth of
             MNIST's 60,000 are 5,000.
-        seed: Of the choice of the validation images; the same for all runs that are to be compared.
+        seed: Of the choice of what is held out; the same for all runs that are to be compared.
+        image_size: Of pictures in files: height and width, 8 to 1024; by default the median of their shorter sides,
+            at most 96.
+        channels: Of pictures in files: 1, gray, or 3, colours; by default 1 where none has colours.
+        fit: Of pictures in files: "crop", "pad" or "stretch", as `decode_image` takes it.
+        cache: Of pictures in files: whether to keep them, decoded, for the next time.
+
+    Returns:
+        The data. Pictures in files are mapped into memory, not loaded: they may be more than fit. A file that cannot
+        be read is left out; `Dataset.account` says which, and what else was noticed.
 
     Raises:
         ConvladderError: No such file, or not what is described above, or MNIST's own bytes are not MNIST's.
@@ -44,22 +69,33 @@ def load_dataset(source: str | Path, *, validation: float = 1 / 12, seed: int = 
     """
     if not 0 <= validation <= 0.5:
         raise ConvladderError(f"A validation share of {validation:g} is out of range. Expected 0 to 0.5.")
+    settings = Settings(image_size, channels, fit, cache)
+    path = Path(source)
+    idx_files = find_idx_files(path) if source != "mnist" and path.is_dir() else {}
     if source == "mnist":
         arrays = read_npz(Path(str(files("convladder.data") / "mnist.npz")))
         for key, expected in MNIST_IDX_MD5.items():
             if hashlib.md5(encode_idx(arrays[key]), usedforsecurity=False).hexdigest() != expected:
                 raise ConvladderError(f"The embedded MNIST is damaged ({key}). Install convladder again.")
-        name = "mnist"
+    elif idx_files:
+        arrays = check_arrays({key: read_idx(file) for key, file in idx_files.items()}, path)
+    elif path.is_dir() or path.suffix.lower() == ".csv":
+        listing, name = (list_folder(path), path.resolve().name) if path.is_dir() else (list_csv(path), path.stem)
+        return load_pictures(listing, name, settings, validation=validation, seed=seed)
     else:
-        arrays = read_npz(Path(source))
-        name = Path(source).stem
+        arrays = read_npz(path)
+    if image_size is not None or channels is not None:
+        raise ConvladderError(
+            f"{source} holds arrays of {arrays['x_train'].shape[1:]}, which are taken as they are. "
+            "Expected an image size or channels for pictures in files alone: leave them away."
+        )
     train, test = (
         Split(_with_channels(arrays[f"x_{split}"]), arrays[f"y_{split}"].astype(np.int64))
         for split in ("train", "test")
     )
     num_classes = 1 + int(max(train.labels.max(), test.labels.max()))
     train, held_out = _hold_out(train, validation, seed)
-    return Dataset(name, tuple(str(label) for label in range(num_classes)), train, held_out, test)
+    return Dataset(path.stem, tuple(str(label) for label in range(num_classes)), train, held_out, test)
 
 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -69,12 +105,18 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
             arrays = {key: archive[key] for key in KEYS}
     except OSError as error:
         raise ConvladderError(
-            f"{path} cannot be read ({error.strerror or error}). Expected mnist or the path of an .npz file."
+            f"{path} cannot be read ({error.strerror or error}). Expected mnist, a folder or .csv file of pictures, or "
+            "an .npz file."
         ) from error
     except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise ConvladderError(
             f"{path} is damaged or no data set ({error}). Expected an .npz file with {', '.join(KEYS)}."
         ) from error
+    return check_arrays(arrays, path)
+
+
+def check_arrays(arrays: dict[str, npt.NDArray[Any]], path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Give back the arrays, if they are images and labels for training and testing."""
     for split in ("train", "test"):
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
@@ -93,12 +135,6 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
             f"{arrays['x_test'].shape[1:]} for testing. Expected one shape."
         )
     return arrays
-
-
-def encode_idx(array: npt.NDArray[Any]) -> bytes:
-    """Encode as an IDX file: two zero bytes, type 8 (unsigned byte), the rank, the sides big-endian, the values."""
-    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes()
-    return header + array.astype(np.uint8).tobytes()
 
 
 def _with_channels(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,269 @@
+"""The audit: what is wrong with a folder of pictures, before anything is trained on it."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.data.checks import (
+    FEW,
+    IMBALANCE,
+    Groups,
+    count_classes,
+    few_pictures,
+    group_equal,
+    imbalance,
+    sort_copies,
+)
+from convladder.data.decoding import decode_image, name_defect, open_picture
+from convladder.data.folders import SPLITS, Listing, list_csv, list_folder, printable, same_class_names, sort_classes
+from convladder.data.parallel import chunk_size, map_files
+from convladder.data.similarity import SIDE, group_similar, perceptual_hashes
+from convladder.errors import ConvladderError
+
+TINY = 8  # pixels of the shorter side
+ODD_SIZE = 4.0  # times the median, or that part of it
+ODD_PROPORTION = 2.0
+HASHED_AT_ONCE = 1024
+
+ENDINGS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+}
+
+ADVICE = {
+    "empty": "The file has no content: get it again, or remove it.",
+    "no picture": "The content is none of JPEG, PNG, BMP, GIF, WebP and TIFF, whatever the name says.",
+    "truncated": "The end is missing: get the file again.",
+    "too large": "More than 100 million pixels, or said to be: shrink it, or distrust it.",
+    "unreadable": "The content is damaged, or the file cannot be opened.",
+    "a link to nothing": "What the link leads to is gone.",
+    "no such file": "The row names a file that is not there.",
+    "a row without path or label": "Complete the row, or remove it.",
+    "misnamed": "The content has another format than the name's ending; it is read all the same.",
+    "tiny": f"A side of fewer than {TINY} pixels shows nothing that can be learnt.",
+    "one colour": "Every pixel is alike: often what is left of a failed download.",
+    "copies": "The same file twice in a class counts twice in training; keep one.",
+    "copies across classes": "The same file under two labels: one of them is wrong.",
+    "copies across splits": "The same file for training and for scoring: scores are too good. Remove one.",
+    "near copies": "Nearly the same picture in a class, saved again, resized or touched up: keep one.",
+    "near copies across classes": "Nearly the same picture under two labels: one of them may be wrong.",
+    "near copies across splits": "Nearly the same picture for training and for scoring: scores may be too good.",
+    "odd size": f"More than {ODD_SIZE:g} times the median, or less than that part of it: perhaps an icon.",
+    "odd proportions": f"More than {ODD_PROPORTION:g} times the width or height usual: crop cuts, stretch distorts.",
+    "few pictures": f"Fewer than {FEW} pictures for training: too few to learn a class from.",
+    "imbalance": f"One class has at least {IMBALANCE:g} times as many pictures as another: training weighs them.",
+    "class without pictures": "No file of the class can be used; it is left out.",
+    "class names alike": "They differ in case, spaces or Unicode composition alone: perhaps they are one class.",
+    "likely label errors": "A model that has not seen the picture is sure of another class: look at it.",
+    "class name not ASCII": "It is kept as it is, but other programs and systems may show it otherwise.",
+}
+
+
+class Finding(NamedTuple):
+    """One kind of thing that is wrong.
+
+    Attributes:
+        check: Its name, a key of ADVICE.
+        groups: The files or classes it was found in; those of one group belong together.
+    """
+
+    check: str
+    groups: list[list[str]]
+
+    @property
+    def advice(self) -> str:
+        """What it means, and what to do."""
+        return ADVICE.get(self.check, "Look at it, or remove it.")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a folder of pictures holds, and what is wrong with it.
+
+    Attributes:
+        source: The folder or CSV file.
+        files: All files; `pictures` of them can be used, `left_out` not; the rest was ignored.
+        pictures: See `files`.
+        left_out: See `files`.
+        ignored: By reason, how many files were passed over for their names.
+        classes: By class, how many pictures can be used.
+        median_size: Width and height.
+        findings: In the order of ADVICE.
+    """
+
+    source: str
+    files: int
+    pictures: int
+    left_out: int
+    ignored: dict[str, int]
+    classes: dict[str, int]
+    median_size: tuple[int, int]
+    findings: list[Finding]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `convladder audit --json` prints."""
+        findings = [
+            {"check": f.check, "count": len(f.groups), "advice": f.advice, "groups": f.groups} for f in self.findings
+        ]
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"findings": findings}
+
+
+class Inspected(NamedTuple):
+    """What the audit keeps of a picture: format, size, a digest of the file and 32×32 pixels of three channels."""
+
+    format: str
+    width: int
+    height: int
+    digest: int
+    thumbnail: bytes
+
+
+def audit(source: str | Path) -> Audit:
+    """Look at every file of a folder, or of a CSV file of path and label.
+
+    Raises:
+        ConvladderError: The folder cannot be read, or holds no files in folders of classes.
+    """
+    path = Path(source)
+    listing = list_csv(path) if path.suffix.lower() == ".csv" and not path.is_dir() else list_folder(path)
+    found: dict[str, list[list[str]]] = {}
+    for name, reason in listing.left_out:
+        found.setdefault(reason, []).append([name])
+    kept, pictures, hashes, thumbnails = _inspect_all(listing, found)
+    class_names = sort_classes(listing.classes)
+    label_of = {name: label for label, name in enumerate(class_names)}
+    labels = np.array([label_of[listing.labels[number]] for number in kept], np.int64)
+    splits = np.array([SPLITS.index(listing.splits[number] or "train") for number in kept], np.int64)
+    names = [printable(listing.paths[number]) for number in kept]
+    sizes = np.array([(picture.width, picture.height) for picture in pictures], np.int64).reshape(-1, 2)
+
+    def note(check: str, groups: Sequence[Sequence[str]]) -> None:
+        found.setdefault(check, []).extend([list(group) for group in groups])
+
+    def note_rows(check: str, rows: npt.NDArray[np.bool_]) -> None:
+        note(check, [[names[row]] for row in np.flatnonzero(rows)])
+
+    note("misnamed", [[name] for name, picture in zip(names, pictures, strict=True) if _misnamed(name, picture.format)])
+    if len(pictures):
+        note_rows("tiny", sizes.min(axis=1) < TINY)
+        note_rows("odd size", _odd(sizes.min(axis=1), ODD_SIZE))
+        note_rows("odd proportions", _odd(sizes[:, 0] / sizes[:, 1], ODD_PROPORTION))
+    one_colour = np.array([_one_colour(thumbnail) for thumbnail in thumbnails], np.bool_)
+    note_rows("one colour", one_colour)
+    digests = np.array([picture.digest for picture in pictures], np.uint64)
+    copies = group_equal(digests, one_colour)
+    repeated = np.array([row for group in copies for row in group[1:]], np.int64)
+    skip = one_colour.copy()
+    skip[repeated] = True
+    for prefix, groups in (("", copies), ("near ", group_similar(hashes, thumbnails, skip))):
+        for suffix, part in zip(
+            ("", " across classes", " across splits"), sort_copies(groups, labels, splits), strict=True
+        ):
+            note(f"{prefix}copies{suffix}", _named(part, names))
+    counts = count_classes(labels, class_names)
+    _check_classes(count_classes(labels[splits == 0], class_names), counts, found)
+    return Audit(
+        source=printable(str(source)),
+        files=len(listing.paths) + len(listing.left_out) + sum(listing.ignored.values()),
+        pictures=len(pictures),
+        left_out=len(listing.paths) + len(listing.left_out) - len(pictures),
+        ignored=dict(listing.ignored),
+        classes=counts,
+        median_size=(int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1]))) if len(pictures) else (0, 0),
+        findings=[Finding(check, found[check]) for check in sorted(found, key=_place) if found[check]],
+    )
+
+
+def inspect_file(path: str) -> Inspected | str:
+    """Read a picture whole; or the name of its defect."""
+    file = Path(path)
+    try:
+        if not file.stat().st_size:
+            return "empty"
+        with open_picture(file) as picture:
+            form, (width, height) = picture.format or "", picture.size
+        pixels = decode_image(file, (SIDE, SIDE, 3))
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=8)).digest()
+    except ConvladderError as error:
+        return name_defect(error)
+    except OSError:
+        return "unreadable"
+    return Inspected(form, width, height, int.from_bytes(digest, "big"), pixels.tobytes())
+
+
+def _inspect_all(
+    listing: Listing, found: dict[str, list[list[str]]]
+) -> tuple[list[int], list[Inspected], npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
+    """Which files can be used, what they are, their hashes and thumbnails of 16×16; the others go to `found`."""
+    kept: list[int] = []
+    pictures: list[Inspected] = []
+    hashes, thumbnails = [np.empty(0, np.uint64)], [np.empty((0, SIDE // 2, SIDE // 2, 3), np.uint8)]
+    waiting: list[bytes] = []
+
+    def hash_waiting() -> None:
+        pixels = np.frombuffer(b"".join(waiting), np.uint8).reshape(-1, SIDE, SIDE, 3)
+        hashes.append(perceptual_hashes((pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)))
+        quarters = pixels.reshape(-1, SIDE // 2, 2, SIDE // 2, 2, 3)
+        thumbnails.append(quarters.mean(axis=(2, 4)).astype(np.uint8))
+        waiting.clear()
+
+    for number, result in enumerate(map_files(inspect_file, listing.paths, chunk_size(listing.paths))):
+        if isinstance(result, Inspected):
+            kept.append(number)
+            pictures.append(result._replace(thumbnail=b""))
+            waiting.append(result.thumbnail)
+            if len(waiting) == HASHED_AT_ONCE:
+                hash_waiting()
+        else:
+            found.setdefault(result or "unreadable", []).append([printable(listing.paths[number])])
+    if waiting:
+        hash_waiting()
+    return kept, pictures, np.concatenate(hashes), np.concatenate(thumbnails)
+
+
+def _check_classes(training: dict[str, int], counts: dict[str, int], found: dict[str, list[list[str]]]) -> None:
+    names = list(counts)
+    found["class without pictures"] = [[name] for name, count in counts.items() if not count]
+    found["few pictures"] = [[f"{name} ({count})"] for name, count in few_pictures(training).items() if counts[name]]
+    if imbalance(training) >= IMBALANCE:
+        present = {name: count for name, count in training.items() if count}
+        smallest, largest = min(present, key=lambda name: present[name]), max(present, key=lambda name: present[name])
+        found["imbalance"] = [[f"{largest} ({present[largest]})", f"{smallest} ({present[smallest]})"]]
+    found["class names alike"] = same_class_names(names)
+    found["class name not ASCII"] = [[name] for name in names if not name.isascii()]
+
+
+def _misnamed(name: str, form: str) -> bool:
+    ending = os.path.splitext(name)[1].lower()
+    return bool(ending) and ending not in ENDINGS.get(form, (ending,))
+
+
+def _odd(values: npt.NDArray[np.float64] | npt.NDArray[np.int64], factor: float) -> npt.NDArray[np.bool_]:
+    """Which values are more than so many times their median, or less than that part of it."""
+    ratio = values / np.median(values)
+    return (ratio > factor) | (ratio < 1 / factor)
+
+
+def _one_colour(thumbnail: npt.NDArray[np.uint8]) -> bool:
+    return bool((thumbnail == thumbnail[0, 0]).all())
+
+
+def _named(groups: Groups, names: Sequence[str]) -> list[list[str]]:
+    return [[names[row] for row in group] for group in groups]
+
+
+def _place(check: str) -> int:
+    order = list(ADVICE)
+    return order.index(check) if check in order else len(order)

@@ -1,0 +1,35 @@
+"""The audit as a page: one HTML file with its thumbnails in it, which needs no other and no network."""
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from convladder.data.audit import Audit
+from convladder.data.decoding import decode_image
+from convladder.errors import ConvladderError
+
+THUMBNAIL = 96
+GROUPS_SHOWN = 24  # of each finding; the page says how many more there are
+
+
+def render_audit(audit: Audit) -> str:
+    """The page as text; what stands in names is escaped."""
+    from jinja2 import Environment
+
+    template = Path(__file__).with_name("audit.html").read_text()
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(template)
+    return page.render(audit=audit, shown=GROUPS_SHOWN, thumbnail=thumbnail_uri, basename=lambda name: Path(name).name)
+
+
+def thumbnail_uri(name: str) -> str:
+    """A small JPEG of a picture as a data URI; an empty text where there is none to show."""
+    try:
+        pixels = decode_image(Path(name), (THUMBNAIL, THUMBNAIL, 3), "pad")
+    except ConvladderError:
+        return ""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,263 @@
+"""The decoded cache: every picture decoded once, into one file of bytes that later readings map into memory.
+
+A folder an entry, named by a hash over each file's place, size and times of change, and over the settings:
+
+    convladder/<key>/images       rows of height × width × channels bytes, one a picture, in the order asked for
+    convladder/<key>/index.npz    which files the rows come from, which files were left out, and what was noticed
+    convladder/<key>.lock         held while the entry is built; a second process waits for it
+
+An entry is built beside and renamed when it is whole, so a process that is killed leaves nothing that would be read.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+
+from convladder.data.decoding import decode_image, name_defect
+from convladder.data.parallel import chunk_size, map_files
+from convladder.errors import ConvladderError
+
+VERSION = 1  # of what stands in an entry, and of how pictures are decoded
+LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"
+DEFAULT_LIMIT_GB = 20.0
+SHOWN_FROM = 1000  # pictures from which a bar is shown
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pictures, decoded.
+
+    Attributes:
+        images: Shape (count, height, width, channels), uint8, mapped from a file.
+        sources: Shape (count,): of each row, which of the paths it comes from.
+        digests: Shape (count,), uint64: equal for equal pixels.
+        constant: Shape (count,): whether all its pixels are one colour.
+        left_out: Of the other paths, which, and why.
+    """
+
+    images: npt.NDArray[np.uint8]
+    sources: npt.NDArray[np.int64]
+    digests: npt.NDArray[np.uint64]
+    constant: npt.NDArray[np.bool_]
+    left_out: list[tuple[int, str]]
+
+
+def decode_files(
+    paths: Sequence[str], settings: str, choose_shape: Callable[[], Shape], fit: str, *, cache: bool = True
+) -> Decoded:
+    """Decode files, or map what was decoded before.
+
+    Args:
+        paths: The files.
+        settings: What else the pixels depend on, but for `fit`.
+        choose_shape: Gives (height, width, channels); called only where nothing was decoded before.
+        fit: As `decode_image` takes it.
+        cache: Whether to keep what is decoded for later; without, it lies in a temporary file that is gone with
+            the process.
+
+    Raises:
+        ConvladderError: The cache or the temporary file cannot be written; exit status 1.
+    """
+    root = cache_folder()
+    try:
+        if not cache:
+            with tempfile.TemporaryDirectory(prefix="convladder-") as folder:
+                _build(Path(folder), paths, choose_shape(), fit, root=None)
+                return _open(Path(folder))  # a mapped file stays readable when its name is gone
+        root.mkdir(parents=True, exist_ok=True)
+        entry = root / _key(paths, settings, fit)
+        with _locked(entry.with_suffix(".lock")):
+            with contextlib.suppress(FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                os.utime(entry)  # the entries that were not used for longest go first
+                return _open(entry)
+            shutil.rmtree(entry, ignore_errors=True)  # a damaged one
+            new = entry.with_suffix(".new")
+            shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+            new.mkdir()
+            try:
+                _build(new, paths, choose_shape(), fit, root=root)
+                new.rename(entry)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+            return _open(entry)
+    except OSError as error:
+        raise ConvladderError(
+            f"Decoded pictures cannot be written to {root if cache else tempfile.gettempdir()} "
+            f"({error.strerror or error}). Free some room there, name another folder with "
+            f"{'XDG_CACHE_HOME, or keep none with --no-cache' if cache else 'TMPDIR'}.",
+            exit_status=1,
+        ) from error
+
+
+def cache_folder() -> Path:
+    """Where decoded pictures are kept: a folder of the user's cache, after the XDG base directory specification."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "convladder"
+
+
+@dataclass(frozen=True)
+class DecodeInto:
+    """Decodes a file and writes it at its place; what the processes of `map_files` call."""
+
+    target: str
+    input_shape: Shape
+    fit: str
+
+    def __call__(self, item: tuple[int, str]) -> tuple[int, bool] | str:
+        """A digest of the pixels, and whether they are all alike; or why the file is left out."""
+        row, path = item
+        try:
+            pixels = decode_image(Path(path), self.input_shape, self.fit)
+        except ConvladderError as error:
+            return "empty" if _is_empty(path) else name_defect(error)
+        content = pixels.tobytes()
+        descriptor = os.open(self.target, os.O_WRONLY)
+        try:  # written and not mapped: a full disk is an error here, and the end of the process there
+            os.pwrite(descriptor, content, row * len(content))
+        finally:
+            os.close(descriptor)
+        digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+        constant = content == pixels[0, 0].tobytes() * (len(content) // pixels.shape[2])
+        return digest, constant
+
+
+def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str, root: Path | None) -> None:
+    """Decode into a folder; where it lies in a cache, `root`, first make room there."""
+    needed = len(paths) * int(np.prod(shape))
+    if root is not None:
+        _make_room(root, needed)
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(0, f"{needed / 1e9:.1f} GB are needed")
+    target = folder / "images"
+    target.touch()
+    results = map_files(DecodeInto(str(target), shape, fit), list(enumerate(paths)), chunk_size(paths))
+    kept: list[int] = []
+    digests: list[int] = []
+    constant: list[bool] = []
+    left_out: list[tuple[int, str]] = []
+    for number, result in enumerate(_shown(results, len(paths))):
+        if isinstance(result, tuple):
+            kept.append(number)
+            digests.append(result[0])
+            constant.append(result[1])
+        else:
+            left_out.append((number, result or "ended the process that read it"))
+    _close_gaps(target, kept, int(np.prod(shape)))
+    np.savez(
+        folder / "index.npz",
+        shape=np.array(shape),
+        sources=np.array(kept, np.int64),
+        digests=np.array(digests, np.uint64),
+        constant=np.array(constant, np.bool_),
+        left_out=np.array(json.dumps(left_out)),
+    )
+
+
+def _close_gaps(target: Path, kept: Sequence[int], size: int) -> None:
+    """Move the rows that were written over those that were not."""
+    with target.open("r+b") as file:
+        for new, old in enumerate(kept):
+            if new != old:
+                os.pwrite(file.fileno(), os.pread(file.fileno(), size, old * size), new * size)
+        file.truncate(len(kept) * size)
+        os.fsync(file.fileno())
+
+
+def _open(folder: Path) -> Decoded:
+    with np.load(folder / "index.npz", allow_pickle=False) as index:
+        sources, shape = index["sources"], tuple(int(side) for side in index["shape"])
+        left_out = [(number, reason) for number, reason in json.loads(str(index["left_out"]))]
+        digests, constant = index["digests"], index["constant"]
+    images: npt.NDArray[np.uint8]
+    if len(sources):
+        images = np.memmap(folder / "images", np.uint8, "r", shape=(len(sources), *shape))
+    else:  # nothing can be mapped from an empty file
+        images = np.empty((0, *shape), np.uint8)
+    return Decoded(images, sources, digests, constant, left_out)
+
+
+def _key(paths: Sequence[str], settings: str, fit: str) -> str:
+    """A hash over what the pixels depend on. The time of the last status change tells what keeps its size and date."""
+    digest = hashlib.sha256(f"{VERSION} {PIL.__version__} {settings} {fit}".encode())
+    for path in paths:
+        digest.update(b"\0" + os.fsencode(path))
+        with contextlib.suppress(OSError):  # gone since it was listed
+            status = os.stat(path)
+            digest.update(f"\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _make_room(root: Path, needed: int) -> None:
+    """Remove the entries that were not used for longest until so many bytes fit under the limit."""
+    given = os.environ.get(LIMIT_VARIABLE, "")
+    try:
+        limit = 1e9 * (float(given) if given else DEFAULT_LIMIT_GB)
+    except ValueError as error:
+        raise ConvladderError(f"{LIMIT_VARIABLE} is {given!r}. Expected a number of gigabytes, as 20.") from error
+    if needed > limit:
+        raise ConvladderError(
+            f"The decoded pictures take {needed / 1e9:.1f} GB, and the cache may take {limit / 1e9:g}. "
+            f"Set {LIMIT_VARIABLE} higher, choose a smaller --image-size, or keep none with --no-cache."
+        )
+    entries = []
+    for folder in root.iterdir():
+        with contextlib.suppress(OSError):  # another process may be removing it
+            if folder.suffix == ".new":
+                _remove_abandoned(folder)
+            elif folder.is_dir():
+                size = sum(file.stat().st_size for file in folder.iterdir())
+                entries.append((folder.stat().st_mtime, size, folder))
+    entries.sort()
+    total = sum(size for _, size, _ in entries) + needed
+    for _, size, folder in entries:
+        if total <= limit:
+            break
+        shutil.rmtree(folder, ignore_errors=True)  # who has it mapped keeps it
+        total -= size
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what a killed process was building, unless a living one builds it."""
+    with contextlib.suppress(BlockingIOError), _locked(folder.with_suffix(".lock"), wait=False):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock that the system takes back from a process that is killed."""
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
+def _shown(results: Iterable[tuple[int, bool] | str | None], total: int) -> Iterable[tuple[int, bool] | str | None]:
+    """Show a bar on a terminal's standard error, where it will take a while."""
+    if total < SHOWN_FROM or not sys.stderr.isatty():
+        return results
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(results, "Decoding pictures", total, console=Console(stderr=True), transient=True)
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        return os.stat(path).st_size == 0
+    except OSError:
+        return False

@@ -1,0 +1,76 @@
+"""IDX files, as MNIST, Fashion-MNIST and their kin come: written here, and read, gzipped or not."""
+
+import gzip
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.errors import ConvladderError
+
+GZIP = b"\x1f\x8b"
+UNSIGNED_BYTE = 8
+
+# train-images-idx3-ubyte, t10k-labels.idx1-ubyte.gz and the like, by the key of the array that each holds.
+NAMES = {
+    key: re.compile(rf"(?:.*-)?{split}-{kind}[-.]idx{rank}-ubyte(\.gz)?", re.IGNORECASE)
+    for key, split, kind, rank in (
+        ("x_train", "train", "images", 3),
+        ("y_train", "train", "labels", 1),
+        ("x_test", "(?:t10k|test)", "images", 3),
+        ("y_test", "(?:t10k|test)", "labels", 1),
+    )
+}
+
+
+def find_idx_files(folder: Path) -> dict[str, Path]:
+    """The four files of a folder by the keys x_train, y_train, x_test and y_test; nothing where there are none.
+
+    Raises:
+        ConvladderError: Some of the four, but not all.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        for key, pattern in NAMES.items():
+            if pattern.fullmatch(path.name):
+                found.setdefault(key, path)  # the one without .gz comes first
+    missing = [key for key in NAMES if key not in found]
+    if found and missing:
+        raise ConvladderError(
+            f"{folder} holds {', '.join(path.name for path in found.values())} and no file for {', '.join(missing)}. "
+            "Expected four: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, "
+            "t10k-labels-idx1-ubyte, each with or without .gz."
+        )
+    return found
+
+
+def read_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes, gzipped or not, whatever its name.
+
+    Raises:
+        ConvladderError: It cannot be read, is damaged, or holds something else than unsigned bytes.
+    """
+    try:
+        content = path.read_bytes()
+        if content.startswith(GZIP):
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConvladderError(f"{path} cannot be read ({reason}). Expected an IDX file, gzipped or not.") from error
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTE:
+        raise ConvladderError(f"{path} begins with {content[:4].hex(' ')}. Expected 00 00 08 of unsigned bytes in IDX.")
+    start = 4 + 4 * content[3]
+    if len(content) >= start:
+        shape = tuple(int(side) for side in np.frombuffer(content, ">u4", content[3], offset=4))
+        if len(content) - start == int(np.prod(shape, dtype=object)):
+            return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    raise ConvladderError(f"{path} is cut off or too long, {len(content):,} bytes. Get it again.")
+
+
+def encode_idx(array: npt.NDArray[Any]) -> bytes:
+    """Encode as an IDX file: two zero bytes, type 8 (unsigned byte), the rank, the sides big-endian, the values."""
+    header = bytes([0, 0, UNSIGNED_BYTE, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes()
+    return header + array.astype(np.uint8).tobytes()

@@ -1,0 +1,143 @@
+"""Work on many files, spread over processes.
+
+multiprocessing would do, were it not that its processes import the caller's main module anew (a script without the
+usual guard would start itself), or are forked, which is unsafe once TensorFlow runs threads. These are fresh
+interpreters that import what the work needs and nothing else. They end when their caller does, however that ends.
+"""
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from convladder.errors import ConvladderError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CHUNK = 128  # small files: fewer are done before a process has started
+BYTES_A_CHUNK = 16e6
+
+
+def map_files(
+    function: Callable[[Item], Result], items: Sequence[Item], chunk_size: int = CHUNK
+) -> Iterator[Result | None]:
+    """Call a function with every item, on all processors, and give the results in order.
+
+    Args:
+        function: Picklable, and importable without the caller's main module.
+        items: Picklable.
+        chunk_size: Items a message, at least 1; as few as this are worked on in the calling process.
+
+    Yields:
+        What the function returned; None for an item that ended the process it was worked on in, as a file may that
+        makes a decoder crash.
+
+    Raises:
+        ConvladderError: No process can be started; exit status 1.
+        Exception: What the function raised.
+    """
+    if len(items) <= chunk_size:
+        yield from map(function, items)
+        return
+    chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
+    count = min(os.cpu_count() or 1, len(chunks))
+    idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+
+    def work(chunk: Sequence[Item]) -> list[Result | None]:
+        process = idle.get()
+        try:
+            return _call(process, function, chunk)
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            _end(process)
+            process = _start()
+            if len(chunk) == 1:
+                return [None]
+        finally:
+            idle.put(process)
+        return [result for item in chunk for result in work([item])]
+
+    try:
+        with ThreadPoolExecutor(count) as threads:
+            for _ in range(count):
+                idle.put(_start())
+            for results in threads.map(work, chunks):
+                yield from results
+    finally:
+        while not idle.empty():
+            _end(idle.get())
+
+
+def chunk_size(paths: Sequence[str]) -> int:
+    """How many of these files make a chunk: 128 small ones, a few photographs."""
+    sizes = []
+    for path in paths[:: max(1, len(paths) // 16)]:
+        with contextlib.suppress(OSError):
+            sizes.append(os.stat(path).st_size)
+    return int(min(CHUNK, max(1, BYTES_A_CHUNK * len(sizes) // max(1, sum(sizes)))))
+
+
+def serve() -> None:
+    """What such a process does: read a function and items, answer with the results, until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to answer
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints shall not be taken for a reply
+    pickle.dump("ready", replies)
+    replies.flush()
+    while True:
+        try:
+            function, items = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer: Any = [function(item) for item in items]
+        except Exception as error:
+            answer = error
+        pickle.dump(answer, replies)
+        replies.flush()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from convladder.data.parallel import serve; serve()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    try:
+        pickle.load(process.stdout)
+    except (EOFError, pickle.UnpicklingError) as error:
+        _end(process)
+        raise ConvladderError(
+            f"A process to decode pictures ended at once ({sys.executable}, status {process.returncode}). "
+            "Expected room for another process: free some memory.",
+            exit_status=1,
+        ) from error
+    return process
+
+
+def _call(process: subprocess.Popen[bytes], function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    pickle.dump((function, list(items)), process.stdin)
+    process.stdin.flush()
+    answer = pickle.load(process.stdout)
+    if isinstance(answer, Exception):
+        raise answer
+    return list(answer)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            if stream:
+                stream.close()
+    process.wait()

@@ -1,0 +1,162 @@
+"""Pictures in files to a Dataset: listed, split, decoded, and every file accounted for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.data.cache import Decoded, Shape, decode_files
+from convladder.data.checks import remark
+from convladder.data.dataset import Account, Dataset, Split
+from convladder.data.decoding import FITS, decode_image, open_picture
+from convladder.data.folders import SPLITS, Listing, printable, sort_classes
+from convladder.errors import ConvladderError, check_choice, check_range
+
+TEST_SHARE = 0.15  # of each class, where the folder does not say what is for testing
+SAMPLE = 100  # files that size and channels are chosen from, where they are not given
+LARGEST_DEFAULT_SIDE = 96  # what two cores train on in minutes
+SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
+GRAY_TOLERANCE = 8  # of 255: how far the three channels of a gray picture may lie apart
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pictures become pixels.
+
+    Attributes:
+        image_size: Height and width, or None: the median of the shorter sides, at most 96.
+        channels: 1 or 3, or None: 1 where no picture has colours. Both are chosen from 100 files, evenly spread.
+        fit: As `decode_image` takes it.
+        cache: Whether to keep the decoded pictures for later.
+
+    Raises:
+        ConvladderError: One of them is out of range.
+    """
+
+    image_size: int | None
+    channels: int | None
+    fit: str
+    cache: bool
+
+    def __post_init__(self) -> None:
+        check_choice("fit", self.fit, FITS)
+        if self.image_size is not None:
+            check_range("the image size", self.image_size, SMALLEST_SIDE, LARGEST_SIDE)
+        if self.channels not in (None, 1, 3):
+            raise ConvladderError(f"{self.channels} channels are not possible. Expected 1, gray, or 3, colours.")
+
+
+def load_pictures(listing: Listing, name: str, settings: Settings, *, validation: float, seed: int) -> Dataset:
+    """Decode the files of a listing into a Dataset whose images are mapped from a file.
+
+    Args:
+        listing: The files.
+        name: Of the data set.
+        settings: How to decode them.
+        validation: The share of the training images to hold out where the listing has none for validation, 0 to 0.5.
+        seed: Of that choice, and of the test images' where the listing has none.
+
+    Raises:
+        ConvladderError: No file can be read, fewer than two classes are left, or none for training or testing.
+    """
+    class_names = sort_classes(set(listing.labels))
+    label_of = {class_name: label for label, class_name in enumerate(class_names)}
+    labels = np.array([label_of[class_name] for class_name in listing.labels], np.int64)
+    splits = choose_splits(labels, listing.splits, validation, seed)
+    # Each split is a run of rows of one file, in the order of the listing.
+    order = np.argsort(splits, kind="stable")
+    paths = [listing.paths[number] for number in order]
+    labels, splits = labels[order], splits[order]
+
+    wanted = f"{settings.image_size} {settings.channels}"
+    decoded = decode_files(paths, wanted, lambda: _choose_shape(paths, settings), settings.fit, cache=settings.cache)
+    unusable = [(printable(paths[number]), reason) for number, reason in decoded.left_out]
+    if not len(decoded.sources):
+        raise ConvladderError(
+            f"None of the {len(paths):,} files of {name} can be read as a picture (the first, {unusable[0][0]}: "
+            f"{unusable[0][1]}). Expected JPEG, PNG, BMP, GIF, WebP or TIFF."
+        )
+    labels, splits = labels[decoded.sources], splits[decoded.sources]
+    labels, class_names = _drop_empty_classes(labels, class_names)
+    parts = {split: _part(decoded, labels, splits, number) for number, split in enumerate(SPLITS)}
+    for split in ("train", "test"):
+        if not len(parts[split]):
+            raise ConvladderError(
+                f"{name} has no picture for {split}. Expected two or more in a class, or some in the folder {split}."
+            )
+    if len(class_names) < 2:
+        raise ConvladderError(f"{name} has one class, {class_names[0]}. Expected at least two folders of pictures.")
+    used = [printable(paths[source]) for source in decoded.sources]
+    return Dataset(
+        name,
+        tuple(class_names),
+        **parts,
+        fit=settings.fit,
+        account=Account(
+            files=len(paths) + len(listing.left_out) + sum(listing.ignored.values()),
+            ignored=dict(listing.ignored),
+            left_out=(*listing.left_out, *unusable),
+            remarks=tuple(remark(used, labels, splits, class_names, decoded.digests, decoded.constant)),
+            paths=tuple(used),
+        ),
+    )
+
+
+def choose_splits(
+    labels: npt.NDArray[np.int64], given: Sequence[str], validation: float, seed: int
+) -> npt.NDArray[np.int64]:
+    """The split of each file, as its number in SPLITS: as given, and stratified by class where it is not.
+
+    Args:
+        labels: Shape (count,).
+        given: Of each file "train", "validation", "test", or an empty text where its folder does not say.
+        validation: The share of the training images to hold out where none are given for validation.
+        seed: Of the choice.
+    """
+    splits = np.array([SPLITS.index(split) if split else 0 for split in given], np.int64)
+    hold_out_test, hold_out_validation = 2 not in splits, 1 not in splits and validation > 0
+    for label in np.unique(labels):
+        candidates = np.flatnonzero((labels == label) & (splits == 0))
+        shuffled = np.random.default_rng((seed, int(label))).permutation(candidates)
+        # At least one, where one is left to train on.
+        tested = max(1, round(TEST_SHARE * len(shuffled))) if hold_out_test and len(shuffled) > 1 else 0
+        left = len(shuffled) - tested
+        validated = max(1, round(validation * left)) if hold_out_validation and left > 1 else 0
+        splits[shuffled[:tested]] = 2
+        splits[shuffled[tested : tested + validated]] = 1
+    return splits
+
+
+def _choose_shape(paths: Sequence[str], settings: Settings) -> Shape:
+    side, channels = settings.image_size, settings.channels
+    if side is not None and channels is not None:
+        return side, side, channels
+    shorter: list[int] = []
+    colourful = False
+    for number in np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int)):
+        path = Path(paths[number])
+        try:
+            with open_picture(path) as picture:
+                shorter.append(min(picture.size))
+            pixels = decode_image(path, (32, 32, 3)).astype(np.int64)
+        except ConvladderError:
+            continue
+        colourful = colourful or bool(np.ptp(pixels, axis=2).max() > GRAY_TOLERANCE)
+    if side is None:
+        side = int(np.clip(np.median(shorter or [LARGEST_DEFAULT_SIDE]), SMALLEST_SIDE, LARGEST_DEFAULT_SIDE))
+    return side, side, channels or (3 if colourful else 1)
+
+
+def _drop_empty_classes(
+    labels: npt.NDArray[np.int64], class_names: list[str]
+) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Without the classes none of whose files can be read."""
+    present, renumbered = np.unique(labels, return_inverse=True)
+    return renumbered.astype(np.int64), [class_names[label] for label in present]
+
+
+def _part(decoded: Decoded, labels: npt.NDArray[np.int64], splits: npt.NDArray[np.int64], number: int) -> Split:
+    start, stop = np.searchsorted(splits, [number, number + 1])
+    return Split(decoded.images[start:stop], labels[start:stop])

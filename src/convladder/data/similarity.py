@@ -1,0 +1,79 @@
+"""Near copies: pictures that were saved again, resized or touched up, found by a perceptual hash."""
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.data.checks import Groups
+
+SIDE = 32  # of what is hashed
+LOW = 8  # frequencies a side that are kept: 64 bits
+FAR = 6  # bits that the hashes of near copies may differ by; of unlike photographs 12 or more do
+BANDS = (0, 9, 18, 27, 36, 45, 54, 64)  # one more than FAR: of hashes so near, at least one band is equal
+FAINT = 0.1  # of a picture's standard deviation: how far near copies may lie apart on average
+
+
+def perceptual_hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """64 bits a picture that stay nearly the same when it is resized, compressed or slightly changed.
+
+    Each bit says whether one of the 64 lowest frequencies of a cosine transform is above their median (Zauner 2010,
+    "Implementation and benchmarking of perceptual image hash functions").
+
+    Args:
+        images: Shape (count, 32, 32), gray.
+    """
+    from scipy.fft import dctn
+
+    low = dctn(images.astype(np.float64), axes=(1, 2))[:, :LOW, :LOW].reshape(len(images), -1)
+    bits = low > np.median(low, axis=1, keepdims=True)  # (count, 64)
+    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64)[:, 0]
+
+
+def group_similar(
+    hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8], skip: npt.NDArray[np.bool_]
+) -> Groups:
+    """Rows that are near copies of one another, as groups of at least two; without the rows to skip.
+
+    Args:
+        hashes: Shape (count,), as `perceptual_hashes` gives them.
+        thumbnails: Shape (count, height, width, 3): a second look, since pictures of little contrast are hashed alike.
+        skip: Shape (count,).
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows = np.flatnonzero(~skip)
+    if len(rows) < 2:
+        return []
+    pairs = _near_pairs(hashes[rows])
+    distance = np.empty(pairs.shape[1])
+    for start in range(0, pairs.shape[1], 4096):
+        first, second = (thumbnails[rows[side[start : start + 4096]]].astype(np.float32) for side in pairs)
+        contrast = first.std(axis=(1, 2, 3)) + 1e-6
+        distance[start : start + 4096] = np.abs(first - second).mean(axis=(1, 2, 3)) / contrast
+    pairs = pairs[:, distance <= FAINT]
+    linked = coo_array((np.ones(pairs.shape[1]), tuple(pairs)), shape=(len(rows), len(rows)))
+    _, component = connected_components(linked, directed=False)
+    order = np.argsort(component, kind="stable")
+    borders = np.flatnonzero(np.diff(component[order])) + 1
+    return [rows[group] for group in np.split(order, borders) if len(group) > 1]
+
+
+def _near_pairs(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Pairs of near hashes, shape (2, count); of equal ones, neighbours alone, which links them all."""
+    order = np.argsort(hashes, kind="stable")
+    same = np.diff(hashes[order]) == 0
+    found = [np.stack([order[:-1][same], order[1:][same]])]
+    unique = order[np.concatenate([[True], ~same])]
+    for low, high in itertools.pairwise(BANDS):
+        band = (hashes[unique] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        by_band = np.argsort(band, kind="stable")
+        band, rows = band[by_band], unique[by_band]
+        step = 1
+        while (equal := band[step:] == band[:-step]).any():
+            first, second = rows[:-step][equal], rows[step:][equal]
+            near = np.bitwise_count(hashes[first] ^ hashes[second]) <= FAR
+            found.append(np.stack([first[near], second[near]]))
+            step += 1
+    return np.concatenate(found, axis=1)

@@ -1,0 +1,233 @@
+"""The decoded cache: decodes once, notices every change, survives kills and company, and keeps to its limit."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import convladder as cl
+import hostile
+from convladder.data import cache, dataset, parallel
+from convladder.data.decoding import decode_image
+from convladder.data.parallel import map_files
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "convladder"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(10):
+            hostile.picture(hash((name, number)) % 1000, (16, 16)).save(tmp_path / "data" / name / f"{number}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were decoded."""
+    seen: list[Path] = []
+    original = decode_image
+
+    def decode(path: Path, *arguments: object) -> object:
+        seen.append(path)
+        return original(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cache, "decode_image", decode)
+    return seen
+
+
+def entries(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir())
+
+
+def test_what_was_decoded_once_is_not_decoded_again(root: Path, folder: Path, decodings: list[Path]) -> None:
+    first = cl.load_dataset(folder)
+    assert len(decodings) == 20
+    second = cl.load_dataset(folder)
+    assert len(decodings) == 20
+    assert isinstance(second.train.images, np.memmap)
+    assert first.fingerprint == second.fingerprint == cl.load_dataset(folder, cache=False).fingerprint
+    assert first.account == second.account
+
+
+def test_a_changed_file_a_new_one_and_other_settings_are_noticed(
+    root: Path, folder: Path, decodings: list[Path]
+) -> None:
+    loaders: list[Callable[[], cl.Dataset]] = [
+        lambda: cl.load_dataset(folder),
+        lambda: cl.load_dataset(folder, image_size=12),
+        lambda: cl.load_dataset(folder, channels=1),
+        lambda: cl.load_dataset(folder, fit="pad"),
+    ]
+    for number, load in enumerate(loaders, start=1):
+        load()
+        assert len(decodings) == 20 * number
+    before = cl.load_dataset(folder)
+    changed = folder / "a" / "3.png"
+    times = changed.stat()
+    hostile.picture(4321, (16, 16)).save(changed)
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a tool does that keeps dates
+    after = cl.load_dataset(folder)
+    assert len(decodings) == 100
+    assert after.fingerprint != before.fingerprint
+    hostile.picture(7).save(folder / "a" / "new.png")
+    assert sum(len(part) for part in (*_parts(cl.load_dataset(folder)),)) == 21
+
+
+def _parts(data: cl.Dataset) -> tuple[cl.Split, ...]:
+    return data.train, data.validation, data.test
+
+
+def test_without_cache_nothing_is_left(
+    root: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    data = cl.load_dataset(folder, cache=False)
+    assert not root.exists()
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert data.train.images.any()  # it can be read all the same
+
+
+def test_the_images_are_mapped_and_joined_without_reading(root: Path, folder: Path) -> None:
+    data = cl.load_dataset(folder)
+    whole = data.without_validation().train
+    assert isinstance(whole.images, np.memmap)
+    np.testing.assert_array_equal(whole.images, np.concatenate([data.train.images, data.validation.images]))
+    reversed_parts = dataset._join(data.validation.images, data.train.images)
+    np.testing.assert_array_equal(reversed_parts, np.concatenate([data.validation.images, data.train.images]))
+    dataset.release(data.train.images)
+    np.testing.assert_array_equal(whole.images[: len(data.train)], data.train.images)
+
+
+def test_slices_are_all_of_the_images_in_order_and_smaller_for_large_ones(root: Path, folder: Path) -> None:
+    mapped = cl.load_dataset(folder).train.images
+    np.testing.assert_array_equal(np.concatenate(list(dataset.slices(mapped))), mapped)
+    assert [len(part) for part in dataset.slices(np.empty((1200, 28, 28, 1), np.uint8))] == [500, 500, 200]
+    assert [len(part) for part in dataset.slices(np.empty((90, 224, 224, 1), np.uint8))] == [83, 7]
+
+
+def test_a_damaged_entry_is_built_anew(root: Path, folder: Path, decodings: list[Path]) -> None:
+    expected = cl.load_dataset(folder).fingerprint
+    for name in ("images", "index.npz"):
+        (entry,) = entries(root)
+        (entry / name).write_bytes(b"")
+        assert cl.load_dataset(folder).fingerprint == expected
+    assert len(decodings) == 60
+
+
+BUILD = """
+import sys
+import convladder as cl
+from convladder.data import cache
+
+if sys.argv[2] == "stop":
+    def stop(*_):
+        print("building", flush=True)
+        sys.stdin.read()
+    cache._close_gaps = stop
+data = cl.load_dataset(sys.argv[1])
+print(data.fingerprint)
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", BUILD, str(folder), *(arguments or ("go",))]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_build_that_was_killed_is_built_anew(root: Path, folder: Path) -> None:
+    with start(folder, "stop") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "building\n"
+        assert [path.suffix for path in entries(root)] == [".new"]
+        waiting = start(folder)  # meanwhile a second one waits for the first
+        os.kill(process.pid, signal.SIGKILL)
+    fingerprint = waiting.communicate()[0].strip()
+    assert fingerprint == cl.load_dataset(folder).fingerprint == cl.load_dataset(folder, cache=False).fingerprint
+    assert [path.suffix for path in entries(root)] == [""]
+
+
+def test_two_processes_build_one_entry_and_agree(root: Path, folder: Path) -> None:
+    for number in range(parallel.CHUNK):  # enough for processes of their own
+        hostile.picture(2000 + number, (16, 16)).save(folder / "b" / f"more {number}.png")
+    first, second = start(folder), start(folder)
+    fingerprints = {process.communicate()[0] for process in (first, second)}
+    assert fingerprints == {cl.load_dataset(folder, cache=False).fingerprint + "\n"}
+    assert len(entries(root)) == 1
+
+
+def test_the_limit_is_kept_and_the_oldest_goes_first(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (16, 17, 18)
+    for age, size in enumerate(sizes):
+        before = set(entries(root)) if root.exists() else set()
+        cl.load_dataset(folder, image_size=size)
+        (new,) = set(entries(root)) - before
+        os.utime(new, (1e9 + age, 1e9 + age))
+    oldest = entries(root)
+    cl.load_dataset(folder, image_size=16)  # used again, so it is the youngest now
+    abandoned = root / "0123.new"
+    abandoned.mkdir()
+    monkeypatch.setenv(cache.LIMIT_VARIABLE, str(3.4e-9 * 20 * 18 * 18 * 3))
+    cl.load_dataset(folder, image_size=19)
+    assert not abandoned.exists()
+    kept = entries(root)
+    assert len(set(oldest) - set(kept)) == 1
+    assert {np.load(entry / "index.npz")["shape"][0] for entry in kept} == {16, 18, 19}
+    monkeypatch.setenv(cache.LIMIT_VARIABLE, "0.000001")
+    with pytest.raises(cl.ConvladderError, match="smaller --image-size"):
+        cl.load_dataset(folder, image_size=20)
+    monkeypatch.setenv(cache.LIMIT_VARIABLE, "much")
+    with pytest.raises(cl.ConvladderError, match="number of gigabytes"):
+        cl.load_dataset(folder, image_size=20)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(cl.ConvladderError, match=r"No space left on device.*--no-cache") as raised:
+        cl.load_dataset(folder)
+    assert raised.value.exit_status == 1
+    assert entries(root) == []
+
+
+def test_a_cache_that_cannot_be_made_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(cl.ConvladderError, match="XDG_CACHE_HOME"):
+        cl.load_dataset(folder)
+
+
+def double_or_die(number: int) -> int:
+    if number == 1234:
+        os.kill(os.getpid(), signal.SIGKILL)  # as a file may that makes a decoder crash
+    if number < 0:
+        raise ValueError("negative")
+    return 2 * number
+
+
+def test_an_item_that_ends_its_process_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    results = list(map_files(double_or_die, range(1100, 1400)))
+    assert results == [None if number == 1234 else 2 * number for number in range(1100, 1400)]
+    with pytest.raises(ValueError, match="negative"):
+        list(map_files(double_or_die, range(-300, 0)))
+
+
+def test_processes_that_cannot_start_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(cl.ConvladderError, match="ended at once"):
+        list(map_files(double_or_die, range(300)))

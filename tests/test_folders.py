@@ -1,0 +1,268 @@
+"""Which files of a folder or CSV file are taken, of which class and split, and that none is lost."""
+
+import gzip
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convladder as cl
+import hostile
+from convladder.data.folders import list_csv, list_folder, same_class_names, sort_classes
+from convladder.data.idx import encode_idx
+from convladder.data.pictures import choose_splits
+
+
+def fill(folder: Path, *names: str) -> Path:
+    """Pictures, all different, at these places."""
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        hostile.picture(number).save(folder / name)
+    return folder
+
+
+def classes(folder: Path, count: int, *names: str) -> Path:
+    return fill(folder, *(f"{name}/{number}.png" for name in names for number in range(count)))
+
+
+def test_every_file_of_a_hostile_folder_is_accounted_for(tmp_path: Path) -> None:
+    data = cl.load_dataset(hostile.build(tmp_path / "data"), cache=False)
+    account, expected = data.account, hostile.expected()
+    assert account is not None
+    assert len(hostile.CONTENTS) + len(hostile.MAKERS) >= 25
+    assert account.files == sum(len(files) for _, _, files in os.walk(tmp_path / "data")) + 1  # the link to a folder
+    found = {"used": account.pictures, "left out": len(account.left_out), "ignored": sum(account.ignored.values())}
+    assert found == expected
+    assert len(data.train) + len(data.validation) + len(data.test) == expected["used"]
+    left_out = {Path(path).name: reason for path, reason in account.left_out}
+    assert left_out.keys() == {
+        name for name, (fate, _) in (hostile.CONTENTS | hostile.MAKERS).items() if fate == hostile.LEFT_OUT
+    }
+    assert left_out["empty.jpg"] == "empty"
+    assert left_out["bomb.png"] == "too large"
+    assert left_out["text.jpg"] == "no picture"
+    assert left_out["cut.jpg"] == "truncated"
+    assert left_out["dangling.jpg"] == "a link to nothing"
+    assert data.class_names == ("cat", "dog", "odd ünïcode")
+    assert data.input_shape[2] == 3
+    for line in account.lines():
+        assert line.isprintable()
+        line.encode()
+    remarks = " ".join(account.remarks)
+    assert "black.png" in remarks
+    assert "more than one class" in remarks
+
+
+def test_a_folder_of_classes_is_split_by_class_and_seed(tmp_path: Path) -> None:
+    classes(tmp_path, 40, "a", "b")
+    classes(tmp_path, 20, "c")
+    data = cl.load_dataset(tmp_path, cache=False)
+    assert data.name == tmp_path.name
+    assert Counter(data.test.labels.tolist()) == {0: 6, 1: 6, 2: 3}  # 15 %
+    assert Counter(data.validation.labels.tolist()) == {0: 3, 1: 3, 2: 1}  # a twelfth of the rest
+    assert len(data.train) == 100 - 15 - 7
+    again, other = cl.load_dataset(tmp_path, cache=False), cl.load_dataset(tmp_path, seed=1, cache=False)
+    assert again.fingerprint == data.fingerprint != other.fingerprint
+    everything = [np.concatenate([part.images for part in (d.train, d.validation, d.test)]) for d in (data, other)]
+    assert sorted(image.tobytes() for image in everything[0]) == sorted(image.tobytes() for image in everything[1])
+
+
+def test_pixels_and_labels_are_those_of_the_files(tmp_path: Path) -> None:
+    classes(tmp_path, 5, "a", "b")
+    data = cl.load_dataset(tmp_path, cache=False)
+    parts = (data.train, data.validation, data.test)
+    found = {image.tobytes(): label for part in parts for image, label in zip(*part, strict=True)}
+    for name in ("a", "b"):
+        for path in (tmp_path / name).iterdir():
+            assert found[np.asarray(Image.open(path)).tobytes()] == data.class_names.index(name)
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation", "VAL"])
+def test_given_splits_are_kept(tmp_path: Path, validation: str) -> None:
+    for split, count in (("train", 6), (validation, 3), ("test", 4)):
+        classes(tmp_path / split, count, "a", "b")
+    data = cl.load_dataset(tmp_path, cache=False)
+    assert (len(data.train), len(data.validation), len(data.test)) == (12, 6, 8)
+
+
+def test_what_is_missing_is_held_out_of_the_training_pictures(tmp_path: Path) -> None:
+    classes(tmp_path / "train", 24, "a", "b")
+    classes(tmp_path / "test", 5, "a", "b")
+    data = cl.load_dataset(tmp_path, cache=False)
+    assert (len(data.train), len(data.validation), len(data.test)) == (44, 4, 10)
+    classes(tmp_path / "val", 5, "a", "b")
+    for path in (tmp_path / "test").rglob("*.png"):
+        path.unlink()
+    data = cl.load_dataset(tmp_path, cache=False)
+    assert (len(data.train), len(data.validation), len(data.test)) == (40, 10, 8)
+
+
+def test_a_class_of_trains_is_a_class(tmp_path: Path) -> None:
+    classes(tmp_path, 4, "train", "test")
+    assert cl.load_dataset(tmp_path, cache=False).class_names == ("test", "train")
+
+
+def test_numbers_are_sorted_as_numbers() -> None:
+    assert sort_classes({"10", "9", "0"}) == ["0", "9", "10"]
+    assert sort_classes({"10", "9", "x"}) == ["10", "9", "x"]
+
+
+def test_class_names_that_look_alike_are_told() -> None:
+    assert same_class_names(["Cat", "cat", "dog", "cafe\u0301", "caf\u00e9", "hot dog", "hot_dog"]) == [
+        ["Cat", "cat"],
+        ["cafe\u0301", "caf\u00e9"],
+        ["hot dog", "hot_dog"],
+    ]
+
+
+def test_small_classes_keep_one_picture_to_train_on() -> None:
+    labels = np.array([0, 1, 1, 2, 2, 2])
+    splits = choose_splits(labels, [""] * 6, 1 / 12, seed=0)
+    assert [sorted(splits[labels == label].tolist()) for label in range(3)] == [[0], [0, 2], [0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "path,label\n{a},cat\n{b},dog\n",
+        "{a},cat\n{b},dog\n",
+        "\ufefflabel,id,filename\ncat,1,{a}\n\ndog,2,{b}\n",
+        '"{a}","cat"\r\n"{b}","dog"\r\n',
+    ],
+)
+def test_a_csv_of_path_and_label(tmp_path: Path, rows: str) -> None:
+    fill(tmp_path, "sub/one, two.png", "b.png")
+    quoted = "sub/one, two.png" if rows.startswith('"') else '"sub/one, two.png"'
+    (tmp_path / "data.csv").write_text(rows.format(a=quoted, b=tmp_path / "b.png"))
+    listing = list_csv(tmp_path / "data.csv")
+    assert listing.labels == ["cat", "dog"]
+    assert [Path(path) for path in listing.paths] == [tmp_path / "sub/one, two.png", tmp_path / "b.png"]
+
+
+def test_bad_rows_of_a_csv_are_left_out_and_said(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"{number}.png" for number in range(8)))
+    rows = "".join(f"{number}.png,{'ab'[number % 2]}\n" for number in range(8))
+    (tmp_path / "data.csv").write_text("path,label\n" + rows + "missing.png,a\n3.png\n,b\n\n")
+    account = cl.load_dataset(tmp_path / "data.csv", cache=False).account
+    assert account is not None
+    assert (account.files, account.pictures) == (12, 8)
+    assert sorted(reason for _, reason in account.left_out) == ["a row without path or label"] * 2 + ["no such file"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "names no file"), (b"\xff\xfe\x00", "cannot be read"), (b"x.png,a\n", "names no")]
+)
+def test_a_csv_without_pictures_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "data.csv").write_bytes(content)
+    with pytest.raises(cl.ConvladderError, match=message):
+        cl.load_dataset(tmp_path / "data.csv")
+
+
+def test_folders_that_are_no_data_are_refused_with_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(cl.ConvladderError, match="no pictures in folders of classes"):
+        cl.load_dataset(tmp_path)
+    classes(tmp_path, 3, "only")
+    with pytest.raises(cl.ConvladderError, match="has one class, only"):
+        cl.load_dataset(tmp_path, cache=False)
+    (tmp_path / "bad").mkdir()
+    for path in (tmp_path / "only").iterdir():
+        path.write_text("no picture")
+    with pytest.raises(cl.ConvladderError, match="None of the 3 files"):
+        cl.load_dataset(tmp_path, cache=False)
+
+
+def test_settings_out_of_range_are_refused(tmp_path: Path, small_arrays: dict[str, np.ndarray]) -> None:
+    classes(tmp_path, 3, "a", "b")
+    for settings in ({"image_size": 4}, {"channels": 4}, {"fit": "croop"}, {"image_size": 5000}):
+        with pytest.raises(cl.ConvladderError, match="Expected"):
+            cl.load_dataset(tmp_path, **settings)
+    np.savez(tmp_path / "data.npz", **small_arrays)  # type: ignore[arg-type]
+    with pytest.raises(cl.ConvladderError, match="taken as they are"):
+        cl.load_dataset(tmp_path / "data.npz", image_size=16)
+
+
+def test_size_and_channels_come_from_the_pictures_unless_given(tmp_path: Path) -> None:
+    for number in range(6):
+        for name in ("a", "b"):
+            path = fill(tmp_path / "gray", f"{name}/{number}.png") / f"{name}/{number}.png"
+            hostile.picture(number, (30, 20)).convert("L").convert("RGB").save(path)
+    assert cl.load_dataset(tmp_path / "gray", cache=False).input_shape == (20, 20, 1)
+    assert cl.load_dataset(tmp_path / "gray", cache=False, channels=3, image_size=50).input_shape == (50, 50, 3)
+    for number in range(6):
+        for name in ("a", "b"):
+            path = fill(tmp_path / "large", f"{name}/{number}.jpg") / f"{name}/{number}.jpg"
+            hostile.picture(number, (300, 200)).save(path)
+    assert cl.load_dataset(tmp_path / "large", cache=False).input_shape == (96, 96, 3)
+
+
+@pytest.fixture
+def small_arrays() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {
+        "x_train": random.integers(0, 256, (48, 9, 8), dtype=np.uint8),
+        "y_train": np.arange(48) % 3,
+        "x_test": random.integers(0, 256, (6, 9, 8), dtype=np.uint8),
+        "y_test": np.arange(6) % 3,
+    }
+
+
+IDX_NAMES = {
+    "x_train": "train-images-idx3-ubyte",
+    "y_train": "train-labels-idx1-ubyte",
+    "x_test": "t10k-images-idx3-ubyte",
+    "y_test": "t10k-labels-idx1-ubyte",
+}
+
+
+@pytest.mark.parametrize("style", ["plain", "gzip", "dots"])
+def test_four_idx_files_are_a_data_set(tmp_path: Path, style: str, small_arrays: dict[str, np.ndarray]) -> None:
+    for key, array in small_arrays.items():
+        name, content = IDX_NAMES[key], encode_idx(array)
+        if style == "gzip":
+            name, content = f"{name}.gz", gzip.compress(content)
+        elif style == "dots":
+            name = name.replace("-idx", ".idx")
+        (tmp_path / name).write_bytes(content)
+    data = cl.load_dataset(tmp_path)
+    np.testing.assert_array_equal(data.test.images[..., 0], small_arrays["x_test"])
+    np.testing.assert_array_equal(data.test.labels, small_arrays["y_test"])
+    assert len(data.train) + len(data.validation) == 48
+    assert data.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-1], "cut off"),
+        (lambda content: content + b"\0", "too long"),
+        (lambda content: b"\0\0\x0d\3" + content[4:], "Expected 00 00 08"),
+        (lambda content: content[:6], "cut off"),
+        (lambda _: b"", "Expected 00 00 08"),
+        (lambda content: gzip.compress(content)[:-9], "cannot be read"),
+        (None, "no file for y_test"),
+    ],
+)
+def test_damaged_idx_files_are_refused(
+    tmp_path: Path, damage: object, message: str, small_arrays: dict[str, np.ndarray]
+) -> None:
+    for key, array in small_arrays.items():
+        (tmp_path / IDX_NAMES[key]).write_bytes(encode_idx(array))
+    last = tmp_path / IDX_NAMES["y_test"]
+    if callable(damage):
+        last.write_bytes(damage(last.read_bytes()))
+    else:
+        last.unlink()
+    with pytest.raises(cl.ConvladderError, match=message):
+        cl.load_dataset(tmp_path)
+
+
+def test_links_that_go_in_circles_end(tmp_path: Path) -> None:
+    classes(tmp_path, 2, "a", "b")
+    (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "self").symlink_to("self")
+    listing = list_folder(tmp_path)
+    assert len(listing.paths) == 4
+    assert listing.ignored == {"a link to a folder": 1, "outside the class folders": 1}

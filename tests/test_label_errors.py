@@ -1,0 +1,75 @@
+"""Likely label errors: the wrong ones are found among what a run held out, and only on its own pictures."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convladder as cl
+from convladder import cli
+from convladder.label_errors import find_label_errors
+
+WRONG = {f"wrong {number}.png" for number in range(5)}
+
+
+@pytest.fixture(scope="module")
+def folder(mnist: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Zeros and ones; in the test folder five zeros are labelled one."""
+    folder = tmp_path_factory.mktemp("digits")
+    for label in (0, 1):
+        images = mnist.train.images[mnist.train.labels == label, ..., 0]
+        for split, chosen in (("train", images[:200]), ("val", images[200:230]), ("test", images[230:270])):
+            (folder / split / str(label)).mkdir(parents=True)
+            for number, image in enumerate(chosen):
+                Image.fromarray(image).save(folder / split / str(label) / f"{number}.png")
+    zeros = mnist.train.images[mnist.train.labels == 0, ..., 0][300:]
+    for name, image in zip(sorted(WRONG), zeros, strict=False):
+        Image.fromarray(image).save(folder / "test" / "1" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits_run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
+    recipe = replace(cl.DEFAULT, epochs=6, batch_size=32)
+    return cl.train("fast", cl.load_dataset(folder), recipe, directory=tmp_path_factory.mktemp("runs"))
+
+
+def test_wrong_labels_are_found(folder: Path, digits_run: cl.Run) -> None:
+    finding = find_label_errors(folder, digits_run)
+    found = {Path(path).name for path, _ in finding.groups}
+    assert found >= WRONG
+    assert len(found) <= len(WRONG) + 3
+    assert all("looks like 0" in text for path, text in finding.groups if Path(path).name in WRONG)
+
+
+def test_the_paths_are_in_the_order_of_the_pictures(folder: Path) -> None:
+    data = cl.load_dataset(folder)
+    assert data.account is not None
+    images = np.concatenate([part.images for part in (data.train, data.validation, data.test)])
+    assert len(data.account.paths) == len(images)
+    for row in (0, 399, 400, 459, 460, len(images) - 1):
+        np.testing.assert_array_equal(np.asarray(Image.open(data.account.paths[row])), images[row, ..., 0])
+
+
+def test_a_run_of_other_pictures_is_refused(folder: Path, digits_run: cl.Run, tmp_path: Path) -> None:
+    for label in (0, 1):
+        (tmp_path / str(label)).mkdir()
+        for number in range(8):
+            path = tmp_path / str(label) / f"{number}.png"
+            path.write_bytes((folder / "train" / str(label) / f"{number}.png").read_bytes())
+    with pytest.raises(cl.ConvladderError, match="trained on other data"):
+        find_label_errors(tmp_path, digits_run)
+
+
+def test_the_audit_adds_them(
+    folder: Path, digits_run: cl.Run, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["convladder", "audit", str(folder), "--run", str(digits_run.path), "--json"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    last = json.loads(capfd.readouterr().out)["findings"][-1]
+    assert last["check"] == "likely label errors"
+    assert last["count"] >= len(WRONG)
