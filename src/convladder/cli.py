@@ -6,23 +6,21 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from convladder import __version__
+from convladder import __version__, tables
 from convladder.errors import ConvladderError, check_choice, check_range
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from convladder.data import Dataset
-    from convladder.data.audit import Audit
     from convladder.recipes import Recipe
 
 app = typer.Typer(
@@ -163,12 +161,7 @@ def models(as_json: AsJson = False, size: Input = "28x28x1", classes: Classes = 
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table("rung", "one idea more", box=SIMPLE_HEAD)
-    for title in ("parameters", "MACs"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(row["name"], row["idea"], f"{row['parameters']:,}", f"{row['macs']:,}")
-    output.print(table)
+    show(tables.of_models(rows))
 
 
 @app.command()
@@ -190,16 +183,7 @@ def summary(
     if as_json:
         print(json.dumps({"layers": [asdict(row) for row in rows], "parameters": parameters, "macs": macs}, indent=2))
         return
-    table = Table(box=SIMPLE_HEAD, show_footer=True)
-    for title, footer in (("layer", rung), ("kind", ""), ("output", "")):
-        table.add_column(title, footer, no_wrap=True)
-    for title, total in (("parameters", parameters), ("MACs", macs)):
-        table.add_column(title, f"{total:,}", justify="right", no_wrap=True)
-    table.add_column("arithmetic of the output's height")
-    for row in rows:
-        shape = "×".join(f"{side:,}" for side in row.output_shape)
-        table.add_row(row.name, row.kind, shape, f"{row.parameters:,}", f"{row.macs:,}", row.arithmetic)
-    output.print(table)
+    show(tables.of_layers(rung, rows))
 
 
 @app.command()
@@ -300,12 +284,12 @@ def compare(
     with live:
         for run in compare_rungs(data, rungs, recipe_for, seeds=seeds, directory=runs, callbacks=look_on):
             finished.append(run)
-            live.update(ladder_table(tabulate(finished)), refresh=True)
+            live.update(next(tables.of_runs(tabulate(finished))), refresh=True)
     rows = tabulate(finished)
     if as_json:
         print(json.dumps({"models": rows}, indent=2))
         return
-    output.print(ladder_table(rows))
+    show(tables.of_runs(rows))
     output.print(f"{len(finished)} runs in {runs}{os.sep}", soft_wrap=True)
 
 
@@ -337,7 +321,7 @@ def audit(
     if as_json:
         print(json.dumps(result.as_dict(), indent=2))
     else:
-        print_audit(result)
+        show(tables.of_audit(result))
     if strict and result.findings:
         raise typer.Exit(3)
 
@@ -373,7 +357,7 @@ def reproduce(
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    print_reproduction(result)
+    show(tables.of_reproduction(result))
 
 
 @app.command()
@@ -431,105 +415,14 @@ def benchmark(
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    print_benchmark(result)
+    show(tables.of_benchmark(result))
     output.print(f"{folder / 'time_to_accuracy.json'} and the plot beside it", soft_wrap=True)
 
 
-def print_benchmark(result: dict[str, Any]) -> None:
-    """The tables of `benchmark`."""
-    table = Table("contender", "seeds", "seconds, median", "range", "test accuracy", box=SIMPLE_HEAD)
-    for title in ("utilization", "computes in"):
-        table.add_column(title)
-    for row in result["rows"]:
-        table.add_row(
-            row["name"],
-            str(row["seeds"]),
-            f"{row['seconds']:.2f}",
-            f"{row['seconds_low']:.2f} to {row['seconds_high']:.2f}",
-            f"{row['test_accuracy']:.4f}",
-            f"{row['utilization']:.0%}",
-            row["precision"],
-        )
-    output.print(table)
-    for ratio in result["ratios"]:
-        more = "" if ratio["reached"] else "more than "
-        output.print(
-            f"{ratio['accuracy']:.2%}: {ratio['peer']} {ratio['peer_seconds']:.1f} s, {ratio['here']} "
-            f"{ratio['here_seconds']:.2f} s: {more}{ratio['ratio']:.0f} times (asked: {ratio['target']})",
-            soft_wrap=True,
-        )
-
-
-def print_audit(result: "Audit") -> None:
-    """The tables of `audit`."""
-    table = Table("class", box=SIMPLE_HEAD)
-    table.add_column("pictures", justify="right")
-    for name, count in result.classes.items():
-        table.add_row(Text(name), f"{count:,}")
-    output.print(table)
-    if result.findings:
-        table = Table("found", box=SIMPLE_HEAD)
-        table.add_column("times", justify="right")
-        for title in ("what to do", "for example"):
-            table.add_column(title)
-        for finding in result.findings:
-            example = Text(", ".join(os.path.basename(name) for name in finding.groups[0][:3]))
-            table.add_row(finding.check, f"{len(finding.groups):,}", finding.advice, example)
-        output.print(table)
-    output.print(
-        f"{result.files:,} files: {result.pictures:,} pictures, {result.left_out:,} left out, "
-        f"{sum(result.ignored.values()):,} ignored. {'Nothing was found.' if not result.findings else ''}",
-        soft_wrap=True,
-    )
-
-
-def ladder_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """What `compare` prints."""
-    table = Table("rung", box=SIMPLE_HEAD)
-    for title in ("test accuracy", "validation", "parameters", "MACs", "fit seconds"):
-        table.add_column(title, justify="right")
-    for row in rows:
-        table.add_row(
-            row["name"],
-            f"{row['test_accuracy']:.4f}",
-            f"{row['validation_accuracy']:.4f}",
-            f"{row['parameters']:,}",
-            f"{row['macs']:,}",
-            f"{row['fit_seconds']:.1f}",
-        )
-    return table
-
-
-def print_reproduction(result: dict[str, Any]) -> None:
-    """The tables of `reproduce`."""
-    if "networks" in result:
-        table = Table("network", box=SIMPLE_HEAD)
-        for title in ("parameters", "test accuracy", "seconds an epoch"):
-            table.add_column(f"{title}\narticle", justify="right")
-            table.add_column("\nhere", justify="right")
-        for row in result["networks"]:
-            table.add_row(
-                row["name"],
-                f"{row['article_parameters']:,}",
-                f"{row['parameters']:,}",
-                f"{row['article_test_accuracy']:.4f}",
-                f"{row['test_accuracy']:.4f}",
-                f"{row['article_seconds_per_epoch']:.0f}",
-                f"{row['seconds_per_epoch']:.1f}",
-            )
-        output.print(table)
-    if "claims" in result:
-        table = Table("the article says", "measured here", "verdict", box=SIMPLE_HEAD, show_lines=True)
-        for claim in result["claims"]:
-            table.add_row(claim["claim"], claim["measured"], claim["verdict"])
-        output.print(table)
-        shifts = result["shifts"]
-        table = Table("accuracy at a shift of", box=SIMPLE_HEAD)
-        for pixels in range(len(next(iter(shifts.values())))):
-            table.add_column(f"{pixels} px", justify="right")
-        for name, accuracies in shifts.items():
-            table.add_row(name, *(f"{accuracy:.3f}" for accuracy in accuracies))
-        output.print(table)
+def show(parts: "Iterable[RenderableType]") -> None:
+    """Print tables and lines on standard output."""
+    for part in parts:
+        output.print(part, soft_wrap=isinstance(part, str))
 
 
 def parse_size(text: str) -> tuple[int, int, int]:
