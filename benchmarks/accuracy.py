@@ -39,7 +39,7 @@ TARGETS = {
     "article": Target("fast", 10, epochs=0.5),
     "990": Target("fast", 10, epochs=1),
     "995": Target("fast", 10, epochs=3.5, augment="digits"),
-    "ensemble": Target("strong", 5, ensemble=3),  # its members, one by one, are what 0.997 is measured on
+    "ensemble": Target("strong", 3, ensemble=3),  # its members, one by one, are what 0.997 is measured on
     "tiny": Target("tiny", 5),
 }
 RESULTS = Path(__file__).parents[1] / "docs" / "benchmarks"

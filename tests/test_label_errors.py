@@ -33,7 +33,7 @@ def folder(mnist: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def digits_run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
-    recipe = replace(cl.DEFAULT, epochs=6, batch_size=32)
+    recipe = replace(cl.DEFAULT, epochs=15, batch_size=32)
     return cl.train("fast", cl.load_dataset(folder), recipe, directory=tmp_path_factory.mktemp("runs"))
 
 

@@ -1,8 +1,8 @@
 """Comparison: several rungs trained alike, and a row for each."""
 
 import functools
+import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,18 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from convladder.data import Dataset
-from convladder.describing import count_macs
 from convladder.errors import check_choice, check_range
 from convladder.models import MODELS, build_model
-from convladder.recipes import Recipe, default_recipe
+from convladder.recipes import Recipe, default_recipe, resolve_precision
 from convladder.runs import Run
 from convladder.training import train
 
-# Seen on two cores: a training step reaches about this share of what a large float32 matrix product reaches;
-# around it, every run spends about so long on tracing, evaluation and export, whatever the network.
-UTILIZATION = 0.15
-SECONDS_AROUND = 8.0
+# Seen on two cores with bfloat16: microseconds of training an image, for each thousand values that a layer gives out
+# (0.9 where none is named here); and the seconds of tracing, scoring and export around every training.
+MICROSECONDS = {"BatchNormalization": 8.0, "Dropout": 4.0}
+SECONDS_AROUND = 4.0
 
 
 def compare(
@@ -111,19 +109,16 @@ def accuracy_difference(upper: npt.NDArray[np.bool_], lower: npt.NDArray[np.bool
 
 
 def estimate_seconds(dataset: Dataset, rungs: Sequence[str], recipe_for: Callable[[str], Recipe], seeds: int) -> float:
-    """About how long `compare` will take on this machine, from a matrix product's speed and the rungs' arithmetic."""
-    size = 1024
-    matrix = tf.random.normal((size, size))
-    durations = []
-    for _ in range(5):
-        started = time.perf_counter()
-        tf.matmul(matrix, matrix).numpy()
-        durations.append(time.perf_counter() - started)
-    flops = 2 * size**3 / min(durations)
+    """About how long `compare` will take, from the values that the rungs' layers give out; within a factor of two."""
     seconds = 0.0
     for rung in rungs:
-        macs = count_macs(build_model(rung, dataset.input_shape, dataset.num_classes))
-        images = recipe_for(rung).epochs * len(dataset.train)
-        # A step multiplies three times: forward, by the inputs' gradient and by the weights'.
-        seconds += SECONDS_AROUND + 3 * 2 * macs * images / (flops * UTILIZATION)
+        recipe = recipe_for(rung)
+        microseconds = sum(
+            MICROSECONDS.get(type(layer).__name__, 0.9) * math.prod(layer.output.shape[1:]) / 1000
+            for layer in build_model(rung, dataset.input_shape, dataset.num_classes).layers
+            if not isinstance(layer, keras.layers.InputLayer | keras.layers.Flatten | keras.layers.Rescaling)
+        )
+        if resolve_precision(recipe)[0] == "float32":
+            microseconds *= 2
+        seconds += SECONDS_AROUND + recipe.epochs * len(dataset.train) * microseconds / 1e6
     return seeds * seconds
