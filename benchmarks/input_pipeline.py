@@ -27,7 +27,7 @@ from convladder.training import processor_name
 PASSES = """
 import resource, sys, time
 from dataclasses import replace
-from convladder.cli import import_engine
+from convladder.engine import import_engine
 import_engine()
 import convladder as cl
 from convladder.fitting import training_batches
@@ -45,7 +45,7 @@ print(data.account.pictures, times[1] - times[0], (times[2] - times[1]) * data.a
 
 KERAS = """
 import sys, time
-from convladder.cli import import_engine
+from convladder.engine import import_engine
 import_engine()
 import keras
 folder, side = sys.argv[1:]

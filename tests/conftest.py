@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convladder.cli import import_engine
+from convladder.engine import import_engine
 
 import_engine()  # before anything imports Keras, so that failures are not buried in TensorFlow's start-up lines
 

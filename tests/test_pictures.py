@@ -71,7 +71,7 @@ def test_batches_are_read_from_the_file_and_are_those_of_the_array(hostile_folde
 PEAK = """
 import resource, sys
 import numpy as np
-from convladder.cli import import_engine
+from convladder.engine import import_engine
 import_engine()
 import convladder as cl
 from dataclasses import replace

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from convladder.data import load_dataset
+from convladder.engine import import_engine
 
 # What is judged: the article's best accuracy, and a round one that Keras's example reaches.
 ARTICLE_ACCURACY = 0.9838
@@ -252,7 +253,12 @@ def seconds_until(training: Training, accuracy: float) -> tuple[float, bool]:
 def _apart(function: Callable[..., Training], *arguments: Any) -> Training:
     """Call in a fresh process: no graph, thread pool or memory of an earlier training."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+        return pool.apply(_call, (function, *arguments))
+
+
+def _call(function: Callable[..., Training], *arguments: Any) -> Training:
+    import_engine()
+    return function(*arguments)
 
 
 def _train_keras(name: str, stack: list[Any], seed: int, *, epochs: int, images: int, scale: float) -> Training:

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from convladder import __version__, tables
+from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
 
 if TYPE_CHECKING:
@@ -446,21 +447,6 @@ def choose_recipe(name: str, **changes: Any) -> "Callable[..., Recipe]":
         return replace(ARTICLE if name == "article" else default_recipe(rung, channels), **given)
 
     return recipe_for
-
-
-def import_engine() -> None:
-    """Import TensorFlow without the lines it writes before any setting of its own can silence them."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import tensorflow
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-    tensorflow.get_logger().setLevel("ERROR")  # else it warns that a second model is traced as well
 
 
 def load(source: str, **settings: Any) -> "Dataset":
