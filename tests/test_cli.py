@@ -1,6 +1,10 @@
 """The command line as a user meets it: real processes where it matters, one line for each bad input."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +101,32 @@ def test_compare_climbs(convladder: Any, small_npz: Path) -> None:
     rows = json.loads(result.out)["models"]
     assert [(row["name"], row["seeds"]) for row in rows] == [("dense", 2), ("fast", 2)]
     assert rows[0]["runs"] == ["runs/dense-1", "runs/dense-2"]
+
+
+def test_a_terminal_shows_the_table_and_the_bar_while_it_climbs(small_npz: Path, tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "convladder", "compare", "--models", "dense,fast", "--data", str(small_npz)]
+    process = subprocess.Popen(
+        [*command, "--epochs", "20", "--runs", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=follower,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "150"},
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(leader)
+    assert process.wait() == 0
+    assert b"images/s" in shown
+    assert b"test accuracy" in shown
+    assert b"\x1b[?25h" in shown.split(b"\x1b[?25l")[-1]  # the cursor is back
 
 
 BAD = {

@@ -1,5 +1,7 @@
 """`reproduce` on a small part of MNIST: every table is made, every claim has a verdict; the measures by hand."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +63,9 @@ def test_a_quarter_of_the_images_is_shifted_each_way(shift: int) -> None:
     rows, columns = np.nonzero(shift_images(images, shift)[..., 0])[1:]
     assert columns.tolist() == [14 + shift, 14 - shift, 14, 14]
     assert rows.tolist() == [14, 14, 14 + shift, 14 - shift]
+
+
+def test_the_article_s_program_runs_as_it_stands() -> None:
+    script = Path(__file__).parents[1] / "examples" / "article.py"
+    finished = subprocess.run([sys.executable, str(script), "dense", "1"], capture_output=True, text=True, check=True)
+    assert "dense: 26,506 parameters, test accuracy 0." in finished.stdout.splitlines()[-1]

@@ -277,7 +277,7 @@ def compare(
     minutes = estimate_seconds(data, rungs, recipe_for, seeds) / 60
     errors.print(f"{len(rungs)} rungs on {len(data.train):,} images: about {minutes:.0f} minutes on this machine.")
     finished = []
-    live = Live(console=errors, auto_refresh=False, transient=True)
+    live = Live(console=errors, transient=True)
 
     def look_on(label: str) -> list[Any]:
         return [ProgressBar(label, recipe_for(label.partition(",")[0]).batch_size, errors)]
