@@ -40,7 +40,7 @@ def digits_run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> cl.Run
 def test_wrong_labels_are_found(folder: Path, digits_run: cl.Run) -> None:
     finding = find_label_errors(folder, digits_run)
     found = {Path(path).name for path, _ in finding.groups}
-    # The surer half of them is what confident learning promises; of the 145 right ones, next to none.
+    # Not all five: two or three were found by 6 and by 15 epochs, and why is not settled.
     assert len(found & WRONG) >= 2
     assert len(found - WRONG) <= 1
     assert all("looks like 0" in text for path, text in finding.groups if Path(path).name in WRONG)

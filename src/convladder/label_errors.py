@@ -16,8 +16,8 @@ def find_label_errors(source: str | Path, run: Run) -> Finding:
     """Confident learning on the pictures that a run held out (Northcutt et al. 2021, arXiv:1911.00068), by cleanlab.
 
     A model is sure of what it was trained on, wrong labels included, so only the validation and test pictures are
-    judged. To judge the others, train again with another split. The method names those that the model is surer of than
-    it is of that class on average: about half of the wrong ones, and hardly a right one.
+    judged. To judge the others, train again with another split. It does not name every wrong
+    label: of five planted in the tests it named two or three.
 
     Args:
         source: The folder or CSV file that the run was trained on.
