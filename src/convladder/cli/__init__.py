@@ -1,0 +1,43 @@
+"""The command line: parse, call, print. Heavy imports wait until a command needs them.
+
+A module a group of commands; importing them, in the order of the help, is what puts them into the application.
+"""
+
+import sys
+import warnings
+
+import typer
+
+from convladder.cli import ladder, training, comparing, auditing, shipping  # noqa: F401  # isort: skip
+from convladder.cli.application import CHOICES, app, errors
+from convladder.errors import ConvladderError
+
+__all__ = ["CHOICES", "app", "main"]
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted."""
+    warnings.showwarning = lambda message, *_: errors.print(f"Warning: {message}", soft_wrap=True, markup=False)
+    try:
+        command = typer.main.get_command(app)
+        with command.make_context("convladder", sys.argv[1:]) as context:
+            command.invoke(context)
+        message, status = "", 0
+    except typer.Exit as ended:
+        message, status = "", ended.exit_code
+    except KeyboardInterrupt as error:
+        message, status = str(error) or "Interrupted.", 130
+    except Exception as error:
+        if "--debug" in sys.argv[1:]:
+            raise
+        if isinstance(error, ConvladderError):
+            message, status = str(error), error.exit_status
+        elif isinstance(error, ModuleNotFoundError):
+            message, status = f"{error.name} is not installed. Run: pip install 'convladder[train]'", 1
+        elif hasattr(error, "format_message"):  # a wrong option, in typer's words; it shares no public class
+            message, status = error.format_message(), 2
+        else:
+            raise
+    if message:  # it is empty where typer has answered with the help
+        errors.print(f"Error: {message}", soft_wrap=True, markup=False)
+    sys.exit(status)

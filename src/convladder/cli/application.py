@@ -1,0 +1,167 @@
+"""What the commands share: the application, its consoles, the options that several have, and loading what they name."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from convladder import __version__
+from convladder.errors import check_choice
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from convladder.data import Dataset
+    from convladder.recipes import Recipe
+
+app = typer.Typer(
+    help="Train, compare, look inside and ship convolutional image classifiers on an ordinary machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+errors = Console(stderr=True, highlight=False)
+output = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+RecipeName = Annotated[str, typer.Option("--recipe", help="default, or article.")]
+Epochs = Annotated[float | None, typer.Option(help="Passes over the training images; a fraction is allowed.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
+RunsDirectory = Annotated[Path, typer.Option("--runs", help="Where run folders are made.")]
+AUGMENT_HELP = (
+    "none; digits: small shifts, turns and scalings; photos: flips, shifts, changes of colour. By default none, and of "
+    "strong and tiny digits where pictures are gray, photos where they have colours."
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+Classes = Annotated[int, typer.Option(help="How many classes there are.")]
+Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="The size of an image.")]
+
+# What the rungs let one choose, in the words of their signatures; `build_model` knows which rung has which.
+CHOICES: dict[str, tuple[type, str]] = {
+    "kernel_size": (int, "Side of a convolution's kernel."),
+    "stride": (int, "Step of a convolution."),
+    "padding": (str, "Of a convolution: same or valid."),
+    "pooling": (str, "max, average or min."),
+    "pool_size": (int, "Side of a pooling window."),
+    "hidden": (int, "Units of a hidden fully connected layer."),
+    "filters": (int, "Filters of the first convolution."),
+    "dropout": (float, "Share of the activations dropped in training."),
+    "l1": (float, "Penalty on the weights' absolute values."),
+    "l2": (float, "Penalty on the weights' squares."),
+    "batch_norm": (bool, "Whether to normalize batches."),
+    "module": (str, "Inception module: reduced or naive."),
+    "depth": (int, "Convolutions in the stack."),
+    "residual": (bool, "Whether to connect around every two convolutions."),
+}
+
+
+def offer_choices(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each of CHOICES, and hand it those that were given as `choices`."""
+
+    @functools.wraps(command)
+    def with_choices(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in CHOICES}
+        command(**arguments, choices={name: value for name, value in given.items() if value is not None})
+
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "choices"]
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[kind | None, typer.Option(help=text, rich_help_panel="Choices of a rung")],
+        )
+        for name, (kind, text) in CHOICES.items()
+    ]
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    with_choices.__signature__ = inspect.Signature(keyword_only + options)  # type: ignore[attr-defined]
+    return with_choices
+
+
+DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "data": (
+        str,
+        "mnist",
+        "mnist; a folder of pictures, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file of path and label; a "
+        "folder of four IDX files; an .npz file with MNIST's keys.",
+    ),
+    "image_size": (int | None, None, "Height and width of pictures; by default what they have, 96 at most."),
+    "channels": (int | None, None, "1, gray, or 3, colours; by default 1 where no picture has colours."),
+    "fit": (str, "crop", "How pictures of other proportions are brought to that size: crop, pad or stretch."),
+    "cache": (bool, True, "Whether to keep decoded pictures for the next time."),
+}
+
+
+def offer_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what it works on, and hand it what loads that as `dataset`."""
+
+    @functools.wraps(command)
+    def with_data(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in DATA_OPTIONS}
+        command(**arguments, dataset=functools.partial(load, given.pop("data"), **given))
+
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "dataset"]
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[kind, typer.Option(help=text, rich_help_panel="Data")],
+        )
+        for name, (kind, default, text) in DATA_OPTIONS.items()
+    ]
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    with_data.__signature__ = inspect.Signature(options + keyword_only)  # type: ignore[attr-defined]
+    return with_data
+
+
+def print_version(wanted: bool) -> None:
+    """Answer --version."""
+    if wanted:
+        print(f"convladder {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    """Train, compare, look inside and ship convolutional image classifiers on an ordinary machine."""
+
+
+def show(parts: "Iterable[RenderableType]") -> None:
+    """Print tables and lines on standard output."""
+    for part in parts:
+        output.print(part, soft_wrap=isinstance(part, str))
+
+
+def choose_recipe(name: str, **changes: Any) -> "Callable[..., Recipe]":
+    """From a rung and the pictures' channels to its recipe, changed where an option says so."""
+    from convladder.recipes import ARTICLE, DEFAULT, default_recipe
+
+    check_choice("recipe", name, ("default", "article"))
+    given = {key: value for key, value in changes.items() if value is not None}
+    replace(ARTICLE if name == "article" else DEFAULT, **given)  # complains of bad values before anything is loaded
+
+    def recipe_for(rung: str, channels: int = 1) -> "Recipe":
+        return replace(ARTICLE if name == "article" else default_recipe(rung, channels), **given)
+
+    return recipe_for
+
+
+def load(source: str, **settings: Any) -> "Dataset":
+    """The data set that --data names; what became of its files is said on standard error."""
+    from convladder.data import load_dataset
+
+    dataset = load_dataset(source, **settings)
+    for line in dataset.account.lines() if dataset.account else ():
+        errors.print(line, soft_wrap=True, markup=False)
+    return dataset

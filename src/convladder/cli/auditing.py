@@ -1,0 +1,44 @@
+"""`audit`: what is wrong with a folder of pictures."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convladder import tables
+from convladder.cli.application import AsJson, app, show
+
+
+@app.command()
+def audit(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures, or a .csv file.")],
+    run: Annotated[Path | None, typer.Option(help="A run of these pictures: adds likely label errors.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with thumbnails there.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 where anything was found.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What is wrong with a folder of pictures, before anything is trained on it."""
+    from convladder.data.audit import audit as audit_pictures
+
+    result = audit_pictures(source)
+    if run:
+        from convladder.label_errors import find_label_errors
+        from convladder.runs import Run
+
+        likely = find_label_errors(source, Run(run))
+        result = replace(result, findings=[*result.findings, *([likely] if likely.groups else [])])
+    if html:
+        from convladder.data.audit_report import render_audit
+        from convladder.runs import whole_file
+
+        page = render_audit(result)
+        with whole_file(html) as temporary:
+            temporary.write_text(page)
+    if as_json:
+        print(json.dumps(result.as_dict(), indent=2))
+    else:
+        show(tables.of_audit(result))
+    if strict and result.findings:
+        raise typer.Exit(3)

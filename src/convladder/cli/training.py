@@ -1,0 +1,154 @@
+"""`train`, `reproduce` and `benchmark`: from data to runs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convladder import tables
+from convladder.cli.application import (
+    AUGMENT_HELP,
+    AsJson,
+    BatchSize,
+    Epochs,
+    RecipeName,
+    RunsDirectory,
+    app,
+    choose_recipe,
+    errors,
+    offer_choices,
+    offer_data,
+    output,
+    show,
+)
+from convladder.engine import import_engine
+from convladder.errors import check_choice, check_range
+
+
+@app.command()
+@offer_data
+@offer_choices
+def train(
+    dataset: Callable[[], Any],
+    choices: dict[str, Any],
+    model: Annotated[str, typer.Option(help="A rung that `convladder models` lists.")] = "pool",
+    recipe: RecipeName = "default",
+    epochs: Epochs = None,
+    minutes: Annotated[float | None, typer.Option(help="Train as long as this, instead of --epochs.")] = None,
+    until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy, 0 to 1.")] = None,
+    batch_size: BatchSize = None,
+    augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
+    ensemble: Annotated[int, typer.Option(min=1, help="Train so many networks, and ship their mean.")] = 1,
+    deterministic: Annotated[bool, typer.Option(help="The same weights again, bit for bit.")] = False,
+    runs: RunsDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Train a rung, and write a run folder."""
+    recipe_for = choose_recipe(
+        recipe,
+        epochs=epochs,
+        minutes=minutes,
+        until=until,
+        batch_size=batch_size,
+        augment=augment,
+        precision=precision,
+    )
+    import_engine()
+    from convladder.models import MODELS
+    from convladder.progress import ProgressBar
+    from convladder.training import train as train_model
+
+    check_choice("rung", model, MODELS)
+    data = dataset()
+    chosen = recipe_for(model, data.input_shape[2])
+    run = train_model(
+        model,
+        data,
+        chosen,
+        seed=seed,
+        ensemble=ensemble,
+        choices=choices,
+        directory=runs,
+        callbacks=[ProgressBar(model, chosen.batch_size, errors)],
+        deterministic=deterministic,
+    )
+    if as_json:
+        print(json.dumps({"run": str(run.path)} | run.info, indent=2))
+        return
+    test = run.metrics["test"]
+    output.print(
+        f"{run.path}: test accuracy {test['accuracy']:.4f} ({test['low']:.4f} to {test['high']:.4f} for "
+        f"{test['images']:,} images), fitted in {run.info['fit_seconds']:.1f} s",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def reproduce(
+    epochs: Annotated[float, typer.Option(help="The article trains for 10.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs a network; claims about accuracy are judged on them.")] = 1,
+    only: Annotated[str | None, typer.Option(metavar="TABLE", help="networks or claims.")] = None,
+    runs: RunsDirectory = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Take the finished runs that are there already.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The article, tested: its figures beside those of this machine, and twelve of its claims with verdicts."""
+    check_choice("table", only or "networks", ("networks", "claims"))
+    check_range("epochs", epochs, 0.001)
+    import_engine()
+    from convladder.data import load_dataset
+    from convladder.progress import ProgressBar
+    from convladder.recipes import ARTICLE
+    from convladder.reproducing import TABLES
+    from convladder.reproducing import reproduce as reproduce_article
+
+    result = reproduce_article(
+        load_dataset("mnist"),
+        epochs=epochs,
+        seeds=seeds,
+        tables=[only] if only else TABLES,
+        directory=runs,
+        resume=resume,
+        callbacks=lambda label: [ProgressBar(label, ARTICLE.batch_size, errors)],
+    )
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    show(tables.of_reproduction(result))
+
+
+@app.command()
+def benchmark(
+    quick: Annotated[bool, typer.Option("--quick", help="The two ratios, within 8 minutes on two cores.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each contender.")] = 3,
+    folder: Annotated[Path, typer.Option("--output", help="Where JSON and plot are written.")] = Path("benchmark"),
+    as_json: AsJson = False,
+) -> None:
+    """This machine, beside its peers: seconds of training to an accuracy on MNIST."""
+    import_engine()
+    from convladder.benchmarking import benchmark as run_benchmark
+    from convladder.benchmarking import summarize_trainings
+    from convladder.plots import plot_time_to_accuracy
+    from convladder.runs import create_folder, whole_file, write_json
+
+    create_folder(folder)
+    trainings = []
+    for training in run_benchmark(seeds=seeds, quick=quick):
+        trainings.append(training)
+        errors.print(
+            f"{training.name}, seed {training.seed}: {training.seconds[-1]:.1f} s, "
+            f"test accuracy {training.accuracies[-1]:.4f}"
+        )
+    result = summarize_trainings(trainings)
+    write_json(folder / "time_to_accuracy.json", result)
+    with whole_file(folder / "time_to_accuracy.svg") as temporary:
+        plot_time_to_accuracy(trainings, temporary)
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    show(tables.of_benchmark(result))
+    output.print(f"{folder / 'time_to_accuracy.json'} and the plot beside it", soft_wrap=True)
