@@ -40,6 +40,7 @@ class Classifier:
 
     Args:
         path: An .onnx file that convladder wrote; it holds class names, input size and fit.
+        threads: That share the work of one call; 0 for as many as there are processors.
 
     Attributes:
         class_names: One a label.
@@ -50,9 +51,11 @@ class Classifier:
         ConvladderError: No such file, no ONNX, or one that convladder did not write.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no class of their own
             raise ConvladderError(f"{path} cannot be loaded ({error}). Expected a model.onnx.") from error
         stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
