@@ -91,7 +91,7 @@ def _find(request: Request) -> Model:
     version = request.path_params.get("version", VERSION)
     if version != VERSION:
         raise Refusal(404, "no_such_model", f"Version {version[:100]!r} is not here. Expected {VERSION}.")
-    return service.find(request.path_params["name"])
+    return service.find_model(request.path_params["name"])
 
 
 def _read(model: Model, body: bytes, json_length: str | None, most: int) -> tuple[dict[str, Any], Pixels]:

@@ -18,7 +18,7 @@ async def predict(request: Request) -> Response:
     """Classify the pictures of a form, or the one that is the body."""
     service: Service = request.app.state.service
     query = request.query_params
-    model = service.find(query.get("model"))
+    model = service.find_model(query.get("model"))
     top = _read_top(query.get("top", str(TOP)))
     probabilities = YES_OR_NO.get(query.get("probabilities", "false").lower())
     if probabilities is None:
@@ -42,16 +42,8 @@ async def predict(request: Request) -> Response:
 
 def answer(model: Model, upload: Upload, row: Probabilities, top: int, all_probabilities: bool) -> dict[str, Any]:
     """What `convladder predict --json` says of a picture, its classes cut to `top`."""
-    names, values = model.classifier.class_names, row.tolist()
-    order = row.argsort()[::-1][:top].tolist()
-    said = {
-        "source": upload[0],
-        "label": names[order[0]],
-        "probability": values[order[0]],
-        "top": [(names[label], values[label]) for label in order],
-        "abstained": values[order[0]] < getattr(model.classifier, "threshold", 0.0),
-    }
-    return said | {"probabilities": values} if all_probabilities else said
+    said = vars(model.classifier.prediction(upload[0], row, top))
+    return said | {"probabilities": row.tolist()} if all_probabilities else said
 
 
 def _read_top(text: str) -> int:

@@ -99,12 +99,18 @@ class Service:
     """
 
     def __init__(self, classifiers: Mapping[str, Classifier], limits: Limits, observations: Observations) -> None:
+        self.classifiers = dict(classifiers)
         self.models = {name: Model(name, classifier) for name, classifier in classifiers.items()}
         self.limits = limits
         self.observations = observations
         self.threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="predict")
 
-    def find(self, name: str | None = None) -> Model:
+    def find(self, name: str | None = None) -> tuple[str, Classifier]:
+        """The name of a model, and its classifier; as `find_model`."""
+        model = self.find_model(name)
+        return model.name, model.classifier
+
+    def find_model(self, name: str | None = None) -> Model:
         """The model of that name; the first where none is named.
 
         Raises:
