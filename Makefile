@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check lint format clean
+.PHONY: run test check lint format load clean
 
 run: .venv/train
 	$(BIN)/convladder compare
 
 test: .venv/dev
 	$(BIN)/pytest --numprocesses 2
+
+# A minute of the server under load; the figures go to docs/benchmarks/load.json.
+load: .venv/dev
+	$(BIN)/python benchmarks/load.py --output docs/benchmarks
 
 check: lint test
 
