@@ -6,7 +6,7 @@ Whether such a map tells of the network at all, and not of the picture alone, is
 Keras is imported where a network is looked into; a shipped model gets by without.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +34,9 @@ class Explanation:
         image: Shape (height, width, channels).
         label: Number of the most probable class; all of this is about it.
         probability: Of that class, 0–1.
-        maps: By method, "grad-cam" and "occlusion", which pixels speak for it, shape (height, width).
+        maps: By method, "grad-cam", "hires-cam" and "occlusion", which pixels speak for it, shape (height, width).
         feature_maps: By layer, what it gives out, shape (height, width, channels) or (units,).
-        sanity: By method, the rank correlation of its map with that of a network with randomized weights, −1 to 1.
+        sanity: By method, the mean rank correlation of its map with those of networks with randomized weights, −1 to 1.
     """
 
     image: Pixels
@@ -53,7 +53,7 @@ def explain(
     model: "keras.Model | None" = None,
     *,
     layer: str | None = None,
-    random_model: "keras.Model | None" = None,
+    random_models: "Sequence[keras.Model]" = (),
 ) -> Explanation:
     """Look at one answer in every way that there is.
 
@@ -63,7 +63,8 @@ def explain(
         image: Shape (height, width, channels).
         model: The network itself, if it is at hand; without it there is occlusion alone.
         layer: The name of a layer whose feature maps are wanted.
-        random_model: The network with randomized weights, as `randomize` gives it, for the sanity check.
+        random_models: The network with randomized weights, as `randomize` gives it, for the sanity check; of several
+            the mean counts.
 
     Raises:
         ConvladderError: No such layer.
@@ -76,14 +77,16 @@ def explain(
         if layer:
             seen[layer] = feature_maps(model, image, layer)
         if has_convolution(model):
-            maps["grad-cam"] = grad_cam(model, image, label)
+            maps |= _gradient_maps(model, image, label)
     maps["occlusion"] = occlusion(predict, image, label)
-    sanity = {}
-    if random_model is not None:
+    correlations: dict[str, list[float]] = {}
+    for random_model in random_models:
         random = {"occlusion": occlusion(predict_with(random_model), image, label)}
         if "grad-cam" in maps:
-            random["grad-cam"] = grad_cam(random_model, image, label)
-        sanity = {method: rank_correlation(maps[method], random[method]) for method in maps}
+            random |= _gradient_maps(random_model, image, label)
+        for method, trained in maps.items():
+            correlations.setdefault(method, []).append(rank_correlation(trained, random[method]))
+    sanity = {method: float(np.mean(several)) for method, several in correlations.items()}
     return Explanation(image, label, float(answer[label]), maps, seen, sanity)
 
 
@@ -129,18 +132,31 @@ def feature_maps(model: "keras.Model", image: Pixels, layer: str) -> Map:
 
     network = _members(model)[0]
     check_choice("layer", layer, [one.name for one in network.layers])
-    part = keras.Model(network.inputs, network.get_layer(layer).output)
+    part = keras.Model(network.input, network.get_layer(layer).output)
     return np.asarray(part(image[np.newaxis].astype(np.float32), training=False)[0], np.float32)
 
 
-def grad_cam(model: "keras.Model", image: Pixels, label: int | None = None, layer: str | None = None) -> Map:
+def grad_cam(
+    model: "keras.Model",
+    image: Pixels,
+    label: int | None = None,
+    layer: str | None = None,
+    *,
+    by_place: bool = False,
+) -> Map:
     """Where the last feature maps speak for a class (Selvaraju et al. 2017, arXiv:1610.02391).
+
+    A feature map counts by its mean slope. That is right where the network averages over places before it answers, as
+    `inception`, `deep` and `residual` do; a fully connected head weighs each place by itself, and then the mean may
+    point to places that the answer does not hang on. `by_place` asks for HiResCAM instead (Draelos and Carin 2020,
+    arXiv:2011.08891), which does not take the mean; behind an average over places the two are the same.
 
     Args:
         model: A network with a convolution; of an ensemble, the members' maps are averaged.
         image: Shape (height, width, channels).
         label: The class; by default the most probable.
         layer: A layer that keeps places; by default the last that does not only pass on what stands before it.
+        by_place: Whether to weigh each place of a feature map by its own slope.
 
     Returns:
         Shape (height, width) of the picture, 0–1; 0 everywhere where no feature map speaks for the class.
@@ -163,13 +179,22 @@ def grad_cam(model: "keras.Model", image: Pixels, label: int | None = None, laye
         # Before the softmax, which takes the gradient away from a class that is nearly certain.
         end = network.get_layer("logits").output if "logits" in names else keras.ops.log(network.output)
         with tf.GradientTape() as tape:
-            values, scores = keras.Model(network.inputs, [maps, end])(pixels, training=False)
+            values, scores = keras.Model(network.input, [maps, end])(pixels, training=False)
             score = scores[:, label]
-        slopes = tf.reduce_mean(tape.gradient(score, values), axis=(1, 2), keepdims=True)  # (1, 1, 1, channels)
+        slopes = tape.gradient(score, values)  # (1, height, width, channels)
+        if not by_place:
+            slopes = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)  # (1, 1, 1, channels)
         small = tf.nn.relu(tf.reduce_sum(slopes * values, axis=3))[0].numpy()
         large = Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR)
         total += np.asarray(large) / max(float(small.max()), 1e-12)
     return total / max(float(total.max()), 1e-12)
+
+
+def _gradient_maps(model: "keras.Model", image: Pixels, label: int) -> dict[str, Map]:
+    return {
+        "grad-cam": grad_cam(model, image, label),
+        "hires-cam": grad_cam(model, image, label, by_place=True),
+    }
 
 
 def has_convolution(model: "keras.Model") -> bool:

@@ -42,7 +42,7 @@ def plot_time_to_accuracy(trainings: "Sequence[Training]", path: Path) -> None:
 
 
 MOST_TILES = 64  # of filters or feature maps, in one picture
-COLOURS = {"grad-cam": "inferno", "occlusion": "RdBu_r"}
+COLOURS = {"grad-cam": "inferno", "hires-cam": "inferno", "occlusion": "RdBu_r"}
 
 
 def plot_explanations(
@@ -113,14 +113,14 @@ def _draw_map(axes: Any, explanation: "Explanation", method: str) -> None:
     values = explanation.maps[method]
     top = max(float(np.abs(values).max()), 1e-9)
     _draw_picture(axes, explanation.image)
-    axes.imshow(values, cmap=COLOURS[method], vmin=0 if method == "grad-cam" else -top, vmax=top, alpha=0.6)
+    axes.imshow(values, cmap=COLOURS[method], vmin=-top if method == "occlusion" else 0, vmax=top, alpha=0.6)
 
 
 def _draw_tiles(axes: Any, tiles: npt.NDArray[np.float32], colours: str) -> None:
     """Tiles of shape (count, height, width, channels) side by side; three channels as colours, of more the mean."""
     tiles = tiles[:MOST_TILES]
     top = max(float(np.abs(tiles).max()), 1e-9)
-    tiles = (tiles / np.float32(top) + 1) / 2 if tiles.shape[3] == 3 else tiles.mean(axis=3, keepdims=True)
+    tiles = np.float32(0.5) * (tiles / np.float32(top) + 1) if tiles.shape[3] == 3 else tiles.mean(3, keepdims=True)
     count, height, width, channels = tiles.shape
     across = math.ceil(math.sqrt(count))
     down = math.ceil(count / across)

@@ -10,6 +10,8 @@ from convladder import tables
 from convladder.cli.application import AsJson, app, errors, show
 from convladder.errors import ConvladderError
 
+RANDOM_NETWORKS = 3  # by chance, one of them may look where the trained one does
+
 
 @app.command()
 def evaluate(
@@ -51,7 +53,7 @@ def explain(
     ] = None,
     figure: Annotated[Path | None, typer.Option(help="Write one figure of all of it, .png or .svg.")] = None,
     sanity: Annotated[
-        bool, typer.Option("--sanity", help="Compare each map with that of the network with randomized weights.")
+        bool, typer.Option("--sanity", help="Compare each map with those of networks with randomized weights.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +66,7 @@ def explain(
     if not model.is_dir() and (layer or sanity):
         raise ConvladderError(f"{model} holds no network to look into. Expected a run folder for --layer and --sanity.")
     classifier = Classifier(model / "model.onnx" if model.is_dir() else model)
-    network, random, filters = _load_networks(model, sanity) if model.is_dir() else (None, None, None)
+    network, random, filters = _load_networks(model, sanity) if model.is_dir() else (None, [], None)
     from convladder.explaining import explain as explain_picture
 
     seen, failed = [], False
@@ -78,11 +80,13 @@ def explain(
             else:
                 errors.print(f"Error: {error}", soft_wrap=True, markup=False)
             continue
-        one = explain_picture(classifier.predict_probabilities, image, network, layer=layer, random_model=random)
+        one = explain_picture(classifier.predict_probabilities, image, network, layer=layer, random_models=random)
         seen.append((source, one))
     titles = [f"{source.name}: {classifier.class_names[one.label]}, {one.probability:.1%}" for source, one in seen]
     if network is not None and seen and "grad-cam" not in seen[0][1].maps:
-        errors.print(f"{model} has no convolution, so there is no Grad-CAM; occlusion works for any network.")
+        errors.print(
+            f"{model} has no convolution, so there is no Grad-CAM; occlusion works for any network.", soft_wrap=True
+        )
     written = _write_figures(seen, titles, filters, folder or (None if figure else Path("explained")), figure)
     for (source, one), title, files in zip(seen, titles, written, strict=True):
         if as_json:
@@ -97,7 +101,7 @@ def explain(
 
 
 def _load_networks(run: Path, sanity: bool) -> tuple[Any, Any, Any]:
-    """The network of a run, the one with randomized weights where it is wanted, and the first filters, if any."""
+    """The network of a run, some with randomized weights where they are wanted, and the first filters, if any."""
     from convladder.engine import import_engine
     from convladder.runs import Run
 
@@ -109,7 +113,7 @@ def _load_networks(run: Path, sanity: bool) -> tuple[Any, Any, Any]:
         filters = first_filters(network)
     except ConvladderError:
         filters = None
-    return network, randomize(network) if sanity else None, filters
+    return network, [randomize(network, seed) for seed in range(RANDOM_NETWORKS if sanity else 0)], filters
 
 
 def _write_figures(
