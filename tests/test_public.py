@@ -23,7 +23,7 @@ NAMES = {
     "explain",
     "grad_cam",
     "load_dataset",
-    "occlusion",
+    "occlude",
     "train",
 }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convladder.explaining import grad_cam as grad_cam
     from convladder.models import MODELS as MODELS
     from convladder.models import build_model as build_model
-    from convladder.occlusion import occlusion as occlusion
+    from convladder.occlusion import occlude as occlude
     from convladder.recipes import ARTICLE as ARTICLE
     from convladder.recipes import DEFAULT as DEFAULT
     from convladder.recipes import Recipe as Recipe
@@ -44,7 +44,7 @@ _HOMES = {
     "explain": "explaining",
     "grad_cam": "explaining",
     "load_dataset": "data",
-    "occlusion": "occlusion",
+    "occlude": "occlusion",
     "train": "training",
 }
 

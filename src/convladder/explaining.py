@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError, check_choice
-from convladder.occlusion import occlusion
+from convladder.occlusion import occlude
 
 if TYPE_CHECKING:
     import keras
@@ -78,10 +78,10 @@ def explain(
             seen[layer] = feature_maps(model, image, layer)
         if has_convolution(model):
             maps |= _gradient_maps(model, image, label)
-    maps["occlusion"] = occlusion(predict, image, label)
+    maps["occlusion"] = occlude(predict, image, label)
     correlations: dict[str, list[float]] = {}
     for random_model in random_models:
-        random = {"occlusion": occlusion(predict_with(random_model), image, label)}
+        random = {"occlusion": occlude(predict_with(random_model), image, label)}
         if "grad-cam" in maps:
             random |= _gradient_maps(random_model, image, label)
         for method, trained in maps.items():
@@ -185,8 +185,8 @@ def grad_cam(
         if not by_place:
             slopes = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)  # (1, 1, 1, channels)
         small = tf.nn.relu(tf.reduce_sum(slopes * values, axis=3))[0].numpy()
-        large = Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR)
-        total += np.asarray(large) / max(float(small.max()), 1e-12)
+        large = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
+        total += large / max(float(large.max()), 1e-12)
     return total / max(float(total.max()), 1e-12)
 
 
@@ -224,7 +224,7 @@ def rank_correlation(first: Map, second: Map) -> float:
 
 
 def predict_with(model: "keras.Model") -> Callable[[Pixels], Map]:
-    """A network as `occlusion` takes it."""
+    """A network as `occlude` takes it."""
 
     def predict(images: Pixels) -> Map:
         return np.asarray(model(images.astype(np.float32), training=False), np.float32)

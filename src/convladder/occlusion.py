@@ -14,7 +14,7 @@ STEPS = 24  # along a side, at most
 BATCH = 64  # covered pictures at a time
 
 
-def occlusion(
+def occlude(
     predict: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
     image: npt.NDArray[np.uint8],
     label: int | None = None,
