@@ -5,7 +5,7 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from convladder import __version__
-from convladder.data import Dataset, Split
+from convladder.assembling import VIEWS, assemble, calibrate
+from convladder.data import Dataset
 from convladder.describing import count_macs
 from convladder.errors import ConvladderError, check_range
 from convladder.evaluating import describe, predict_probabilities
-from convladder.evaluating.calibration import SMALLEST, fit_temperature, fit_threshold, reliability, temper
-from convladder.exporting import LARGEST_DIFFERENCE, export_onnx
+from convladder.evaluating.calibration import fit_threshold, reliability
+from convladder.exporting import export_onnx
 from convladder.fitting import Fitted, Interrupted, fit
 from convladder.models import build_model
 from convladder.recipes import Recipe, default_recipe, resolve_precision
@@ -28,16 +29,6 @@ from convladder.runs import Run, create_run_folder, whole_file, write_arrays, wr
 
 MANY_PARAMETERS = 50_000_000
 BYTES_A_PARAMETER = 20  # four each for the weight, its gradient, Adam's two averages, and the best epoch's copy
-
-
-@dataclass(frozen=True)
-class _Calibration:
-    """A temperature, why it is that, and what the model answered for the validation images before and after."""
-
-    temperature: float
-    reason: str
-    before: npt.NDArray[np.float32] | None = None
-    after: npt.NDArray[np.float32] | None = None
 
 
 def train(
@@ -111,7 +102,7 @@ def train(
         "class_names": list(data.class_names),
         "input_shape": list(data.input_shape),
         "parameters": ensemble * first.count_params(),
-        "macs": ensemble * count_macs(first),
+        "macs": ensemble * VIEWS[recipe.views][1] * count_macs(first),
         "versions": {
             "convladder": __version__,
             "keras": keras.__version__,
@@ -143,10 +134,10 @@ def train(
             fitted = fit(network, data, recipe, seed=seed + number, precision=precision, callbacks=callbacks)
             keep(network, fitted)
         info |= {"fit_seconds": fit_seconds, "best_epochs": best_epochs}
-        info |= _write_results(folder, members, data, history) | {"status": "finished"}
+        info |= _write_results(folder, members, recipe.views, data, history) | {"status": "finished"}
     except Interrupted as stop:
         keep(network, stop.fitted)
-        _write_weights(folder, _average(members), history)
+        _write_weights(folder, assemble(members, recipe.views), history)
         info |= {"status": "interrupted", "fit_seconds": fit_seconds, "best_epochs": best_epochs}
         raise KeyboardInterrupt(f"Interrupted. {folder} holds the best weights so far.") from None
     except BaseException as error:
@@ -173,60 +164,11 @@ def warn_of_size(model: keras.Model) -> None:
     )
 
 
-def _average(members: Sequence[keras.Model], temperature: float = 1.0) -> keras.Model:
-    """One model whose probabilities are the members' mean; the member itself where there is one.
-
-    An ensemble's temperature stands behind the mean (Rahaman and Thiery 2020, arXiv:2007.08792): within the members
-    it would change which class is the most probable.
-    """
-    if len(members) == 1:
-        return members[0]
-    image = keras.Input(members[0].input_shape[1:], name="image")
-    named = [keras.Model(m.input, m.output, name=f"member{number}") for number, m in enumerate(members, start=1)]
-    outputs = [member(image) for member in named]
-    if temperature == 1:
-        return keras.Model(image, keras.layers.Average(name="probabilities")(outputs), name=members[0].name)
-    mean = keras.layers.Average(name="mean")(outputs)
-    logarithms = keras.ops.log(keras.ops.maximum(mean, SMALLEST))
-    x = keras.layers.Rescaling(1 / temperature, name="temperature")(logarithms)
-    x = keras.layers.Activation("softmax", name="probabilities")(x)
-    return keras.Model(image, x, name=members[0].name)
-
-
-def _calibrate(members: Sequence[keras.Model], validation: Split) -> tuple[keras.Model, _Calibration]:
-    """Fit a temperature on validation images, and put it into the network, so that all that comes after has it.
-
-    A single network gets its layer `logits` divided by the temperature, which changes no order of its answers.
-    """
-    model = _average(members)
-    if not len(validation):
-        return model, _Calibration(1.0, "no validation images")
-    before = predict_probabilities(model, validation.images)
-    kept = _Calibration(1.0, "the network does not end with a layer called logits and a softmax", before, before)
-    logits, weights = None, []
-    temperature = fit_temperature(before, validation.labels)
-    if len(members) > 1:
-        model = _average(members, temperature)
-    else:
-        logits = next((layer for layer in model.layers if layer.name == "logits"), None)
-        if not isinstance(logits, keras.layers.Dense):
-            return model, kept
-        weights = logits.get_weights()
-        logits.set_weights([weight / temperature for weight in weights])
-    after = predict_probabilities(model, validation.images)
-    same_answers = (after.argmax(axis=1) == before.argmax(axis=1)).all()
-    if not same_answers or np.abs(after - temper(before, temperature)).max() > LARGEST_DIFFERENCE:
-        if logits:  # something else than a softmax comes after
-            logits.set_weights(weights)
-        return _average(members), kept
-    return model, _Calibration(temperature, f"fitted on {len(validation):,} validation images", before, after)
-
-
 def _write_results(
-    folder: Path, members: Sequence[keras.Model], data: Dataset, history: Sequence[Mapping[str, float]]
+    folder: Path, members: Sequence[keras.Model], views: str, data: Dataset, history: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
     """Write weights, metrics, predictions and the exported model; give back what run.json repeats of them."""
-    model, calibration = _calibrate(members, data.validation)
+    model, calibration = calibrate(members, views, data.validation)
     _write_weights(folder, model, history)
     metrics: dict[str, Any] = {}
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -243,7 +185,15 @@ def _write_results(
     metrics["test"] = describe(probabilities, data.test.labels, data.class_names, threshold)
     write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels, **arrays)
     fitted = {"temperature": calibration.temperature, "threshold": threshold}
-    described = {"class_names": data.class_names, "input_shape": data.input_shape, "fit": data.fit} | fitted
+    described = fitted | {
+        "rung": model.name,
+        "class_names": data.class_names,
+        "input_shape": data.input_shape,
+        "fit": data.fit,
+        "fingerprint": data.fingerprint,
+        "dataset": data.name,
+        "test_accuracy": metrics["test"]["accuracy"],
+    }
     parity = export_onnx(model, folder / "model.onnx", described, data.test.images, probabilities)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
