@@ -19,7 +19,11 @@ NAMES = {
     "Run",
     "Split",
     "build_model",
+    "evaluate",
+    "explain",
+    "grad_cam",
     "load_dataset",
+    "occlude",
     "train",
 }
 
