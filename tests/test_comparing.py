@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.comparing import accuracy_difference, estimate_seconds, tabulate
-from convladder.recipes import default_recipe
+from convladder.comparing import Comparison
+from convladder.significance import accuracy_difference
 
 
 def simulate(rng: np.random.Generator, accuracy: float, spread: float, seeds: int, images: int) -> np.ndarray:
@@ -39,12 +39,6 @@ def test_a_true_difference_is_found() -> None:
 
 
 def test_rows_are_means_over_the_seeds(run: cl.Run) -> None:
-    (row,) = tabulate([run, run])
+    (row,) = Comparison((run, run)).rows
     assert (row["name"], row["seeds"]) == ("fast", 2)
     assert row["test_accuracy"] == run.info["test_accuracy"]
-
-
-def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) -> None:
-    one = estimate_seconds(small, ["pool"], default_recipe, 1)
-    assert estimate_seconds(small, ["pool"], default_recipe, 3) > one
-    assert estimate_seconds(mnist, ["conv"], default_recipe, 1) > one

@@ -12,6 +12,7 @@ NAMES = {
     "DEFAULT",
     "MODELS",
     "Classifier",
+    "Comparison",
     "ConvladderError",
     "Dataset",
     "Prediction",
@@ -19,6 +20,7 @@ NAMES = {
     "Run",
     "Split",
     "build_model",
+    "compare",
     "load_dataset",
     "train",
 }
