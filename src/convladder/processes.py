@@ -9,6 +9,7 @@ import contextlib
 import os
 import pickle
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -47,8 +48,10 @@ def run_in_processes(
     worker: _Worker | None = None
     try:
         for trial in trials:
-            if worker is None or not worker.alive:
-                worker = _Worker(dataset)
+            if worker is not None and not worker.alive:
+                worker.end()
+                worker = None
+            worker = worker or _Worker(dataset)
             yield worker.carry_out(trial, directory, look_on, say)
     finally:
         if worker is not None:
@@ -67,7 +70,8 @@ class _Worker:
             process_group=0,  # Ctrl-C is passed on, once
         )
         self._heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self._send(dataset)
 
     @property
@@ -115,6 +119,8 @@ class _Worker:
             self._process.stdin.close()  # type: ignore[union-attr]
         self._process.terminate()
         self._process.wait()
+        self._listener.join()
+        self._process.stdout.close()  # type: ignore[union-attr]
 
     def _listen(self) -> None:
         with contextlib.suppress(EOFError, pickle.UnpicklingError, OSError):
@@ -195,7 +201,9 @@ def _work(trial: Trial, dataset: Dataset, directory: Path, reply: Any) -> None:
 
 
 def _end_with_caller() -> None:
-    os.read(0, 1)  # nothing is written while a trial is under way, so this returns when the other end is closed
+    pipe = select.poll()
+    pipe.register(0, 0)  # for no event but that the other end is closed; nothing is read, for it is another's
+    pipe.poll()
     os._exit(1)
 
 
