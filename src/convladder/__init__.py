@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convladder.classifier import Classifier as Classifier
     from convladder.classifier import Prediction as Prediction
+    from convladder.comparing import Comparison as Comparison
+    from convladder.comparing import compare as compare
     from convladder.data import Dataset as Dataset
     from convladder.data import Split as Split
     from convladder.data import load_dataset as load_dataset
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ARTICLE": "recipes",
     "Classifier": "classifier",
+    "Comparison": "comparing",
     "ConvladderError": "errors",
     "DEFAULT": "recipes",
     "Dataset": "data",
@@ -43,6 +46,7 @@ _HOMES = {
     "evaluate": "evaluating",
     "explain": "explaining",
     "grad_cam": "explaining",
+    "compare": "comparing",
     "load_dataset": "data",
     "occlude": "occlusion",
     "train": "training",

@@ -1,7 +1,8 @@
 """The tables that the command line prints; each function yields what stands below one another."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -88,21 +89,50 @@ def of_audit(result: "Audit") -> Parts:
     )
 
 
-def of_runs(rows: Sequence[dict[str, Any]]) -> Iterator[Table]:
-    """What `compare` prints."""
-    table = Table("rung", box=SIMPLE_HEAD)
-    for title in ("test accuracy", "validation", "parameters", "MACs", "fit seconds"):
-        table.add_column(title, justify="right")
+def cells_of_comparison(
+    rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts."""
+    costs: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("parameters", "parameters", "{:,}".format),
+        ("macs", "MACs", "{:,}".format),
+        ("fit_seconds", "fit s", "{:.1f}".format),
+        ("latency_seconds", "ms an image", lambda seconds: f"{1000 * seconds:.3f}"),
+        ("images_per_second", "images/s", "{:,.0f}".format),
+        ("bytes", "kB", lambda size: f"{size / 1000:,.0f}"),
+    ]
+    cells = []
     for row in rows:
-        table.add_row(
-            row["name"],
-            f"{row['test_accuracy']:.4f}",
-            f"{row['validation_accuracy']:.4f}",
-            f"{row['parameters']:,}",
-            f"{row['macs']:,}",
-            f"{row['fit_seconds']:.1f}",
+        cells.append(
+            [row["name"], str(row["seeds"]), f"{row['test_accuracy']:.4f}", f"{row['low']:.4f}–{row['high']:.4f}"]
         )
+        for cost, _, show in costs:
+            mark = "*" if row["name"] in pareto.get(cost, ()) else " "
+            cells[-1].append("" if row[cost] is None else show(row[cost]) + mark)
+    return ["rung", "seeds", "test accuracy", "95 % interval", *(title for _, title, _ in costs)], cells
+
+
+def of_comparison(
+    rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Table]:
+    """The table of `compare`, and what it shows while it climbs."""
+    titles, cells = cells_of_comparison(rows, pareto or {})
+    table = Table(titles[0], box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for title in titles[1:]:
+        table.add_column(title, justify="right")
+    for row in cells:
+        table.add_row(*row)
     yield table
+
+
+def html_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table for a notebook: the first column names the row."""
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell.strip())}</td>" for cell in others)}</tr>'
+        for first, *others in cells
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def of_reproduction(result: dict[str, Any]) -> Parts:
