@@ -8,11 +8,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import pytest
+import tensorflow as tf
 
 import convladder as cl
 from convladder.evaluating import predict_probabilities
-from convladder.fitting import OneCycle, clone
+from convladder.fitting import FusedBatchNormalization, OneCycle, clone
 from convladder.models import build_model
 from convladder.recipes import TUNED, default_recipe
 
@@ -111,6 +113,37 @@ def test_a_bfloat16_copy_answers_nearly_alike_and_keeps_its_weights_in_float32(s
     assert 0 < difference < 0.05
 
 
+def test_fused_batch_normalization_is_keras_batch_normalization() -> None:
+    values = keras.random.normal((64, 6, 6, 8), seed=1) * 2 + 1
+
+    def run(layer: keras.layers.BatchNormalization) -> list[Any]:
+        layer.build(values.shape)
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            out = layer(values, training=True)
+            total = tf.reduce_sum(out * tf.sin(values))
+        gradients = tape.gradient(total, [values, layer.gamma.value, layer.beta.value])
+        return [out, *gradients, layer.moving_mean, layer.moving_variance, layer(values, training=False)]
+
+    for fused, plain in zip(run(FusedBatchNormalization()), run(keras.layers.BatchNormalization()), strict=True):
+        # The moving variance is of the sample, not of the population: by 1 in 2,304 more.
+        np.testing.assert_allclose(np.asarray(fused), np.asarray(plain), rtol=1e-4, atol=2e-4)
+
+
+def test_what_is_fitted_normalizes_fused_and_what_is_kept_is_plain_keras() -> None:
+    model = build_model("batchnorm", (28, 28, 1), 10)
+    kinds = {type(layer) for layer in clone(model, "float32").layers}
+    assert FusedBatchNormalization in kinds
+    assert keras.layers.BatchNormalization not in kinds
+    assert keras.layers.BatchNormalization in {type(layer) for layer in model.layers}
+
+
+def tempered(probabilities: npt.NDArray[np.float32], run: cl.Run) -> npt.NDArray[np.float64]:
+    """As a run's temperature makes them."""
+    powers = probabilities.astype(np.float64) ** (1 / run.info["temperature"])
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
 def test_an_ensemble_is_one_model_whose_answers_are_the_mean(small: cl.Dataset, tmp_path: Path) -> None:
     run = cl.train("dense", small, replace(cl.DEFAULT, epochs=1), seed=3, ensemble=3, directory=tmp_path)
     assert (run.info["ensemble"], len(run.info["best_epochs"])) == (3, 3)
@@ -119,10 +152,11 @@ def test_an_ensemble_is_one_model_whose_answers_are_the_mean(small: cl.Dataset, 
     model = run.load_model()
     members = [layer for layer in model.layers if layer.name.startswith("member")]
     mean = np.mean([predict_probabilities(member, small.test.images) for member in members], axis=0)
+    mean = tempered(mean, run)
     np.testing.assert_allclose(run.predictions["probabilities"], mean, atol=1e-6)
     np.testing.assert_allclose(run.classifier().predict_probabilities(small.test.images), mean, atol=1e-5)
     single = cl.train("dense", small, replace(cl.DEFAULT, epochs=1), seed=4, directory=tmp_path)
-    second = predict_probabilities(members[1], small.test.images)
+    second = tempered(predict_probabilities(members[1], small.test.images), single)
     np.testing.assert_allclose(single.predictions["probabilities"], second, atol=1e-2)
 
 

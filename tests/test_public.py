@@ -20,8 +20,12 @@ NAMES = {
     "Run",
     "Split",
     "build_model",
+    "evaluate",
+    "explain",
+    "grad_cam",
     "compare",
     "load_dataset",
+    "occlude",
     "train",
 }
 

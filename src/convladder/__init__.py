@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from convladder.data import Split as Split
     from convladder.data import load_dataset as load_dataset
     from convladder.errors import ConvladderError as ConvladderError
+    from convladder.evaluating import evaluate as evaluate
+    from convladder.explaining import explain as explain
+    from convladder.explaining import grad_cam as grad_cam
     from convladder.models import MODELS as MODELS
     from convladder.models import build_model as build_model
+    from convladder.occlusion import occlude as occlude
     from convladder.recipes import ARTICLE as ARTICLE
     from convladder.recipes import DEFAULT as DEFAULT
     from convladder.recipes import Recipe as Recipe
@@ -39,8 +43,12 @@ _HOMES = {
     "Run": "runs",
     "Split": "data",
     "build_model": "models",
+    "evaluate": "evaluating",
+    "explain": "explaining",
+    "grad_cam": "explaining",
     "compare": "comparing",
     "load_dataset": "data",
+    "occlude": "occlusion",
     "train": "training",
 }
 

@@ -4,7 +4,7 @@ import hashlib
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,8 @@ class Dataset:
         fit: How pictures of other proportions were brought to this size, and shall be for predictions: "crop", "pad"
             or "stretch".
         account: Of data from files of pictures, what became of each file.
+        source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or
+            "mnist", and its settings; none for data built in Python.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Dataset:
     test: Split
     fit: str = "stretch"
     account: Account | None = None
+    source: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -123,7 +126,7 @@ class Dataset:
         """The same data, the validation images back among the training images."""
         if not len(self.validation):
             return self
-        images = _join(self.train.images, self.validation.images)
+        images = join(self.train.images, self.validation.images)
         labels = np.concatenate([self.train.labels, self.validation.labels])
         empty = Split(self.validation.images[:0], self.validation.labels[:0])
         return replace(self, train=Split(images, labels), validation=empty)
@@ -150,7 +153,7 @@ def slices(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
         release(images)
 
 
-def _join(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def join(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Concatenate; without reading anything where the two follow one another in one mapped file."""
     whole = first.base
     if isinstance(whole, np.memmap) and second.base is whole and _address(first) + first.nbytes == _address(second):
