@@ -12,7 +12,7 @@ test: .venv/dev
 
 # A real Ray cluster of two nodes, one of which is killed.
 test-cluster: .venv/dev
-	$(BIN)/pytest -m cluster tests/test_scaling.py
+	$(BIN)/pytest -m cluster -W ignore tests/test_scaling.py
 
 check: lint test
 
