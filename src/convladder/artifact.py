@@ -99,8 +99,10 @@ def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
         raise ConvladderError(
             f"{path} is of format {written!r}. Expected {FORMAT}: export it again with this version of convladder."
         )
-    names, shape, stages = metadata.get("class_names"), metadata.get("input_shape"), metadata.get("stages")
-    if not (_is_list(names, str, 2) and _is_list(shape, int, 3) and len(shape or ()) == 3):
+    names: Any = metadata.get("class_names")
+    shape: Any = metadata.get("input_shape")
+    stages: Any = metadata.get("stages")
+    if not (_is_list(names, str) and len(names) >= 2 and _is_list(shape, int) and len(shape) == 3):
         raise ConvladderError(
             f"{path} has class_names {names!r:.80} and input_shape {shape!r:.80}. Expected two names or more, and "
             "[height, width, channels]: export it again."
@@ -128,8 +130,8 @@ def _with_digest(content: bytes, digest: str) -> bytes:
     return _DIGEST.sub(b'"digest": "%s"' % digest.encode(), content, count=1)
 
 
-def _is_list(value: Any, kind: type, least: int = 0) -> bool:
-    return isinstance(value, list) and len(value) >= least and all(isinstance(item, kind) for item in value)
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
 def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
