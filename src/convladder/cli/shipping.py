@@ -20,6 +20,38 @@ if TYPE_CHECKING:
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    format: Annotated[str, typer.Option(help="onnx, openvino, litert or savedmodel.")] = "onnx",
+    path: Annotated[Path | None, typer.Option("--output", help="What to write; by default in the run.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="In 8 bits, if that loses little and is faster here.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's model in a format, if its runtime answers as Keras does; else exit with status 3."""
+    from convladder.engine import import_engine
+
+    import_engine()
+    from convladder.exporting import export as export_run
+    from convladder.runs import Run
+
+    account = export_run(Run(run), format, path, int8=int8)
+    if as_json:
+        print(json.dumps(account, indent=2))
+    elif int8:
+        one, many = account["latency"], account["throughput"]
+        print(
+            f"{account['path']}: accuracy {account['accuracy']:.4f}, in float {account['float_accuracy']:.4f}; "
+            f"{one['float_microseconds']['median'] / one['microseconds']['median']:.2f} times as fast one by one, "
+            f"{many['float_microseconds']['median'] / many['microseconds']['median']:.2f} times in batches"
+        )
+    else:
+        print(
+            f"{account['path']}: agrees with Keras on {account['images']:,} images, "
+            f"to {account['largest_difference']:.0e}"
+        )
+
+
+@app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A run folder, or an .onnx file.")],
     sources: Annotated[
