@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-cluster check lint format clean
+.PHONY: run test test-cluster check lint format load clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -13,6 +13,10 @@ test: .venv/dev
 # A real Ray cluster of two nodes, one of which is killed.
 test-cluster: .venv/dev
 	$(BIN)/pytest -m cluster -W ignore tests/test_scaling.py
+
+# A minute of the server under load; the figures go to docs/benchmarks/load.json.
+load: .venv/dev
+	$(BIN)/python benchmarks/load.py --output docs/benchmarks
 
 check: lint test
 
