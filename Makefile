@@ -1,8 +1,9 @@
 # make run: climb the ladder on MNIST.  make test: run the tests.  make check: what CI runs.
+# make parity: every rung in every format through the gate.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check lint format clean
+.PHONY: run test check lint format parity clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -17,6 +18,9 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+parity: .venv/dev
+	$(BIN)/python benchmarks/parity.py
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
