@@ -1,8 +1,13 @@
 # make run: climb the ladder on MNIST.  make test: run the tests.  make check: what CI runs.
+# make parity: every rung in every format through the gate.
 PYTHON ?= python3
 BIN := .venv/bin
 
+<<<<<<< HEAD
 .PHONY: run test test-cluster check lint format load clean
+=======
+.PHONY: run test check lint format parity clean
+>>>>>>> artifact
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -25,6 +30,9 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+parity: .venv/dev
+	$(BIN)/python benchmarks/parity.py
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

@@ -60,7 +60,10 @@ def export_int8(run: Run, path: Path, metadata: Mapping[str, Any]) -> dict[str, 
         drop = account["float_accuracy"] - account["accuracy"]
         if drop > LARGEST_DROP or slower:
             raise ConvladderError(
-                f"Quantized, {run.path} is not better: {_tell(account)}. {_expected()}", exit_status=3
+                f"Quantized, {run.path} is not better: {_tell(account)}. Expected at most {LARGEST_DROP * 100:.1f} "
+                f"points less accuracy, and to be faster both ways in {ROUNDS_TO_WIN} of {ROUNDS} rounds, so nothing was "
+                "written.",
+                exit_status=3,
             )
     return account
 
@@ -131,10 +134,3 @@ def _tell(account: Mapping[str, Any]) -> str:
             f"{account[what]['rounds_won']} of {ROUNDS} rounds"
         )
     return "; ".join(told)
-
-
-def _expected() -> str:
-    return (
-        f"Expected at most {LARGEST_DROP * 100:.1f} points less accuracy, and to be faster both ways in {ROUNDS_TO_WIN} "
-        f"of {ROUNDS} rounds, so nothing was written."
-    )

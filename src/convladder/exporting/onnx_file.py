@@ -88,7 +88,7 @@ def find_stages(model: keras.Model) -> dict[str, Any]:
     if not stages:
         for member in model.layers:
             if isinstance(member, keras.Model) and member.input_shape == model.input_shape and find_stages(member):
-                return dict(keras.Model(member.inputs, find_stages(member))(model.inputs[0]))
+                return dict(keras.Model(member.inputs[0], find_stages(member))(model.inputs[0]))
     return stages
 
 
