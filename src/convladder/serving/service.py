@@ -25,9 +25,7 @@ from convladder.serving.uploads import Upload
 
 QUICK_SECONDS = 0.001  # of one image through the network: at most this is done on the event loop
 QUICK_BYTES, QUICK_PIXELS, QUICK_IMAGES = 32_768, 65_536, 4  # of a request, likewise
-THREADS = os.cpu_count() or 1
-CHUNK_BYTES, CHUNK_IMAGES = 131_072, 64  # what a thread decodes at a time
-SHARE_IMAGES = 8  # fewer are not worth another thread
+CHUNK_BYTES, CHUNK_IMAGES = 131_072, 16  # what a thread takes on at a time
 BATCH_IMAGES = 64
 BATCH_PLACES = 1 << 20  # of a batch's images together, so that the maps between layers stay small
 
@@ -106,7 +104,7 @@ class Service:
         self.models = {name: Model(name, classifier) for name, classifier in classifiers.items()}
         self.limits = limits
         self.observations = observations
-        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="predict")
+        self.threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="predict")
 
     def find(self, name: str | None = None) -> tuple[str, Classifier]:
         """The name of a model, and its classifier; as `find_model`."""
@@ -137,13 +135,8 @@ class Service:
         if answers is None:
             loop = asyncio.get_running_loop()
             budget = Budget(self.limits.pixels, self.limits.seconds)
-            jobs = (
-                loop.run_in_executor(self.threads, _decode, model.classifier, chunk, budget)
-                for chunk in _chunks(uploads)
-            )
-            decoded = [item for part in await asyncio.gather(*jobs) for item in part]
-            images = _stack(decoded)
-            answers = _merge(decoded, () if images is None else await self._predict_in_threads(model, images, budget))
+            jobs = (loop.run_in_executor(self.threads, _classify, model, chunk, budget) for chunk in _chunks(uploads))
+            answers = [answer for part in await asyncio.gather(*jobs) for answer in part]
         self.observations.images.labels(model.name).inc(sum(not isinstance(answer, Refusal) for answer in answers))
         return answers
 
@@ -164,14 +157,9 @@ class Service:
         self.observations.images.labels(model.name).inc(len(images))
         if len(images) <= QUICK_IMAGES and model.quick:
             return await model.predict_together(images)
-        return await self._predict_in_threads(model, images, Budget(self.limits.pixels, self.limits.seconds))
-
-    async def _predict_in_threads(self, model: Model, images: Pixels, budget: "Budget") -> Probabilities:
-        """A share of the images in each thread, for a classifier here computes in one."""
         loop = asyncio.get_running_loop()
-        shares = np.array_split(images, min(THREADS, -(-len(images) // SHARE_IMAGES)))
-        jobs = (loop.run_in_executor(self.threads, model.predict, share, budget.check_time) for share in shares)
-        return np.concatenate(await asyncio.gather(*jobs))
+        check = Budget(self.limits.pixels, self.limits.seconds).check_time
+        return await loop.run_in_executor(self.threads, model.predict, images, check)
 
 
 class Budget:
@@ -213,6 +201,12 @@ def _chunks(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _classify(model: Model, uploads: Sequence[Upload], budget: Budget) -> list[Answer]:
+    decoded = _decode(model.classifier, uploads, budget)
+    images = _stack(decoded)
+    return _merge(decoded, () if images is None else model.predict(images, budget.check_time))
 
 
 def _stack(decoded: Sequence[Decoded]) -> Pixels | None:
