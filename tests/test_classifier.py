@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import convladder as cl
+from convladder.artifact import seal
 from convladder.data.decoding import decode_image
 
 
@@ -85,7 +86,7 @@ def test_pictures_are_fitted_as_they_were_for_training(run: cl.Run, small: cl.Da
     stored = json.loads(model.metadata_props[0].value)
     assert stored["fit"] == small.fit
     onnx.helper.set_model_props(model, {"convladder": json.dumps(stored | {"fit": "crop"})})
-    onnx.save(model, tmp_path / "crop.onnx")
+    (tmp_path / "crop.onnx").write_bytes(seal(model.SerializeToString()))
     wide = np.pad(small.test.images[0, ..., 0], ((0, 0), (14, 14)), constant_values=255)
     Image.fromarray(wide).save(tmp_path / "wide.png")
     (answer,) = cl.Classifier(tmp_path / "crop.onnx").predict([tmp_path / "wide.png"])

@@ -3,19 +3,19 @@
 Neither Keras nor TensorFlow is imported here, or by anything that this imports.
 """
 
-import json
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from convladder.data.decoding import decode_image
+from convladder.artifact import METADATA_KEY, Artifact, read_artifact, read_metadata
+from convladder.data.decoding import FITS, decode_image
 from convladder.errors import ConvladderError
-
-METADATA_KEY = "convladder"
 
 
 @dataclass(frozen=True)
@@ -26,66 +26,135 @@ class Prediction:
         source: Where it came from.
         label: The most probable class.
         probability: Of that class, 0–1.
-        top: All classes, as (name, probability), the most probable first.
+        top: Classes, as (name, probability), the most probable first.
+        abstained: Whether the probability is below the model's threshold: the label had better not be relied on.
     """
 
     source: str
     label: str
     probability: float
     top: list[tuple[str, float]]
+    abstained: bool = False
 
 
 class Classifier:
-    """A trained model that answers without what trained it.
+    """A trained model that answers without what trained it. Threads may share one.
 
     Args:
-        path: An .onnx file that convladder wrote; it holds class names, input size and fit.
+        path: An .onnx file that convladder wrote, or the folder of a run; it holds all that is told below.
 
     Attributes:
         class_names: One a label.
         input_shape: (height, width, channels).
         fit: How a picture of another proportion is brought to that size, as it was for training.
+        temperature: What the logits were divided by, so that probabilities are as often right as they say.
+        threshold: Below this probability it abstains; 0, never.
+        stages: The names of the feature maps that `feature_maps` gives.
+        metadata: All that the file says of itself: also rung, data set, fingerprint, test accuracy, version.
 
     Raises:
-        ConvladderError: No such file, no ONNX, or one that convladder did not write.
+        ConvladderError: No such file, no ONNX, one that convladder did not write, or one changed since.
     """
 
     def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        self._artifact = read_artifact(path / "model.onnx" if path.is_dir() else path)
         try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            self._session = _open(self._artifact.first_output_alone)
         except Exception as error:  # ONNX Runtime's exceptions share no class of their own
             raise ConvladderError(f"{path} cannot be loaded ({error}). Expected a model.onnx.") from error
         stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if stored is None:
-            raise ConvladderError(f"{path} says nothing of its classes. Expected a file that convladder wrote.")
-        metadata = json.loads(stored)
-        self.class_names: tuple[str, ...] = tuple(metadata["class_names"])
-        height, width, channels = metadata["input_shape"]
+        self.metadata: dict[str, Any] = read_metadata(stored, path)
+        self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
+        height, width, channels = self.metadata["input_shape"]
         self.input_shape: tuple[int, int, int] = (height, width, channels)
-        self.fit: str = metadata.get("fit", "stretch")
-        self._input = self._session.get_inputs()[0].name
+        self.fit: str = self.metadata.get("fit", "stretch")
+        self.temperature: float = float(self.metadata.get("temperature", 1.0))
+        self.threshold: float = float(self.metadata.get("threshold", 0.0))
+        self.stages: tuple[str, ...] = tuple(self.metadata["stages"])
+        self._input, self._outputs = _check_graph(self, self._session, self._artifact)
+        self._maps_session: onnxruntime.InferenceSession | None = None
+        self._lock = threading.Lock()
 
     def predict_probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities of shape (count, num_classes) for pixels of shape (count, height, width, channels)."""
-        (probabilities,) = self._session.run(None, {self._input: images.astype(np.float32)})
-        return np.asarray(probabilities, dtype=np.float32)
+        """Probabilities of shape (count, num_classes) for pixels of shape (count, height, width, channels), 0–255."""
+        probabilities: npt.NDArray[np.float32] = self._session.run(
+            self._outputs, {self._input: images.astype(np.float32)}
+        )[0]
+        return probabilities
 
-    def predict(self, sources: Iterable[str | Path]) -> Iterator[Prediction | ConvladderError]:
-        """Answer for pictures in files, one after the other, in order; a bad one gives its error instead.
+    def feature_maps(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        """What each stage makes of pixels of shape (count, height, width, channels).
+
+        Returns:
+            By stage, in the order of the network, float32 of shape (count, height, width, channels), or (count,
+            units) of a fully connected layer.
+        """
+        with self._lock:
+            if self._maps_session is None:  # it takes the memory of a second model: only for those who ask
+                self._maps_session = _open(self._artifact.content)
+        maps = self._maps_session.run(list(self.stages), {self._input: images.astype(np.float32)})
+        return dict(zip(self.stages, maps, strict=True))
+
+    def decode(self, source: str | Path | bytes) -> npt.NDArray[np.uint8]:
+        """A picture, as a file or as the bytes of one, as pixels of shape `input_shape`.
+
+        Raises:
+            ConvladderError: It cannot be read, or is no picture.
+        """
+        return decode_image(source if isinstance(source, bytes) else Path(source), self.input_shape, self.fit)
+
+    def predict(self, sources: Iterable[str | Path], top: int | None = None) -> Iterator[Prediction | ConvladderError]:
+        """Answer for pictures in files, in order, as they become ready; a bad one gives its error instead.
 
         Args:
-            sources: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files.
+            sources: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files. They are asked for as answers are taken, so
+                that there may be any number of them.
+            top: How many classes an answer names; by default all.
 
         Yields:
             A Prediction, or the ConvladderError that says what is wrong with this picture.
         """
         for source in sources:
             try:
-                pixels = decode_image(Path(source), self.input_shape, self.fit)
+                pixels = self.decode(source)
             except ConvladderError as error:
                 yield error
                 continue
-            probabilities = self.predict_probabilities(pixels[np.newaxis])[0]
-            order = probabilities.argsort()[::-1]
-            top = [(self.class_names[i], float(probabilities[i])) for i in order]
-            yield Prediction(str(source), *top[0], top)
+            yield self.prediction(str(source), self.predict_probabilities(pixels[np.newaxis])[0], top)
+
+    def prediction(self, source: str, probabilities: npt.NDArray[np.float32], top: int | None = None) -> Prediction:
+        """What probabilities of shape (num_classes,) mean, for the picture that they belong to."""
+        values = probabilities.tolist()
+        order = probabilities.argsort()[::-1][:top].tolist()
+        named = [(self.class_names[label], values[label]) for label in order]
+        return Prediction(source, *named[0], named, named[0][1] < self.threshold)
+
+
+def _open(content: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+def _check_graph(
+    classifier: Classifier, session: onnxruntime.InferenceSession, artifact: Artifact
+) -> tuple[str, list[str]]:
+    """The names of a graph's input and of its output of probabilities, if they are what its metadata say."""
+    inputs, (output,) = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != classifier.input_shape:
+        raise ConvladderError(
+            f"{artifact.path} takes {[node.shape for node in inputs]}, and says {classifier.input_shape}. "
+            "Expected one input of that shape after the batch: export it again."
+        )
+    if list(output.shape[1:]) != [len(classifier.class_names)]:
+        raise ConvladderError(
+            f"{artifact.path} gives {output.shape[1:]} probabilities for {len(classifier.class_names)} class names. "
+            "Expected as many of both: export it again."
+        )
+    if not set(classifier.stages) <= set(artifact.outputs[1:]):
+        raise ConvladderError(
+            f"{artifact.path} names the stages {', '.join(classifier.stages)}, and gives "
+            f"{', '.join(artifact.outputs[1:]) or 'none'}. Expected the same: export it again."
+        )
+    if classifier.fit not in FITS:
+        raise ConvladderError(f"{artifact.path} has the fit {classifier.fit!r}. Expected one of: {', '.join(FITS)}.")
+    return inputs[0].name, [output.name]

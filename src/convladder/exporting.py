@@ -1,6 +1,6 @@
 """Export: from a Keras model to one .onnx file, through the parity gate."""
 
-import json
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -11,13 +11,17 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convladder.classifier import METADATA_KEY, Classifier
+from convladder import __version__
+from convladder.artifact import METADATA_KEY, describe, seal
+from convladder.classifier import Classifier
 from convladder.data.dataset import slices
 from convladder.errors import ConvladderError
 from convladder.runs import whole_file
 
 LARGEST_DIFFERENCE = 1e-4
 PARITY_IMAGES = 1000
+PROBABILITIES = "probabilities"
+STAGE = re.compile(r"(stage\d+|hidden\d*)(_|$)")
 
 
 def export_onnx(
@@ -32,7 +36,8 @@ def export_onnx(
     Args:
         model: From pixels, shape (batch, height, width, channels), to probabilities.
         path: The file to write; it appears only when the gate has opened.
-        metadata: Stored in the file; what Classifier reads: `class_names`, `input_shape`, `fit`.
+        metadata: Stored in the file; what Classifier reads: `class_names`, `input_shape`, `fit`, `temperature`,
+            `threshold`. `format`, `version` and `stages` are added.
         images: At most the first 1,000 are compared.
         expected: What Keras answers for the images, shape (count, num_classes).
 
@@ -44,16 +49,39 @@ def export_onnx(
     """
     import onnx
 
+    stages = find_stages(model)
     with whole_file(path) as temporary:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tf2onnx's own use of what NumPy and protobuf deprecate
             exported = Path(folder) / "model.onnx"
-            model.export(exported, format="onnx", verbose=False)
+            with_stages(model, stages).export(exported, format="onnx", verbose=False)
             graph = onnx.load(exported)
-        onnx.helper.set_model_props(graph, {METADATA_KEY: json.dumps(dict(metadata))})
-        onnx.save(graph, temporary)
+        in_order = sorted(graph.graph.output, key=lambda output: [PROBABILITIES, *stages].index(output.name))
+        in_order = [type(output).FromString(output.SerializeToString()) for output in in_order]
+        del graph.graph.output[:]
+        graph.graph.output.extend(in_order)
+        described = describe(metadata, version=__version__, stages=list(stages))
+        onnx.helper.set_model_props(graph, {METADATA_KEY: described})
+        temporary.write_bytes(seal(graph.SerializeToString()))
         parity = check_parity(Classifier(temporary), images[:PARITY_IMAGES], expected[:PARITY_IMAGES])
     return parity
+
+
+def find_stages(model: keras.Model) -> dict[str, Any]:
+    """By the name of each stage, `stage1`, …, `hidden`, what its last layer gives; dropout, which is idle, apart."""
+    stages: dict[str, Any] = {}
+    for layer in model.layers:
+        named = STAGE.match(layer.name)
+        if named and not isinstance(layer, keras.layers.Dropout):
+            stages[named[1]] = layer.output
+    return stages
+
+
+def with_stages(model: keras.Model, stages: Mapping[str, Any]) -> keras.Model:
+    """The same network, called once, with an output for each stage beside the probabilities."""
+    wide = keras.Model(model.inputs, {PROBABILITIES: model.outputs[0], **stages}, name=model.name)
+    wide(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
+    return wide
 
 
 def check_parity(

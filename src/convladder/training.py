@@ -181,7 +181,15 @@ def _write_results(
     probabilities = predict_probabilities(model, data.test.images)
     metrics["test"] = score(probabilities, data.test.labels)
     write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels)
-    described = {"class_names": data.class_names, "input_shape": data.input_shape, "fit": data.fit}
+    described = {
+        "rung": model.name,
+        "class_names": data.class_names,
+        "input_shape": data.input_shape,
+        "fit": data.fit,
+        "fingerprint": data.fingerprint,
+        "dataset": data.name,
+        "test_accuracy": metrics["test"]["accuracy"],
+    }
     parity = export_onnx(model, folder / "model.onnx", described, data.test.images, probabilities)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     return {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}

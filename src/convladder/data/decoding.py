@@ -15,9 +15,11 @@ What becomes of each kind of picture:
 """
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -45,11 +47,11 @@ UPRIGHT = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def decode_image(path: Path, input_shape: tuple[int, int, int], fit: str = "stretch") -> npt.NDArray[np.uint8]:
+def decode_image(path: Path | bytes, input_shape: tuple[int, int, int], fit: str = "stretch") -> npt.NDArray[np.uint8]:
     """Read a picture by its content, turn it upright, and bring it to a model's size and channels.
 
     Args:
-        path: A JPEG, PNG, BMP, GIF, WebP or TIFF file, whatever its name.
+        path: A JPEG, PNG, BMP, GIF, WebP or TIFF file, whatever its name; or the bytes of one.
         input_shape: (height, width, channels) of the model; 1 or 3 channels.
         fit: How another proportion is brought to the model's: "crop" cuts off what is too long, in equal parts on
             both sides; "pad" puts black on both sides of what is too short; "stretch" changes the proportion.
@@ -72,25 +74,30 @@ def decode_image(path: Path, input_shape: tuple[int, int, int], fit: str = "stre
 
 
 @contextlib.contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
+def open_picture(path: Path | bytes) -> Iterator[Image.Image]:
     """Read a picture's header; its pixels are read where they are asked for.
 
     Raises:
         ConvladderError: As `decode_image` does, also for what the pixels raise when they are read.
     """
+    name = "The picture" if isinstance(path, bytes) else path
     try:
         # By a file and not a path: mapped into memory, Pillow 13 garbles a TIFF that is to be turned by a quarter.
-        with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
+        with _as_file(path) as file, Image.open(file, formats=FORMATS) as picture:
             if picture.width * picture.height > PIXEL_LIMIT:
                 raise Image.DecompressionBombError(
                     f"{picture.width:,}×{picture.height:,} pixels, where {PIXEL_LIMIT:,} are the limit"
                 )
             yield picture
     except UnidentifiedImageError as error:
-        raise ConvladderError(f"{path} is no picture. Expected one of: {', '.join(FORMATS)}.") from error
+        raise ConvladderError(f"{name} is no picture. Expected one of: {', '.join(FORMATS)}.") from error
     except Exception as error:  # what a damaged file makes a decoder raise has no common class
         reason = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
-        raise ConvladderError(f"{path} cannot be read ({reason}).") from error
+        raise ConvladderError(f"{name} cannot be read ({reason}).") from error
+
+
+def _as_file(path: Path | bytes) -> BinaryIO:
+    return io.BytesIO(path) if isinstance(path, bytes) else path.open("rb")
 
 
 def name_defect(error: ConvladderError) -> str:

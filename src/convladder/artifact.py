@@ -1,0 +1,181 @@
+"""The shipped file: ONNX that carries a description of itself, and a digest that tells whether it was changed.
+
+The description is JSON under one key of ONNX's metadata. Its digest is the SHA-256 of the whole file, taken with zeros
+in the digest's own place: it tells damage and edits, not who made them, for whoever edits may compute it anew.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convladder.errors import ConvladderError
+
+METADATA_KEY = "convladder"
+FORMAT = 1
+NO_DIGEST = "0" * 64
+# Within a JSON text a quotation mark is escaped, so that no class name can look like this.
+_DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
+
+# Numbers of fields in ONNX's own onnx.proto3.
+_GRAPH_OF_MODEL, _OUTPUT_OF_GRAPH, _NAME_OF_OUTPUT = 7, 12, 1
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that was read and found unchanged.
+
+    Attributes:
+        content: Its bytes.
+        path: Where it lay.
+    """
+
+    content: bytes
+    path: Path
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the graph's outputs."""
+        graph = next(value for number, _, value in _fields(self.content) if number == _GRAPH_OF_MODEL)
+        outputs = (value for number, _, value in _fields(graph) if number == _OUTPUT_OF_GRAPH)
+        names = (next(v for number, _, v in _fields(output) if number == _NAME_OF_OUTPUT) for output in outputs)
+        return tuple(bytes(name).decode() for name in names)
+
+    @property
+    def first_output_alone(self) -> bytes:
+        """The same model without its other outputs: ONNX Runtime computes every output, wanted or not."""
+        parts: list[memoryview | bytes] = []
+        for number, field, value in _fields(self.content):
+            if number != _GRAPH_OF_MODEL:
+                parts.append(field)
+                continue
+            kept: list[memoryview] = []
+            outputs = 0
+            for inner, inner_field, _ in _fields(value):
+                outputs += inner == _OUTPUT_OF_GRAPH
+                if inner != _OUTPUT_OF_GRAPH or outputs == 1:
+                    kept.append(inner_field)
+            graph = b"".join(kept)
+            parts += [bytes([_GRAPH_OF_MODEL << 3 | 2]), _varint(len(graph)), graph]
+        return b"".join(parts)
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Read a file and compare it with its digest, where it has one.
+
+    Raises:
+        ConvladderError: It cannot be read, or was changed since it was written.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConvladderError(f"{path} cannot be loaded ({error.strerror}). Expected a model.onnx.") from error
+    found = _DIGEST.search(content)
+    if found and found[1].decode() != _digest(content):
+        raise ConvladderError(
+            f"{path} was changed or damaged since it was written: its SHA-256 is not the one it carries. "
+            "Export it again, or get it again from where it came from."
+        )
+    return Artifact(content, path)
+
+
+def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
+    """The description that a file carries.
+
+    Raises:
+        ConvladderError: It is none, no JSON, lacks what a classifier needs, or is of a format not known here.
+    """
+    if stored is None:
+        raise ConvladderError(f"{path} says nothing of its classes. Expected a file that convladder wrote.")
+    try:
+        metadata = json.loads(stored)
+    except ValueError as error:
+        raise ConvladderError(f"What {path} says of itself is no JSON ({error}). Export it again.") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or "digest" not in metadata:
+        written = metadata.get("format", "none") if isinstance(metadata, dict) else "none"
+        raise ConvladderError(
+            f"{path} is of format {written!r}. Expected {FORMAT}: export it again with this version of convladder."
+        )
+    names, shape, stages = (metadata.get(key) for key in ("class_names", "input_shape", "stages"))
+    if not (_is_list(names, str) and len(names) >= 2 and _is_list(shape, int) and len(shape) == 3):
+        raise ConvladderError(
+            f"{path} has class_names {names!r:.80} and input_shape {shape!r:.80}. Expected two names or more, and "
+            "[height, width, channels]: export it again."
+        )
+    if not _is_list(stages, str):
+        raise ConvladderError(f"{path} has stages {stages!r:.80}. Expected a list of names: export it again.")
+    return metadata
+
+
+def describe(metadata: Mapping[str, Any], **more: Any) -> str:
+    """A description as it is stored, its digest still to be put in by `seal`."""
+    return json.dumps({"format": FORMAT, "digest": NO_DIGEST, **metadata, **more})
+
+
+def seal(content: bytes) -> bytes:
+    """Put a file's digest into its place."""
+    return _with_digest(content, _digest(content))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(_with_digest(content, NO_DIGEST)).hexdigest()
+
+
+def _with_digest(content: bytes, digest: str) -> bytes:
+    return _DIGEST.sub(b'"digest": "%s"' % digest.encode(), content, count=1)
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Each field of a protobuf message: its number, all its bytes, and those of its value.
+
+    Raises:
+        ValueError: It is no such message.
+    """
+    view = memoryview(message)
+    position = 0
+    while position < len(view):
+        start = position
+        tag, position = _read_varint(view, position)
+        wire_type = tag & 7
+        if wire_type == 0:
+            _, end = _read_varint(view, position)
+        elif wire_type == 2:
+            length, position = _read_varint(view, position)
+            end = position + length
+        elif wire_type in (1, 5):
+            end = position + (8 if wire_type == 1 else 4)
+        else:
+            raise ValueError(f"a field of wire type {wire_type}")
+        if end > len(view):
+            raise ValueError("a field that is cut off")
+        yield tag >> 3, view[start:end], view[position:end]
+        position = end
+
+
+def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
+    """A number of seven bits a byte, the lowest first, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(view):
+            raise ValueError("a number that is cut off")
+        byte = view[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError("a number of more than ten bytes")
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])
