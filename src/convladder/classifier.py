@@ -44,6 +44,7 @@ class Classifier:
         path: An .onnx file that convladder wrote, or the folder of a run; it holds all that is told below.
 
     Attributes:
+        path: The file.
         class_names: One a label.
         input_shape: (height, width, channels).
         fit: How a picture of another proportion is brought to that size, as it was for training.
@@ -58,7 +59,8 @@ class Classifier:
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
-        self._artifact = read_artifact(path / "model.onnx" if path.is_dir() else path)
+        self.path = path / "model.onnx" if path.is_dir() else path
+        self._artifact = read_artifact(self.path)
         try:
             self._session = _open(self._artifact.first_output_alone)
         except Exception as error:  # ONNX Runtime's exceptions share no class of their own

@@ -18,6 +18,7 @@ from convladder.data import Dataset
 from convladder.describing import count_macs
 from convladder.errors import ConvladderError, check_range
 from convladder.evaluating import predict_probabilities, score
+from convladder.examples import choose_examples
 from convladder.exporting import export_onnx
 from convladder.fitting import Fitted, Interrupted, fit
 from convladder.models import build_model
@@ -181,6 +182,8 @@ def _write_results(
     probabilities = predict_probabilities(model, data.test.images)
     metrics["test"] = score(probabilities, data.test.labels)
     write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels)
+    examples = choose_examples(data.test.images, data.test.labels, probabilities.argmax(axis=1))
+    write_arrays(folder / "examples.npz", **examples._asdict())
     described = {
         "rung": model.name,
         "class_names": data.class_names,
