@@ -2,7 +2,7 @@
 
 import { openEngine, pixelCount } from "./engine.js";
 import { Pad } from "./pad.js";
-import { hidden, paint, shiftPixels, strokesToPixels } from "./picture.js";
+import { hidden, paint, shiftPixels, shifts, strokesToPixels } from "./picture.js";
 import * as views from "./views.js";
 
 const LARGEST_DRAWN = 64; // gray models of at most this side can be drawn for
@@ -24,6 +24,7 @@ let examples = { list: [], first: 0 };
 let answering = false;
 let asked = null; // the newest wish while answers are under way
 let rest; // the timer behind PAUSE
+let described; // the input shape that the page is laid out for
 let generation = 0; // of the picture: what was computed for an older one is dropped
 
 start().catch(complain);
@@ -71,8 +72,6 @@ async function choose(second = selects.b.value) {
   await loadExamples(first);
   refresh();
 }
-
-let described;
 
 function describe(model, two) {
   const [height, width, channels] = model.input_shape;
@@ -228,7 +227,7 @@ async function pixelsFor(model) {
     if (!source.pixels.has(model.name)) source.pixels.set(model.name, await engine.decode(model, source.file));
     pixels = source.pixels.get(model.name);
   }
-  return shiftPixels(pixels, model.input_shape, ...shift);
+  return pixels;
 }
 
 // Answers
@@ -258,7 +257,7 @@ async function answer(time) {
   const shown = chosen();
   if (source.kind === "none") return showNothing();
   const answers = await Promise.all(shown.map(async (model) => {
-    const pixels = await pixelsFor(model);
+    const pixels = shiftPixels(await pixelsFor(model), model.input_shape, ...shift);
     return { model, pixels, ...(await engine.answer(model, pixels, { maps: true })) };
   }));
   paint(at("input"), answers[0].pixels, shown[0].input_shape);
@@ -290,36 +289,51 @@ async function atRest(answers) {
   const truth = source.kind === "example" ? ` It is ${answers[0].model.class_names[source.label]}.` : "";
   say(`${said.join("; ")}.${truth}`);
   at("input").setAttribute("aria-label", `What the network gets: ${at("shifted").textContent}. ${said.join("; ")}.`);
-  const figures = pairs.occlusion.columns(answers.map(({ model }) => model), occlusionFigure);
+  const figures = pairs.occlusion.columns(answers.map(({ model }) => model), lookedFigures);
   const mine = generation;
   for (const [index, answered] of answers.entries()) {
-    const squares = hidden(answered.pixels, answered.model.input_shape);
-    const drops = await dropsOf(answered, squares, () => mine === generation);
-    if (!drops) return;
-    views.paintOcclusion(figures[index], answered, squares, drops, colours(index).above);
+    const { model, pixels, probabilities } = answered;
+    const top = views.best(probabilities);
+    const classes = model.class_names.length;
+    const squares = hidden(pixels, model.input_shape);
+    const without = await answerAll(model, squares.places.map(squares.picture), () => mine === generation);
+    if (!without) return;
+    const drops = squares.places.map((_, place) => probabilities[top] - without[place * classes + top]);
+    views.paintOcclusion(figures[index].looked, answered, squares, drops, colours(index).above);
+    if (!figures[index].shifted) continue;
+    const moves = shifts(model.input_shape);
+    const unshifted = await pixelsFor(model);
+    const pictures = moves.map((move) => shiftPixels(unshifted, model.input_shape, ...move));
+    const moved = await answerAll(model, pictures, () => mine === generation);
+    if (!moved) return;
+    views.paintShifts(figures[index].shifted, model, moves, moved, shift, colours(index));
   }
 }
 
-function occlusionFigure(model, column) {
-  const canvas = views.element("canvas", { role: "img", "aria-label": "" });
-  const caption = views.element("figcaption");
-  column.append(views.element("figure", {}, canvas, caption));
-  return { canvas, caption };
+function lookedFigures(model, column) {
+  const figure = (name) => {
+    const canvas = views.element("canvas", { role: "img", "aria-label": "", class: name });
+    const caption = views.element("figcaption");
+    column.append(views.element("figure", {}, canvas, caption));
+    return { canvas, caption };
+  };
+  at("shifting").hidden = !pad.drawable; // what a photograph shows has no empty ground to be shifted on
+  return { looked: figure("hiding"), shifted: pad.drawable ? figure("shifts") : null };
 }
 
-// By how much the probability of the answer falls where a square is hidden.
-async function dropsOf({ model, pixels, probabilities }, { places, picture }, current) {
-  const top = views.best(probabilities);
-  const drops = [];
-  for (let first = 0; first < places.length; first += PICTURES_A_REQUEST) {
-    const some = places.slice(first, first + PICTURES_A_REQUEST);
-    const batch = new Uint8Array(some.length * pixels.length);
-    some.forEach((place, index) => batch.set(picture(place), index * pixels.length));
-    const answered = await engine.answer(model, batch, { count: some.length });
+// The probabilities of many pictures, or null once they are not wanted any more.
+async function answerAll(model, pictures, current) {
+  const classes = model.class_names.length;
+  const all = new Float32Array(pictures.length * classes);
+  for (let first = 0; first < pictures.length; first += PICTURES_A_REQUEST) {
+    const some = pictures.slice(first, first + PICTURES_A_REQUEST);
+    const batch = new Uint8Array(some.length * some[0].length);
+    some.forEach((pixels, index) => batch.set(pixels, index * pixels.length));
+    const { probabilities } = await engine.answer(model, batch, { count: some.length });
     if (!current()) return null;
-    some.forEach((_, index) => drops.push(probabilities[top] - answered.probabilities[index * model.class_names.length + top]));
+    all.set(probabilities, first * classes);
   }
-  return drops;
+  return all;
 }
 
 function colours(index) {
@@ -329,7 +343,8 @@ function colours(index) {
     ground: read("--paper"),
     above: read(index ? "--second" : "--first"),
     below: read("--below"),
-    gap: [...read("--line"), 255],
+    gap: read("--line"),
+    ink: read("--ink"),
   };
 }
 

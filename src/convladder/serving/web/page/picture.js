@@ -112,6 +112,13 @@ function median(pixels, channel, channels) {
   return counts.findIndex((count) => (left -= count) <= 0);
 }
 
+// Shifts across and down, in equal steps up to two sevenths of the side: of 28 pixels, 8.
+export function shifts([height, width]) {
+  const offsets = Array.from({ length: 9 }, (_, index) => index - 4);
+  const step = (side) => Math.max(1, Math.round(side / 14));
+  return offsets.flatMap((down) => offsets.map((across) => [across * step(width), down * step(height)]));
+}
+
 export function paint(canvas, pixels, [height, width, channels], colour) {
   canvas.width = width;
   canvas.height = height;

@@ -3,6 +3,9 @@
 import { paint } from "./picture.js";
 
 const MOST_BARS = 12;
+const TILE = 40; // canvas pixels a map, about
+const ZOOM = 24; // canvas pixels a shift
+const MNIST = "MNIST, by Yann LeCun and Corinna Cortes, CC BY-SA 3.0";
 
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -151,28 +154,35 @@ export function paintStages(figures, model, maps, colours) {
 function paintMaps(canvas, values, { channels, rows, columns }, { ground, above, below, gap }) {
   const across = Math.min(channels, 8);
   const down = Math.ceil(channels / across);
-  const space = channels > 1 ? 1 : 0;
-  canvas.width = across * (columns + space) - space;
-  canvas.height = down * (rows + space) - space;
+  const zoom = Math.max(1, Math.round(TILE / Math.max(rows, columns)));
+  const space = channels > 1 ? 3 : 0;
+  const [wide, high] = [columns * zoom + space, rows * zoom + space];
+  canvas.width = across * wide - space;
+  canvas.height = down * high - space;
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
-  for (let i = 0; i < image.data.length; i += 4) image.data.set(gap, i);
+  const dots = new Uint32Array(image.data.buffer);
+  dots.fill(packed(gap));
+  const scale = Array.from({ length: 256 }, (_, index) => {
+    const value = (index - 128) / 127;
+    const towards = value < 0 ? below : above;
+    return packed(ground.map((part, place) => part + (towards[place] - part) * Math.min(1, Math.abs(value))));
+  });
   for (let channel = 0; channel < channels; channel++) {
-    const left = (channel % across) * (columns + space);
-    const top = Math.floor(channel / across) * (rows + space);
-    for (let row = 0; row < rows; row++) {
-      for (let column = 0; column < columns; column++) {
-        const value = values[(channel * rows + row) * columns + column] / 127;
-        const [towards, share] = value < 0 ? [below, -value] : [above, value];
-        const place = 4 * ((top + row) * canvas.width + left + column);
-        for (let part = 0; part < 3; part++) {
-          image.data[place + part] = ground[part] + (towards[part] - ground[part]) * share;
-        }
-        image.data[place + 3] = 255;
+    const start = Math.floor(channel / across) * high * canvas.width + (channel % across) * wide;
+    for (let row = 0; row < rows * zoom; row++) {
+      const from = (channel * rows + Math.floor(row / zoom)) * columns;
+      for (let column = 0; column < columns * zoom; column++) {
+        dots[start + row * canvas.width + column] = scale[values[from + Math.floor(column / zoom)] + 128];
       }
     }
   }
   context.putImageData(image, 0, 0);
+}
+
+// As a little-endian machine reads red, green, blue and full opacity; all that run browsers are.
+function packed([red, green, blue]) {
+  return ((255 << 24) | (Math.round(blue) << 16) | (Math.round(green) << 8) | Math.round(red)) >>> 0;
 }
 
 export function paintOcclusion({ canvas, caption }, { model, pixels, probabilities }, { side, places }, drops, colour) {
@@ -188,12 +198,14 @@ export function paintOcclusion({ canvas, caption }, { model, pixels, probabiliti
       }
     }
   });
+  const means = heat.map((sum, place) => (covers[place] ? sum / covers[place] : 0));
+  const most = Math.max(0.1, means.reduce((a, b) => Math.max(a, b)));
   const shown = new Uint8Array(height * width * 3);
   for (let place = 0; place < height * width; place++) {
-    const share = covers[place] ? heat[place] / covers[place] : 0;
+    const share = means[place] / most;
     for (let part = 0; part < 3; part++) {
       const own = channels === 3 ? pixels[3 * place + part] : pixels[place];
-      shown[3 * place + part] = 0.75 * own * (1 - share) + colour[part] * share;
+      shown[3 * place + part] = 0.45 * own * (1 - share) + (0.35 * own + 0.65 * colour[part]) * share;
     }
   }
   paint(canvas, shown, [height, width, 3]);
@@ -205,6 +217,34 @@ export function paintOcclusion({ canvas, caption }, { model, pixels, probabiliti
     : `Hiding any one place leaves ${label} at ${percent(before)}.`;
   caption.textContent = text;
   canvas.setAttribute("aria-label", `What ${model.name} looked at. ${text}`);
+}
+
+// A square a shift, from the middle; coloured, the stronger the surer, where the answer is the one in the middle.
+export function paintShifts({ canvas, caption }, model, moves, answered, [here, there], { ground, above, ink }) {
+  const classes = model.class_names.length;
+  const rows = moves.map((_, index) => answered.subarray(index * classes, (index + 1) * classes));
+  const label = best(rows[rows.length >> 1]);
+  const side = Math.sqrt(moves.length);
+  canvas.width = canvas.height = side * ZOOM;
+  const context = canvas.getContext("2d");
+  let kept = 0;
+  moves.forEach(([across, down], index) => {
+    const stays = best(rows[index]) === label;
+    kept += stays;
+    const share = stays ? 0.3 + 0.7 * rows[index][label] : 0;
+    const [left, top] = [(index % side) * ZOOM, Math.floor(index / side) * ZOOM];
+    context.fillStyle = `rgb(${ground.map((part, place) => Math.round(part + (above[place] - part) * share))})`;
+    context.fillRect(left, top, ZOOM - 1, ZOOM - 1);
+    if (across === here && down === there) {
+      context.strokeStyle = `rgb(${ink})`;
+      context.lineWidth = 2;
+      context.strokeRect(left + 1, top + 1, ZOOM - 3, ZOOM - 3);
+    }
+  });
+  const reach = Math.max(...moves.map(([across]) => across));
+  const text = `${model.class_names[label]} at ${kept} of ${moves.length} shifts, up to ${reach} pixels each way.`;
+  caption.textContent = text;
+  canvas.setAttribute("aria-label", `${model.name}: ${text}`);
 }
 
 function region([top, left], side, height, width) {
@@ -219,7 +259,7 @@ export function showAccount(model, column) {
   const { account, input_shape: [height, width, channels] } = model;
   const facts = [
     ["Network", account.rung],
-    ["Data", account.dataset],
+    ["Data", account.dataset === "mnist" ? MNIST : account.dataset],
     ["Trained on", account.training_images && `${account.training_images.toLocaleString("en")} images, in ${account.fit_seconds.toFixed(1)} s`],
     ["Parameters", account.parameters?.toLocaleString("en")],
     ["Takes", `${height}×${width}, ${channels === 1 ? "gray" : "colours"}; other proportions: ${model.fit}`],
