@@ -1,21 +1,177 @@
-"""Metrics against their definitions."""
+"""Metrics against scikit-learn and their definitions; temperature and threshold against a search by hand."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
 import numpy as np
+import numpy.typing as npt
 import pytest
+from sklearn import metrics
+from sklearn.calibration import calibration_curve
 
-from convladder.evaluating import score
+import convladder as cl
+from convladder.evaluating import describe, predict_probabilities, score
+from convladder.evaluating.calibration import abstention, fit_temperature, fit_threshold, reliability, temper
+
+NAMES = ("ant", "bee", "cat", "dog")
 
 
-def test_score() -> None:
+@pytest.fixture(scope="module")
+def probabilities() -> npt.NDArray[np.float32]:
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, 500)
-    probabilities = rng.dirichlet(np.ones(4), 500).astype(np.float32)
-    probabilities[np.arange(400), labels[:400]] += 2  # mostly right
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    logits = rng.normal(size=(500, 4))
+    logits[np.arange(500), labels_of(500)] += 2  # mostly right
+    return np.asarray(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), np.float32)
+
+
+def labels_of(count: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(1).integers(0, 4, count)
+
+
+@pytest.fixture(scope="module")
+def labels() -> npt.NDArray[np.int64]:
+    return labels_of(500)
+
+
+def cross_entropy(probabilities: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> float:
+    return float(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
+
+
+def test_score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
     scores = score(probabilities, labels)
     accuracy = (probabilities.argmax(axis=1) == labels).mean()
     assert scores["accuracy"] == accuracy
-    assert scores["loss"] == pytest.approx(-np.log(probabilities[np.arange(500), labels]).mean(), rel=1e-4)
+    assert scores["loss"] == pytest.approx(cross_entropy(probabilities, labels), rel=1e-4)
     # Wilson 1927: the accuracies p whose test at 5 % this one passes, |accuracy − p| = z √(p (1 − p) / n).
     for bound in (scores["low"], scores["high"]):
         assert abs(accuracy - bound) == pytest.approx(1.959964 * np.sqrt(bound * (1 - bound) / 500), rel=1e-4)
+
+
+def test_describe_agrees_with_scikit_learn(
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+) -> None:
+    described = describe(probabilities, labels, NAMES)
+    answers = probabilities.argmax(axis=1)
+    assert [row["name"] for row in described["per_class"]] == list(NAMES)
+    by_class = metrics.classification_report(labels, answers, target_names=NAMES, output_dict=True)
+    for row in described["per_class"]:
+        expected = by_class[row["name"]]
+        assert row["precision"] == pytest.approx(expected["precision"])
+        assert row["recall"] == pytest.approx(expected["recall"])
+        assert row["f1"] == pytest.approx(expected["f1-score"])
+        assert row["support"] == expected["support"]
+    assert described["confusion"] == metrics.confusion_matrix(labels, answers).tolist()
+    for row in described["top_k"]:
+        assert row["accuracy"] == metrics.top_k_accuracy_score(labels, probabilities, k=row["k"])
+    assert [row["k"] for row in described["top_k"]] == [1, 2, 3]
+    confidence = probabilities.max(axis=1)
+    accuracies, confidences = calibration_curve(answers == labels, confidence, n_bins=15)
+    bins = described["calibration"]["bins"]
+    np.testing.assert_allclose([one["accuracy"] for one in bins], accuracies)
+    np.testing.assert_allclose([one["confidence"] for one in bins], confidences, rtol=1e-6)
+    # The definition of Guo et al. 2017, bin by bin.
+    gaps = [
+        abs((answers == labels)[part].sum() - confidence[part].sum())
+        for part in ((low / 15 < confidence) & (confidence <= (low + 1) / 15) for low in range(15))
+    ]
+    assert described["calibration"]["ece"] == pytest.approx(sum(gaps) / 500, abs=1e-6)
+    assert sum(one["images"] for one in bins) == 500
+
+
+def test_two_classes_and_one_without_images(probabilities: npt.NDArray[np.float32]) -> None:
+    two = probabilities[:50, :2] / probabilities[:50, :2].sum(axis=1, keepdims=True)
+    two[:, 0] += 1
+    described = describe(two / 2, np.zeros(50, np.int64), NAMES[:2])
+    assert [row["k"] for row in described["top_k"]] == [1]
+    absent = described["per_class"][1]
+    assert (absent["precision"], absent["recall"], absent["f1"], absent["support"]) == (None, None, None, 0)
+    assert described["confusion"] == [[50, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("wrong_by", [0.4, 1.0, 2.5])
+def test_the_temperature_is_the_best_of_many(
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], wrong_by: float
+) -> None:
+    skewed = temper(probabilities, 1 / wrong_by).astype(np.float32)
+    found = fit_temperature(skewed, labels)
+    tried = np.exp(np.linspace(-2, 2, 801))
+    losses = [cross_entropy(temper(skewed, temperature), labels) for temperature in tried]
+    assert found == pytest.approx(tried[int(np.argmin(losses))], rel=0.03)
+    assert reliability(temper(skewed, found).astype(np.float32), labels)["ece"] < 0.05
+
+
+def test_a_few_images_that_are_all_right_do_not_make_a_network_certain() -> None:
+    said = np.full((27, 4), 0.05, np.float32)
+    said[:, 2] = 0.85
+    labels = np.full(27, 2)
+    sure = temper(said, fit_temperature(said, labels))[0, 2]
+    assert 0.9 < sure < 0.99
+
+
+def test_the_threshold_halves_the_errors(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
+    threshold = fit_threshold(probabilities, labels)
+    correct = probabilities.argmax(axis=1) == labels
+    target = 1 - (1 - correct.mean()) / 2
+    kept = abstention(probabilities, labels, threshold)
+    answered = probabilities.max(axis=1) >= threshold
+    assert kept["coverage"] == answered.mean()
+    assert kept["accuracy"] == correct[answered].mean() >= target
+    for smaller in np.unique(probabilities.max(axis=1)):
+        if smaller < threshold:
+            assert (
+                correct[probabilities.max(axis=1) >= smaller].mean() < target
+                or answered.sum() == (probabilities.max(axis=1) >= smaller).sum()
+            )
+    assert fit_threshold(probabilities[correct], labels[correct]) == 0
+    assert fit_threshold(np.full((9, 4), 0.25, np.float32), np.arange(9) % 4) == 0  # no threshold parts equals
+    assert abstention(probabilities, labels, 1.1)["accuracy"] is None
+
+
+def test_a_run_is_calibrated_on_its_validation_images(run: cl.Run, small: cl.Dataset) -> None:
+    info, validation, test = run.info, run.metrics["validation"], run.metrics["test"]
+    assert info["temperature"] < 0.9  # label smoothing makes it less sure than it may be
+    assert info["temperature_reason"] == "fitted on 500 validation images"
+    assert validation["calibration"]["ece"] < validation["ece_before_temperature"]
+    assert info["threshold"] == validation["abstention"]["threshold"] == test["abstention"]["threshold"] > 0
+    assert validation["abstention"]["accuracy"] >= 1 - (1 - validation["accuracy"]) / 2
+    assert test["abstention"]["accuracy"] > test["accuracy"]
+    # What is stored, what Keras answers and what was measured are one.
+    stored = run.predictions["validation_probabilities"]
+    np.testing.assert_array_equal(run.predictions["validation_labels"], small.validation.labels)
+    np.testing.assert_allclose(stored, predict_probabilities(run.load_model(), small.validation.images), atol=1e-6)
+    assert fit_temperature(stored, small.validation.labels) == pytest.approx(1, abs=0.01)
+
+
+def test_an_ensemble_shares_a_temperature_that_changes_no_answer(small: cl.Dataset, tmp_path: Path) -> None:
+    recipe = replace(cl.DEFAULT, epochs=0.5, precision="float32")
+    run = cl.train("dense", small, recipe, ensemble=2, directory=tmp_path)
+    assert run.info["temperature"] != 1
+    model = run.load_model()
+    members = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    mean = np.mean([predict_probabilities(member, small.test.images) for member in members], axis=0)
+    probabilities = run.predictions["probabilities"]
+    np.testing.assert_array_equal(mean.argmax(axis=1), probabilities.argmax(axis=1))
+    np.testing.assert_allclose(probabilities, temper(mean, run.info["temperature"]), atol=1e-5)
+    shipped = run.classifier().predict_probabilities(small.test.images)
+    np.testing.assert_allclose(shipped, probabilities, atol=1e-5)
+
+
+def test_without_a_layer_to_fold_into_the_temperature_is_one(small: cl.Dataset, tmp_path: Path) -> None:
+    layers = keras.layers
+    flat = [keras.Input((28, 28, 1)), layers.Rescaling(1 / 255), layers.Flatten()]
+    plain = keras.Sequential([*flat, layers.Dense(10, activation="softmax")], name="plain")
+    misled = keras.Sequential([*flat, layers.Dense(10, name="logits"), layers.Dense(10, "softmax")], name="misled")
+    for model in (plain, misled):
+        run = cl.train(model, small, replace(cl.DEFAULT, epochs=0.2, precision="float32"), directory=tmp_path)
+        assert run.info["temperature"] == 1
+        assert "called logits" in run.info["temperature_reason"]
+
+
+def test_the_article_s_recipe_is_left_as_it_is(small: cl.Dataset, tmp_path: Path) -> None:
+    run = cl.train("dense", small, replace(cl.ARTICLE, epochs=0.2), directory=tmp_path)
+    assert (run.info["temperature"], run.info["threshold"]) == (1, 0)
+    assert run.info["temperature_reason"] == "no validation images"
+    assert run.metrics["test"]["abstention"]["coverage"] == 1
+    assert "validation_labels" not in run.predictions

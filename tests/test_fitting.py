@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import convladder as cl
 from convladder.evaluating import predict_probabilities
-from convladder.fitting import OneCycle, clone
+from convladder.fitting import FusedBatchNormalization, OneCycle, clone
 from convladder.models import build_model
 from convladder.recipes import TUNED, default_recipe
 
@@ -109,6 +110,31 @@ def test_a_bfloat16_copy_answers_nearly_alike_and_keeps_its_weights_in_float32(s
     images = small.test.images[:100]
     difference = np.abs(predict_probabilities(copy, images) - predict_probabilities(model, images)).max()
     assert 0 < difference < 0.05
+
+
+def test_fused_batch_normalization_is_keras_batch_normalization() -> None:
+    values = keras.random.normal((64, 6, 6, 8), seed=1) * 2 + 1
+
+    def run(layer: keras.layers.BatchNormalization) -> list[Any]:
+        layer.build(values.shape)
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            out = layer(values, training=True)
+            total = tf.reduce_sum(out * tf.sin(values))
+        gradients = tape.gradient(total, [values, layer.gamma.value, layer.beta.value])
+        return [out, *gradients, layer.moving_mean, layer.moving_variance, layer(values, training=False)]
+
+    for fused, plain in zip(run(FusedBatchNormalization()), run(keras.layers.BatchNormalization()), strict=True):
+        # The moving variance is of the sample, not of the population: by 1 in 2,304 more.
+        np.testing.assert_allclose(np.asarray(fused), np.asarray(plain), rtol=1e-4, atol=2e-4)
+
+
+def test_what_is_fitted_normalizes_fused_and_what_is_kept_is_plain_keras() -> None:
+    model = build_model("batchnorm", (28, 28, 1), 10)
+    kinds = {type(layer) for layer in clone(model, "float32").layers}
+    assert FusedBatchNormalization in kinds
+    assert keras.layers.BatchNormalization not in kinds
+    assert keras.layers.BatchNormalization in {type(layer) for layer in model.layers}
 
 
 def test_an_ensemble_is_one_model_whose_answers_are_the_mean(small: cl.Dataset, tmp_path: Path) -> None:

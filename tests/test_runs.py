@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,26 @@ def test_a_run_reads_its_files(run: cl.Run) -> None:
     assert again.info == run.info
     assert again.history[0]["epoch"] == 1
     assert np.allclose(again.predictions["probabilities"].sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_run_s_data_are_loaded_again_and_checked(small_npz: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copy.npz"
+    path.write_bytes(small_npz.read_bytes())
+    data = cl.load_dataset(path, validation=0.2, seed=3)
+    assert data.source is not None
+    assert data.source["source"] == str(path)
+    run = cl.train("dense", data, replace(cl.DEFAULT, epochs=0.1, precision="float32"), directory=tmp_path / "runs")
+    again = run.load_dataset()
+    assert again.fingerprint == data.fingerprint == run.info["fingerprint"]
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["y_test"][0] = (arrays["y_test"][0] + 1) % 10
+    np.savez(path, **arrays)
+    with pytest.raises(cl.ConvladderError, match="has changed since"):
+        run.load_dataset()
+
+
+def test_data_built_in_python_cannot_be_loaded_again(run: cl.Run) -> None:
+    assert run.info["data"] is None
+    with pytest.raises(cl.ConvladderError, match="--data"):
+        run.load_dataset()

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 import convladder as cl
+from convladder.assembling import assemble
 from convladder.evaluating import predict_probabilities
 from convladder.fitting import training_batches
+from convladder.models import build_model
 from convladder.recipes import processor_flags, resolve_precision
 
 FILES = {"run.json", "history.csv", "model.keras", "model.onnx", "metrics.json", "predictions.npz"}
+NEIGHBOURS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
 def test_a_run_folder_holds_what_the_design_says(run: cl.Run, small: cl.Dataset) -> None:
@@ -169,3 +172,24 @@ def test_a_callback_that_fails_leaves_a_run_that_says_failed(small: cl.Dataset, 
     with pytest.raises(RuntimeError, match="on purpose"):
         cl.train("dense", small, directory=tmp_path, callbacks=[Failing()])
     assert cl.Run(tmp_path / "dense-1").info["status"] == "failed"
+
+
+def test_views_are_averaged_in_the_model_that_is_kept(small: cl.Dataset, tmp_path: Path) -> None:
+    run = cl.train("fast", small, replace(cl.DEFAULT, epochs=2, views="digits"), seed=1, directory=tmp_path)
+    model = run.load_model()
+    (member,) = (layer for layer in model.layers if layer.name == "member1")
+    images = small.test.images
+    moved = [np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))[:, 2 - y : 30 - y, 2 - x : 30 - x] for y, x in NEIGHBOURS]
+    mean = np.mean([predict_probabilities(member, image) for image in moved], axis=0)
+    sharpened = mean.astype(np.float64) ** (1 / run.info["temperature"])
+    expected = sharpened / sharpened.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(run.predictions["probabilities"], expected, atol=1e-5)
+    np.testing.assert_allclose(run.classifier().predict_probabilities(images), expected, atol=1e-5)
+    assert run.info["macs"] == 5 * 1_705_600
+
+
+def test_photos_are_looked_at_in_the_mirror() -> None:
+    member = build_model("pool", (32, 32, 3), 4)
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    mean = (predict_probabilities(member, images) + predict_probabilities(member, images[:, :, ::-1])) / 2
+    np.testing.assert_allclose(predict_probabilities(assemble([member], "photos"), images), mean, atol=1e-6)

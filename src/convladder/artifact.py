@@ -99,7 +99,9 @@ def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
         raise ConvladderError(
             f"{path} is of format {written!r}. Expected {FORMAT}: export it again with this version of convladder."
         )
-    names, shape, stages = (metadata.get(key) for key in ("class_names", "input_shape", "stages"))
+    names: Any = metadata.get("class_names")
+    shape: Any = metadata.get("input_shape")
+    stages: Any = metadata.get("stages")
     if not (_is_list(names, str) and len(names) >= 2 and _is_list(shape, int) and len(shape) == 3):
         raise ConvladderError(
             f"{path} has class_names {names!r:.80} and input_shape {shape!r:.80}. Expected two names or more, and "

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
     from convladder.classifier import Classifier
+    from convladder.data import Dataset
 
 
 class Run:
@@ -45,7 +46,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """metrics.json: by split ("validation", "test"), accuracy and loss."""
+        """metrics.json: by split ("validation", "test"), accuracy, per class, calibration and more."""
         return self._read_json("metrics.json")
 
     @cached_property
@@ -56,9 +57,35 @@ class Run:
 
     @cached_property
     def predictions(self) -> dict[str, npt.NDArray[Any]]:
-        """predictions.npz: the test images' `probabilities`, shape (count, num_classes), and `labels`."""
+        """predictions.npz: the test images' `probabilities`, shape (count, num_classes), and `labels`.
+
+        Where validation images were held out, also their `validation_probabilities` and `validation_labels`.
+        """
         with np.load(self.path / "predictions.npz", allow_pickle=False) as archive:
             return dict(archive)
+
+    def load_dataset(self) -> "Dataset":
+        """The data that the run was trained on, loaded again and checked.
+
+        Raises:
+            ConvladderError: It was built in Python, or it has changed since, or is no longer there.
+        """
+        from convladder.data import load_dataset
+
+        if not self.info.get("data"):
+            raise ConvladderError(
+                f"{self.path} does not say where its data came from. Expected a run of data from a file or folder: "
+                "name the images with --data."
+            )
+        data = load_dataset(**self.info["data"])
+        if not self.info["images"]["validation"]:
+            data = data.without_validation()
+        if data.fingerprint != self.info["fingerprint"]:
+            raise ConvladderError(
+                f"{self.info['data']['source']} has changed since {self.path} was trained on it. Expected the same "
+                "images and labels: bring them back, or name other images with --data."
+            )
+        return data
 
     def load_model(self) -> "keras.Model":
         """The best weights, as a Keras model."""

@@ -11,13 +11,16 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from convladder import __version__
+from convladder.assembling import VIEWS, assemble, calibrate
 from convladder.data import Dataset
 from convladder.describing import count_macs
 from convladder.errors import ConvladderError, check_range
-from convladder.evaluating import predict_probabilities, score
+from convladder.evaluating import describe, predict_probabilities
+from convladder.evaluating.calibration import fit_threshold, reliability
 from convladder.examples import choose_examples
 from convladder.exporting import export_onnx
 from convladder.fitting import Fitted, Interrupted, fit
@@ -93,13 +96,14 @@ def train(
         "precision": precision,
         "precision_reason": reason,
         "dataset": data.name,
+        "data": None if data.source is None else dict(data.source),
         "fingerprint": data.fingerprint,
         "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "left_out": len(data.account.left_out) if data.account else 0,
         "class_names": list(data.class_names),
         "input_shape": list(data.input_shape),
         "parameters": ensemble * first.count_params(),
-        "macs": ensemble * count_macs(first),
+        "macs": ensemble * VIEWS[recipe.views][1] * count_macs(first),
         "versions": {
             "convladder": __version__,
             "keras": keras.__version__,
@@ -131,10 +135,10 @@ def train(
             fitted = fit(network, data, recipe, seed=seed + number, precision=precision, callbacks=callbacks)
             keep(network, fitted)
         info |= {"fit_seconds": fit_seconds, "best_epochs": best_epochs}
-        info |= _write_results(folder, _average(members), data, history) | {"status": "finished"}
+        info |= _write_results(folder, members, recipe.views, data, history) | {"status": "finished"}
     except Interrupted as stop:
         keep(network, stop.fitted)
-        _write_weights(folder, _average(members), history)
+        _write_weights(folder, assemble(members, recipe.views), history)
         info |= {"status": "interrupted", "fit_seconds": fit_seconds, "best_epochs": best_epochs}
         raise KeyboardInterrupt(f"Interrupted. {folder} holds the best weights so far.") from None
     except BaseException as error:
@@ -161,30 +165,30 @@ def warn_of_size(model: keras.Model) -> None:
     )
 
 
-def _average(members: Sequence[keras.Model]) -> keras.Model:
-    """One model whose probabilities are the members' mean; the member itself where there is one."""
-    if len(members) == 1:
-        return members[0]
-    image = keras.Input(members[0].input_shape[1:], name="image")
-    named = [keras.Model(m.input, m.output, name=f"member{number}") for number, m in enumerate(members, start=1)]
-    mean = keras.layers.Average(name="probabilities")([member(image) for member in named])
-    return keras.Model(image, mean, name=members[0].name)
-
-
 def _write_results(
-    folder: Path, model: keras.Model, data: Dataset, history: Sequence[Mapping[str, float]]
+    folder: Path, members: Sequence[keras.Model], views: str, data: Dataset, history: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
     """Write weights, metrics, predictions and the exported model; give back what run.json repeats of them."""
+    model, calibration = calibrate(members, views, data.validation)
     _write_weights(folder, model, history)
-    metrics = {}
-    if len(data.validation):
-        metrics["validation"] = score(predict_probabilities(model, data.validation.images), data.validation.labels)
+    metrics: dict[str, Any] = {}
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    threshold = 0.0
+    if calibration.before is not None and calibration.after is not None:
+        labels = data.validation.labels
+        threshold = fit_threshold(calibration.after, labels)
+        before = reliability(calibration.before, labels)["ece"]
+        metrics["validation"] = describe(calibration.after, labels, data.class_names, threshold) | {
+            "ece_before_temperature": before
+        }
+        arrays = {"validation_probabilities": calibration.after, "validation_labels": labels}
     probabilities = predict_probabilities(model, data.test.images)
-    metrics["test"] = score(probabilities, data.test.labels)
-    write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels)
+    metrics["test"] = describe(probabilities, data.test.labels, data.class_names, threshold)
+    write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels, **arrays)
     examples = choose_examples(data.test.images, data.test.labels, probabilities.argmax(axis=1))
     write_arrays(folder / "examples.npz", **examples._asdict())
-    described = {
+    fitted = {"temperature": calibration.temperature, "threshold": threshold}
+    described = fitted | {
         "rung": model.name,
         "class_names": data.class_names,
         "input_shape": data.input_shape,
@@ -195,7 +199,8 @@ def _write_results(
     }
     parity = export_onnx(model, folder / "model.onnx", described, data.test.images, probabilities)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
-    return {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
+    accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
+    return accuracies | fitted | {"temperature_reason": calibration.reason}
 
 
 def _write_weights(folder: Path, model: keras.Model, history: Sequence[Mapping[str, float]]) -> None:

@@ -37,6 +37,10 @@ AUGMENT_HELP = (
     "none; digits: small shifts, turns and scalings; photos: flips, shifts, changes of colour. By default none, and of "
     "strong and tiny digits where pictures are gray, photos where they have colours."
 )
+VIEWS_HELP = (
+    "What predictions are averaged over: none; digits: the picture and its four neighbours a pixel away; photos: the "
+    "picture and its mirror image. More accurate, at five or two times the arithmetic."
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 Classes = Annotated[int, typer.Option(help="How many classes there are.")]
 Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="The size of an image.")]

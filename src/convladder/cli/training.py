@@ -10,6 +10,7 @@ import typer
 from convladder import tables
 from convladder.cli.application import (
     AUGMENT_HELP,
+    VIEWS_HELP,
     AsJson,
     BatchSize,
     Epochs,
@@ -40,6 +41,7 @@ def train(
     until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy, 0 to 1.")] = None,
     batch_size: BatchSize = None,
     augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
+    views: Annotated[str | None, typer.Option(help=VIEWS_HELP)] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
     ensemble: Annotated[int, typer.Option(min=1, help="Train so many networks, and ship their mean.")] = 1,
@@ -55,6 +57,7 @@ def train(
         until=until,
         batch_size=batch_size,
         augment=augment,
+        views=views,
         precision=precision,
     )
     import_engine()

@@ -4,7 +4,7 @@ import hashlib
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,8 @@ class Dataset:
         fit: How pictures of other proportions were brought to this size, and shall be for predictions: "crop", "pad"
             or "stretch".
         account: Of data from files of pictures, what became of each file.
+        source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or
+            "mnist", and its settings; none for data built in Python.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Dataset:
     test: Split
     fit: str = "stretch"
     account: Account | None = None
+    source: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 import hashlib
 import zipfile
 import zlib
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ def load_dataset(
         raise ConvladderError(f"A validation share of {validation:g} is out of range. Expected 0 to 0.5.")
     settings = Settings(image_size, channels, fit, cache)
     path = Path(source)
+    origin = {
+        "source": "mnist" if source == "mnist" else str(path.resolve()),
+        "validation": validation,
+        "seed": seed,
+        "image_size": image_size,
+        "channels": channels,
+        "fit": fit,
+    }
     idx_files = find_idx_files(path) if source != "mnist" and path.is_dir() else {}
     if source == "mnist":
         arrays = read_npz(Path(str(files("convladder.data") / "mnist.npz")))
@@ -81,7 +90,7 @@ def load_dataset(
         arrays = check_arrays({key: read_idx(file) for key, file in idx_files.items()}, path)
     elif path.is_dir() or path.suffix.lower() == ".csv":
         listing, name = (list_folder(path), path.resolve().name) if path.is_dir() else (list_csv(path), path.stem)
-        return load_pictures(listing, name, settings, validation=validation, seed=seed)
+        return replace(load_pictures(listing, name, settings, validation=validation, seed=seed), source=origin)
     else:
         arrays = read_npz(path)
     if image_size is not None or channels is not None:
@@ -95,7 +104,8 @@ def load_dataset(
     )
     num_classes = 1 + int(max(train.labels.max(), test.labels.max()))
     train, held_out = _hold_out(train, validation, seed)
-    return Dataset(path.stem, tuple(str(label) for label in range(num_classes)), train, held_out, test)
+    class_names = tuple(str(label) for label in range(num_classes))
+    return Dataset(path.stem, class_names, train, held_out, test, source=origin)
 
 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -92,7 +92,9 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     return Dataset(
         name,
         tuple(class_names),
-        **parts,
+        parts["train"],
+        parts["validation"],
+        parts["test"],
         fit=settings.fit,
         account=Account(
             files=len(paths) + len(listing.left_out) + sum(listing.ignored.values()),

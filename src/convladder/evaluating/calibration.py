@@ -1,0 +1,133 @@
+"""Calibration: does what is said with 90 % come true in nine of ten cases, and what should not be said at all?
+
+Guo et al. 2017, arXiv:1706.04599, for temperature and expected calibration error; Geifman and El-Yaniv 2017,
+arXiv:1705.08500, for abstention.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+BINS = 15
+TEMPERATURES = (0.05, 20.0)  # the range in which the best is looked for
+SMALLEST = 1e-30  # of a probability, before its logarithm is taken
+
+
+def temper(probabilities: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
+    """The probabilities that a network gives whose logits are divided by a temperature, from those it gives without.
+
+    Shape (count, num_classes), as given: probabilities are the softmax of their own logarithms, so these stand for
+    the logits.
+    """
+    from scipy.special import softmax
+
+    return np.asarray(softmax(_logarithms(probabilities) / temperature, axis=1))
+
+
+def fit_temperature(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
+    """The temperature at which the cross-entropy is smallest.
+
+    Args:
+        probabilities: Of validation images, shape (count, num_classes).
+        labels: Shape (count,).
+
+    Returns:
+        Above 1 where the network was too sure of itself, below 1 where it was not sure enough. The right class counts
+        as (count + 1) / (count + 2) and not as 1 (Platt 1999): else the best network on few images, none of which it
+        gets wrong, would be made as sure as it can be.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    logits = _logarithms(probabilities)
+    count, classes = logits.shape
+    left = 1 / (count + 2)
+    wanted = np.full((count, classes), left / max(1, classes - 1))
+    wanted[np.arange(count), labels] = 1 - left
+
+    def cross_entropy(logarithm: float) -> float:
+        scaled = logits / np.exp(logarithm)
+        return float((logsumexp(scaled, axis=1) - (wanted * scaled).sum(axis=1)).mean())
+
+    best = minimize_scalar(cross_entropy, bounds=np.log(TEMPERATURES), method="bounded")
+    return float(np.exp(best.x))
+
+
+def reliability(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """How far what is said and what comes true lie apart.
+
+    Args:
+        probabilities: Shape (count, num_classes).
+        labels: Shape (count,).
+
+    Returns:
+        `ece`: the expected calibration error over 15 bins of the answer's probability; `bins`: those that are not
+        empty, each with `low`, `high`, `images`, mean `confidence` and `accuracy`.
+    """
+    from sklearn.calibration import calibration_curve
+
+    confidence = np.clip(probabilities.max(axis=1).astype(np.float64), 0, 1)
+    correct = probabilities.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, BINS + 1)
+    accuracies, confidences = calibration_curve(correct, confidence, n_bins=BINS, pos_label=True)
+    counts = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=BINS)  # as calibration_curve does
+    filled = np.flatnonzero(counts)
+    return {
+        "ece": float((counts[filled] * np.abs(accuracies - confidences)).sum() / len(labels)),
+        "bins": [
+            {
+                "low": float(edges[number]),
+                "high": float(edges[number + 1]),
+                "images": int(counts[number]),
+                "confidence": float(said),
+                "accuracy": float(true),
+            }
+            for number, said, true in zip(filled, confidences, accuracies, strict=True)
+        ],
+    }
+
+
+def fit_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
+    """The smallest probability below which to abstain so that what is answered is wrong half as often.
+
+    Args:
+        probabilities: Of validation images, shape (count, num_classes).
+        labels: Shape (count,).
+
+    Returns:
+        Half-way between two probabilities that were given, so that rounding does not matter; 0 where nothing is wrong,
+        or where no threshold halves the errors.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    order = np.argsort(-confidence, kind="stable")
+    confidence, correct = confidence[order].astype(np.float64), correct[order]
+    answered = np.arange(1, len(labels) + 1)
+    wrong = np.cumsum(~correct)
+    # One may stop after an image only where the next one is less probable: equal ones are answered, or not, alike.
+    stops = np.append(confidence[:-1] > confidence[1:], True)
+    halved = np.flatnonzero(stops & (wrong / answered <= (~correct).mean() / 2))
+    if not len(halved) or halved[-1] == len(labels) - 1:
+        return 0.0
+    return float(confidence[halved[-1] : halved[-1] + 2].mean())
+
+
+def abstention(
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], threshold: float
+) -> dict[str, Any]:
+    """What a threshold costs and buys: `threshold`, `coverage`, the share answered, and the `accuracy` of that share.
+
+    The accuracy is none where nothing is answered.
+    """
+    answered = probabilities.max(axis=1) >= threshold
+    correct = probabilities.argmax(axis=1) == labels
+    return {
+        "threshold": threshold,
+        "coverage": float(answered.mean()),
+        "accuracy": float(correct[answered].mean()) if answered.any() else None,
+    }
+
+
+def _logarithms(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    return np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))
