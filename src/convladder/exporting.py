@@ -15,11 +15,9 @@ from convladder import __version__
 from convladder.artifact import METADATA_KEY, describe, seal
 from convladder.classifier import Classifier
 from convladder.data.dataset import slices
-from convladder.errors import ConvladderError
+from convladder.parity import PARITY_IMAGES, check_answers
 from convladder.runs import whole_file
 
-LARGEST_DIFFERENCE = 1e-4
-PARITY_IMAGES = 1000
 PROBABILITIES = "probabilities"
 STAGE = re.compile(r"(stage\d+|hidden\d*)(_|$)")
 
@@ -89,12 +87,4 @@ def check_parity(
 ) -> dict[str, Any]:
     """Compare a classifier's answers with the expected ones, or refuse it."""
     answered = np.concatenate([classifier.predict_probabilities(part) for part in slices(images)])
-    difference = float(np.abs(answered - expected).max())
-    flips = int((answered.argmax(axis=1) != expected.argmax(axis=1)).sum())
-    if not difference <= LARGEST_DIFFERENCE or flips:
-        raise ConvladderError(
-            f"The exported model differs from Keras by up to {difference:.1e} and flips {flips} of {len(images)} "
-            f"labels. Expected at most {LARGEST_DIFFERENCE:.0e} and none, so nothing was written.",
-            exit_status=3,
-        )
-    return {"images": len(images), "largest_difference": difference, "label_flips": flips}
+    return check_answers(answered, expected)

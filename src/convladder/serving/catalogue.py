@@ -49,6 +49,8 @@ class Stage:
 
 def list_stages(classifier: Classifier) -> list[Stage]:
     """The stages of a classifier, in order, found by running it once."""
+    if not classifier.stages:  # an ensemble, or a network whose layers are not named by stage
+        return []
     blank = np.zeros((1, *classifier.input_shape), np.uint8)
     return [_thinned(name, maps.shape[1:]) for name, maps in classifier.feature_maps(blank).items()]
 

@@ -1,12 +1,15 @@
 // ONNX Runtime Web does the arithmetic here: no picture leaves the browser.
 
-import * as ort from "../runtime/ort.wasm.min.mjs";
+import * as ort from "../runtime/ort.wasm.min.js";
 import { fitPixels } from "./resizing.js";
 
 const PIXEL_LIMIT = 100_000_000; // as on the server
 
 ort.env.wasm.numThreads = 1; // more would need headers that a plain static host does not send
-ort.env.wasm.wasmPaths = new URL("../runtime/", import.meta.url).href;
+ort.env.wasm.wasmPaths = {
+  mjs: new URL("../runtime/ort-wasm-simd-threaded.js", import.meta.url).href,
+  wasm: new URL("../runtime/ort-wasm-simd-threaded.wasm", import.meta.url).href,
+};
 
 export class Engine {
   #sessions = new Map();
