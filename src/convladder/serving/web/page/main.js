@@ -21,13 +21,14 @@ let models;
 let source = { kind: "none" }; // or strokes; file, with its pixels by model; example, with its pixels
 let shift = [0, 0];
 let examples = { list: [], first: 0 };
-let answering = false;
+let answering = null; // a promise while answers are under way
+let underWay = 0;
 let asked = null; // the newest wish while answers are under way
 let rest; // the timer behind PAUSE
 let described; // the input shape that the page is laid out for
 let generation = 0; // of the picture: what was computed for an older one is dropped
 
-start().catch(complain);
+during(start());
 
 async function start() {
   const opened = await openEngine();
@@ -37,7 +38,7 @@ async function start() {
     ? "Everything is computed in this browser, by ONNX Runtime Web. No picture leaves it."
     : "Pictures go to the server that this page came from, and nowhere else; it keeps none.";
   selects.a.replaceChildren(...models.map(option));
-  for (const select of Object.values(selects)) select.addEventListener("change", () => choose().catch(complain));
+  for (const select of Object.values(selects)) select.addEventListener("change", () => during(choose()));
   // Of several models first the best beside the worst, which shows the most.
   const score = (model) => model.account.test_accuracy ?? 0;
   const ranked = [...models].sort((one, other) => score(other) - score(one));
@@ -70,7 +71,7 @@ async function choose(second = selects.b.value) {
   pairs.accounts.columns(chosen(), views.showAccount);
   bars.clear();
   await loadExamples(first);
-  refresh();
+  await refresh();
 }
 
 function describe(model, two) {
@@ -136,20 +137,19 @@ function drawn(time) {
   refresh(time);
 }
 
-async function showFile(file) {
-  if (!file) return;
-  try {
-    const pixels = new Map();
-    for (const model of chosen()) pixels.set(model.name, await engine.decode(model, file));
-    source = { kind: "file", file, pixels };
-    pad.show(await createImageBitmap(file).catch(() => [pixels.values().next().value, chosen()[0].input_shape]));
-    shift = [0, 0];
-    unpress();
-    tidy();
-    refresh();
-  } catch (error) {
-    complain(error);
-  }
+function showFile(file) {
+  if (file) during(decodeAndShow(file));
+}
+
+async function decodeAndShow(file) {
+  const pixels = new Map();
+  for (const model of chosen()) pixels.set(model.name, await engine.decode(model, file));
+  source = { kind: "file", file, pixels };
+  pad.show(await createImageBitmap(file).catch(() => [pixels.values().next().value, chosen()[0].input_shape]));
+  shift = [0, 0];
+  unpress();
+  tidy();
+  await refresh();
 }
 
 function showExample(index) {
@@ -233,23 +233,36 @@ async function pixelsFor(model) {
 // Answers
 
 // One round of answers at a time; what changes meanwhile is answered in the next, and only its latest state.
-async function refresh(time = performance.now()) {
+function refresh(time = performance.now()) {
   generation++;
   clearTimeout(rest);
   asked = { time };
-  if (answering) return;
-  answering = true;
+  answering ??= during(answerAsked());
+  return answering;
+}
+
+async function answerAsked() {
   try {
     while (asked) {
-      const wish = asked;
+      const { time } = asked;
       asked = null;
-      await answer(wish.time);
+      await answer(time);
     }
     at("problem").hidden = true;
+  } finally {
+    answering = null;
+  }
+}
+
+// Wait for what is under way, and tell of it where it fails. The body's data-busy is for those who watch.
+async function during(work) {
+  document.body.dataset.busy = ++underWay > 0;
+  try {
+    await work;
   } catch (error) {
     complain(error);
   } finally {
-    answering = false;
+    document.body.dataset.busy = --underWay > 0;
   }
 }
 
@@ -312,7 +325,7 @@ async function atRest(answers) {
 
 function lookedFigures(model, column) {
   const figure = (name) => {
-    const canvas = views.element("canvas", { role: "img", "aria-label": "", class: name });
+    const canvas = views.element("canvas", { role: "img", "aria-label": `What ${model.name} looked at: not yet known`, class: name });
     const caption = views.element("figcaption");
     column.append(views.element("figure", {}, canvas, caption));
     return { canvas, caption };

@@ -71,18 +71,21 @@ function pass(source, taps, lines, outputs, from, channels, to) {
   return result;
 }
 
-// For each output pixel, which source pixels it is made of and by what whole-number weights.
+// For each output pixel, which source pixels it is made of and by what whole-number weights. Pillow keeps the ends in
+// single precision, and so must this.
 function weights(sourceSize, start, end, size) {
-  const scale = (end - start) / size;
+  const [low, high] = [Math.fround(start), Math.fround(end)];
+  const scale = Math.fround(high - low) / size;
   const widened = Math.max(scale, 1);
+  const narrowed = 1 / widened;
   return Array.from({ length: size }, (_, out) => {
-    const centre = start + (out + 0.5) * scale;
+    const centre = low + (out + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - widened + 0.5));
     const last = Math.min(sourceSize, Math.trunc(centre + widened + 0.5));
     const kernel = [];
     let total = 0;
-    for (let place = first; place < last; place++) {
-      const weight = Math.max(0, 1 - Math.abs((place - centre + 0.5) / widened));
+    for (let place = 0; place < last - first; place++) {
+      const weight = Math.max(0, 1 - Math.abs((place + first - centre + 0.5) * narrowed));
       kernel.push(weight);
       total += weight;
     }

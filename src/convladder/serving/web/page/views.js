@@ -132,11 +132,10 @@ export class Pair {
 
 export function stageFigures(model, column) {
   return model.stages.map((stage) => {
-    const canvas = element("canvas", { role: "img" });
     const shown = stage.channels < stage.of ? `the first ${stage.channels} of ${stage.of} maps` : `${stage.of} maps`;
     const size = stage.strip ? `${stage.columns} units` : `${shown} of ${stage.height}×${stage.width}`;
-    if (stage.strip) canvas.className = "strip";
     const text = `${stage.name}: ${size}`;
+    const canvas = element("canvas", { role: "img", "aria-label": text, class: stage.strip ? "strip" : "maps" });
     column.append(element("figure", {}, canvas, element("figcaption", {}, text)));
     return { canvas, text };
   });
