@@ -9,12 +9,17 @@ import typer
 
 from convladder import tables
 from convladder.cli.application import AsJson, app, show
+from convladder.engine import import_engine
 
 
 @app.command()
 def audit(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures, or a .csv file.")],
     run: Annotated[Path | None, typer.Option(help="A run of these pictures: adds likely label errors.")] = None,
+    folds: Annotated[
+        int,
+        typer.Option(help="With --run: trainings that judge what it was trained on; 0 leaves that out."),
+    ] = 3,
     html: Annotated[Path | None, typer.Option(help="Also write a page with thumbnails there.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 where anything was found.")] = False,
     as_json: AsJson = False,
@@ -24,10 +29,11 @@ def audit(
 
     result = audit_pictures(source)
     if run:
+        import_engine()
         from convladder.label_errors import find_label_errors
         from convladder.runs import Run
 
-        likely = find_label_errors(source, Run(run))
+        likely = find_label_errors(source, Run(run), folds=folds)
         result = replace(result, findings=[*result.findings, *([likely] if likely.groups else [])])
     if html:
         from convladder.data.audit_report import render_audit

@@ -47,7 +47,9 @@ UPRIGHT = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def decode_image(path: Path | bytes, input_shape: tuple[int, int, int], fit: str = "stretch") -> npt.NDArray[np.uint8]:
+def decode_image(
+    path: str | Path | bytes, input_shape: tuple[int, int, int], fit: str = "stretch"
+) -> npt.NDArray[np.uint8]:
     """Read a picture by its content, turn it upright, and bring it to a model's size and channels.
 
     Args:
@@ -74,7 +76,7 @@ def decode_image(path: Path | bytes, input_shape: tuple[int, int, int], fit: str
 
 
 @contextlib.contextmanager
-def open_picture(path: Path | bytes) -> Iterator[Image.Image]:
+def open_picture(path: str | Path | bytes) -> Iterator[Image.Image]:
     """Read a picture's header; its pixels are read where they are asked for.
 
     Raises:
@@ -96,8 +98,8 @@ def open_picture(path: Path | bytes) -> Iterator[Image.Image]:
         raise ConvladderError(f"{name} cannot be read ({reason}).") from error
 
 
-def _as_file(path: Path | bytes) -> BinaryIO:
-    return io.BytesIO(path) if isinstance(path, bytes) else path.open("rb")
+def _as_file(path: str | Path | bytes) -> BinaryIO:
+    return io.BytesIO(path) if isinstance(path, bytes) else open(path, "rb")
 
 
 def name_defect(error: ConvladderError) -> str:
@@ -115,6 +117,8 @@ def name_defect(error: ConvladderError) -> str:
 
 def _turn_upright(picture: Image.Image) -> Image.Image:
     picture.load()  # before the question, for Pillow turns a TIFF itself while it loads, and takes the tag off
+    if picture.format == "JPEG" and "exif" not in picture.info:  # asking costs as much as the rest of a header
+        return picture
     try:
         orientation = picture.getexif().get(ORIENTATION)
     except Exception:  # damaged metadata: the pixels may be sound all the same
