@@ -47,7 +47,7 @@ def serve(
             raise ConvladderError(
                 f"Two models are named {name}. Expected names that differ: rename one's folder or file."
             )
-        classifiers[name] = Classifier(file)
+        classifiers[name] = Classifier(file, threads=1)
     application = create_application(classifiers, chosen, api_key=api_key, hosts=LOOPBACK if loopback else ())
     serve_application(
         application, host, port, chosen, lambda url: errors.print(f"{', '.join(classifiers)}: {url}", soft_wrap=True)

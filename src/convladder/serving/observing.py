@@ -1,7 +1,6 @@
 """What the server counts, for Prometheus to collect at /metrics."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from starlette.types import Scope
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -12,9 +11,7 @@ class Observations:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.requests = Counter(
-            "convladder_requests", "Requests answered.", ("route", "status"), registry=self.registry
-        )
+        self.requests = Counter("convladder_requests", "Requests.", ("route", "status"), registry=self.registry)
         self.seconds = Histogram(
             "convladder_request_seconds",
             "From a request's headers to the last byte of its answer.",
@@ -24,10 +21,14 @@ class Observations:
         )
         self.images = Counter("convladder_images", "Images classified.", ("model",), registry=self.registry)
         self.refusals = Counter("convladder_refusals", "Requests refused.", ("code",), registry=self.registry)
+        self.known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # labels take longer to find than to count
         self.in_flight = Gauge("convladder_requests_in_flight", "Requests at work.", registry=self.registry)
 
-    def observe(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count a request that has been answered; one for no route, or refused before it, is of route "none"."""
-        route = getattr(scope.get("route"), "path", "none")
-        self.requests.labels(route, str(status)).inc()
-        self.seconds.labels(route).observe(seconds)
+    def observe(self, route: str, status: int, seconds: float) -> None:
+        """Count a request that has been answered."""
+        key = route, status
+        if key not in self.known:
+            self.known[key] = self.requests.labels(route, str(status)), self.seconds.labels(route)
+        counter, histogram = self.known[key]
+        counter.inc()
+        histogram.observe(seconds)

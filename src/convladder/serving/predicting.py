@@ -1,122 +1,52 @@
 """POST /predict: pictures in, labels out."""
 
-import asyncio
-import io
 import json
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
-from convladder.classifier import Classifier
-from convladder.data.decoding import decode_image, name_defect
-from convladder.errors import ConvladderError, check_choice
-from convladder.serving.limits import Limits
-from convladder.serving.observing import Observations
 from convladder.serving.refusals import Refusal
-from convladder.serving.uploads import read_pictures
+from convladder.serving.service import Model, Probabilities, Service
+from convladder.serving.uploads import Upload, read_pictures
 
-router = APIRouter()
-TOP = 5
-
-
-class Service:
-    """The models that a server answers with, as its routes find them in `request.app.state.service`.
-
-    Args:
-        classifiers: By name; the first answers where a request names none.
-        limits: Of pictures a request.
-        observations: Told of every picture.
-    """
-
-    def __init__(self, classifiers: Mapping[str, Classifier], limits: Limits, observations: Observations) -> None:
-        self.classifiers = dict(classifiers)
-        self.limits = limits
-        self.observations = observations
-        self.threads = ThreadPoolExecutor(2, thread_name_prefix="predict")
-
-    def find(self, name: str | None) -> tuple[str, Classifier]:
-        """A model and its name.
-
-        Raises:
-            Refusal: No model has that name; 404.
-        """
-        if name is None:
-            name = next(iter(self.classifiers))
-        try:
-            check_choice("model", name[:100], self.classifiers)
-        except ConvladderError as error:
-            raise Refusal(404, "no_such_model", str(error)) from error
-        return name, self.classifiers[name]
-
-    async def predict(
-        self, name: str | None, pictures: list[tuple[str, bytes]], top: int, all_probabilities: bool
-    ) -> dict[str, Any]:
-        """What POST /predict answers."""
-        name, classifier = self.find(name)
-        loop = asyncio.get_running_loop()
-        answers = await loop.run_in_executor(self.threads, _answer, classifier, pictures, top, all_probabilities)
-        self.observations.images.labels(name).inc(len(pictures))
-        return {"model": name, "predictions": answers}
+TOP = 5  # classes that an answer names, unless told otherwise
+YES_OR_NO = {"true": True, "1": True, "false": False, "0": False}
 
 
-class _File:
-    """Bytes that open as a path does."""
-
-    def __init__(self, name: str, data: bytes) -> None:
-        self.name, self.data = name, data
-
-    def __str__(self) -> str:
-        return self.name or "The image"
-
-    def open(self, _mode: str) -> io.BytesIO:
-        return io.BytesIO(self.data)
-
-
-def _answer(
-    classifier: Classifier, pictures: list[tuple[str, bytes]], top: int, all_probabilities: bool
-) -> list[dict[str, Any]]:
-    decoded: list[npt.NDArray[np.uint8]] = []
-    answers: list[dict[str, Any]] = []
-    for name, data in pictures:
-        try:
-            decoded.append(decode_image(_File(name, data), classifier.input_shape, classifier.fit))  # type: ignore[arg-type]
-            answers.append({"source": name})
-        except ConvladderError as error:
-            code = name_defect(error).replace(" ", "_")
-            refusal = Refusal({"no_picture": 415, "too_large": 413}.get(code, 422), code, str(error))
-            if len(pictures) == 1:
-                raise refusal from error
-            answers.append({"source": name} | refusal.content())
-    if not decoded:
-        raise Refusal(422, "no_images", f"None of the {len(pictures)} images can be read: {answers[0]['error']}")
-    rows = iter(classifier.predict_probabilities(np.stack(decoded)))
-    for answer in answers:
-        if "error" not in answer:
-            probabilities = next(rows)
-            order = probabilities.argsort()[::-1][:top]
-            answer["label"] = classifier.class_names[order[0]]
-            answer["probability"] = float(probabilities[order[0]])
-            answer["abstained"] = answer["probability"] < getattr(classifier, "threshold", 0.0)
-            answer["top"] = [(classifier.class_names[i], float(probabilities[i])) for i in order]
-            if all_probabilities:
-                answer["probabilities"] = probabilities.tolist()
-    return answers
-
-
-@router.post("/predict")
 async def predict(request: Request) -> Response:
-    """Classify one image or many."""
+    """Classify the pictures of a form, or the one that is the body."""
     service: Service = request.app.state.service
     query = request.query_params
-    pictures = read_pictures(await request.body(), request.headers.get("content-type", ""), service.limits.images)
-    try:
-        top = int(query.get("top", TOP))
-    except ValueError as error:
-        raise Refusal(422, "bad_query", f"top {query['top'][:100]!r} is no number.") from error
-    answer = await service.predict(query.get("model"), pictures, max(1, top), query.get("probabilities") == "true")
-    return Response(json.dumps(answer), media_type="application/json")
+    model = service.find_model(query.get("model"))
+    top = _read_top(query.get("top", str(TOP)))
+    probabilities = YES_OR_NO.get(query.get("probabilities", "false").lower())
+    if probabilities is None:
+        raise Refusal(422, "bad_query", "probabilities is neither true nor false.")
+    content_type = request.headers.get("content-type", "")
+    uploads = read_pictures(await request.body(), content_type, service.limits.images)
+    answers: list[dict[str, Any]] = []
+    for upload, (decoded, row) in zip(uploads, await service.classify(model, uploads), strict=True):
+        if isinstance(decoded, Refusal):
+            if len(uploads) == 1:
+                raise decoded
+            answers.append({"source": upload[0]} | decoded.content())
+        elif row is not None:
+            answers.append(answer(model, upload, row, top, probabilities))
+    if all("error" in item for item in answers):
+        raise Refusal(
+            422, "no_images", f"None of the {len(uploads)} images can be read. The first: {answers[0]['error']}"
+        )
+    return Response(json.dumps({"model": model.name, "predictions": answers}), media_type="application/json")
+
+
+def answer(model: Model, upload: Upload, row: Probabilities, top: int, all_probabilities: bool) -> dict[str, Any]:
+    """What `convladder predict --json` says of a picture, its classes cut to `top`."""
+    said = vars(model.classifier.prediction(upload[0], row, top))
+    return said | {"probabilities": row.tolist()} if all_probabilities else said
+
+
+def _read_top(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:9]) >= 1):
+        raise Refusal(422, "bad_query", f"top {text[:100]!r} is out of range. Expected a whole number of at least 1.")
+    return int(text[:9])

@@ -1,16 +1,16 @@
 """Uploads: from a request's body to the pictures in it."""
 
-from collections.abc import Callable
-from typing import Any
+import re
 
-from python_multipart import MultipartParser
-from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import parse_options_header
 
 from convladder.serving.refusals import Refusal
 
+Upload = tuple[str, bytes]  # file name and content
+PLAIN_DISPOSITION = re.compile(rb'\r\nContent-Disposition: form-data; name="[^"\\]*"; filename="([^"\\/]*)"\r\n')
 
-def read_pictures(body: bytes, content_type: str, most: int) -> list[tuple[str, bytes]]:
+
+def read_pictures(body: bytes, content_type: str, most: int) -> list[Upload]:
     """The pictures of a request, as (file name, bytes), not yet decoded.
 
     Args:
@@ -38,58 +38,41 @@ def read_pictures(body: bytes, content_type: str, most: int) -> list[tuple[str, 
     return pictures
 
 
-def _read_multipart(body: bytes, boundary: bytes, most: int) -> list[tuple[str, bytes]]:
-    pictures: list[tuple[str, bytes]] = []
-    header = [b"", b""]  # the name and the value of the header that is being read
-    disposition = b""
-    content: list[bytes] = []
-    ended = False
+def _read_multipart(body: bytes, boundary: bytes, most: int) -> list[Upload]:
+    """Split a body that is in memory whole (RFC 2046, section 5.1.1), each part into its header and its content."""
+    if not boundary:
+        raise _broken("Content-Type names no boundary")
+    delimiter = b"\r\n--" + boundary
+    if body.count(delimiter) > most + 1:  # before it is split into as many pieces as a client likes
+        raise Refusal(413, "too_many_images", f"The request holds more than {most} images.")
+    before, *parts = (b"\r\n" + body).split(delimiter)
+    if not parts or before:
+        raise _broken("it does not begin with its boundary")
+    if not parts.pop().startswith(b"--"):
+        raise _broken("it breaks off before its last boundary")
+    uploads = []
+    for part in parts:
+        head, found, content = part.partition(b"\r\n\r\n")
+        if not found or not head.startswith(b"\r\n"):
+            raise _broken("a part has no header")
+        uploads.append((_read_filename(head), content))
+    return uploads
 
-    def begin() -> None:
-        nonlocal disposition
-        disposition = b""
-        content.clear()
-        if len(pictures) == most:
-            raise Refusal(413, "too_many_images", f"The request holds more than {most} images.")
 
-    def collect(which: int) -> Callable[[bytes, int, int], None]:
-        def add(data: bytes, start: int, stop: int) -> None:
-            header[which] += data[start:stop]
+def _read_filename(head: bytes) -> str:
+    plain = PLAIN_DISPOSITION.match(head)
+    if plain:
+        return plain[1].decode(errors="replace")
+    options: dict[bytes, bytes] = {}
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-disposition":
+            options = parse_options_header(value)[1]
+    if b"filename" not in options:
+        field = options.get(b"name", b"").decode(errors="replace")[:100]
+        raise Refusal(400, "no_file", f"The form's field {field!r} is no file. What is asked for stands in the query.")
+    return options[b"filename"].decode(errors="replace")
 
-        return add
 
-    def end_header() -> None:
-        nonlocal disposition
-        if header[0].lower() == b"content-disposition":
-            disposition = header[1]
-        header[:] = b"", b""
-
-    def end_part() -> None:
-        options = parse_options_header(disposition)[1]
-        if b"filename" not in options:
-            name = options.get(b"name", b"").decode(errors="replace")
-            raise Refusal(
-                400, "no_file", f"The form's field {name[:100]!r} is no file. What is asked for stands in the query."
-            )
-        pictures.append((options[b"filename"].decode(errors="replace"), b"".join(content)))
-
-    def end() -> None:
-        nonlocal ended
-        ended = True
-
-    callbacks: Any = {
-        "on_part_begin": begin,
-        "on_header_field": collect(0),
-        "on_header_value": collect(1),
-        "on_header_end": end_header,
-        "on_part_data": lambda data, start, stop: content.append(data[start:stop]),
-        "on_part_end": end_part,
-        "on_end": end,
-    }
-    try:
-        MultipartParser(boundary, callbacks).write(body)
-    except MultipartParseError as error:
-        raise Refusal(400, "bad_multipart", f"The multipart body cannot be read ({error}).") from error
-    if not ended:
-        raise Refusal(400, "bad_multipart", "The multipart body breaks off before its last boundary.")
-    return pictures
+def _broken(reason: str) -> Refusal:
+    return Refusal(400, "bad_multipart", f"The multipart body cannot be read: {reason}.")
