@@ -14,8 +14,6 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from convladder.classifier import Classifier
-from convladder.data.decoding import name_defect
-from convladder.errors import ConvladderError
 from convladder.serving.catalogue import (
     Stage,
     describe_examples,
@@ -24,8 +22,8 @@ from convladder.serving.catalogue import (
     list_stages,
     thin_maps,
 )
-from convladder.serving.predicting import Service
 from convladder.serving.refusals import Refusal
+from convladder.serving.service import Service
 
 WEB = files("convladder.serving") / "web"
 TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
@@ -89,44 +87,37 @@ async def examples(request: Request, name: str) -> Response:
 async def look(request: Request, name: str, maps: int = 0) -> Response:
     """Pixels of one image or many in; out float32 probabilities; of one, also float32 peaks and int8 maps by stage."""
     service: Service = request.app.state.service
-    name, classifier = service.find(name)
+    model = service.find_model(name)
     body = await request.body()
-    size = int(np.prod(classifier.input_shape))
+    size = int(np.prod(model.classifier.input_shape))
     count, rest = divmod(len(body), size)
     if rest or not 1 <= count <= service.limits.images or (maps and count != 1):
         raise Refusal(
             422, "bad_pixels", f"{len(body):,} bytes are not the pixels of whole images. Expected {size:,} an image."
         )
-    images = np.frombuffer(body, np.uint8).reshape(count, *classifier.input_shape)
-    stages = (await _shown(request)).stages[name] if maps else []
-    return Response(await _in_thread(service, _look, classifier, images, stages), media_type="application/octet-stream")
+    images = np.frombuffer(body, np.uint8).reshape(count, *model.classifier.input_shape)
+    answer = (await service.predict(model, images)).astype("<f4").tobytes()
+    if maps:
+        stages = (await _shown(request)).stages[model.name]
+        answer += await _in_thread(service, _maps, model.classifier, images, stages)
+    return Response(answer, media_type="application/octet-stream")
 
 
 @router.post("/decode/{name}")
 async def decode(request: Request, name: str) -> Response:
     """A picture's file in; out the pixels that the model takes of it, a byte a value."""
     service: Service = request.app.state.service
-    name, classifier = service.find(name)
-    pixels = await _in_thread(service, _decode, classifier, await request.body())
+    [(pixels, _)] = await service.classify(service.find_model(name), [("The picture", await request.body())])
+    if isinstance(pixels, Refusal):
+        raise pixels
     return Response(pixels.tobytes(), media_type="application/octet-stream")
 
 
-def _look(classifier: Classifier, images: Any, stages: list[Stage]) -> bytes:
-    probabilities = classifier.predict_probabilities(images).astype("<f4").tobytes()
-    if not stages:
-        return probabilities
-    maps = classifier.feature_maps(images)
+def _maps(classifier: Classifier, images: npt.NDArray[np.uint8], stages: list[Stage]) -> bytes:
+    maps = classifier.feature_maps(images) if stages else {}
     thinned = [thin_maps(maps[stage.name], stage) for stage in stages]
     peaks = np.asarray([peak for _, peak in thinned], "<f4").tobytes()
-    return b"".join([probabilities, peaks, *(values.tobytes() for values, _ in thinned)])
-
-
-def _decode(classifier: Classifier, body: bytes) -> npt.NDArray[np.uint8]:
-    try:
-        return classifier.decode(body)
-    except ConvladderError as error:
-        code = name_defect(error).replace(" ", "_")
-        raise Refusal({"no_picture": 415, "too_large": 413}.get(code, 422), code, str(error)) from error
+    return b"".join([peaks, *(values.tobytes() for values, _ in thinned)])
 
 
 async def _shown(request: Request) -> Shown:
