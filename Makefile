@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check lint format clean
+.PHONY: run test test-cluster check lint format clean
 
 run: .venv/train
 	$(BIN)/convladder compare
 
 test: .venv/dev
 	$(BIN)/pytest --numprocesses 2
+
+# A real Ray cluster of two nodes, one of which is killed.
+test-cluster: .venv/dev
+	$(BIN)/pytest -m cluster tests/test_scaling.py
 
 check: lint test
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from convladder.classifier import Classifier
-from convladder.data import load_dataset
 from convladder.errors import ConvladderError
 from convladder.parity import PARITY_IMAGES, check_answers
 from convladder.runs import Run
@@ -46,14 +45,6 @@ def export_web(runs: Mapping[str, Run], folder: Path, runtime: Path | None = Non
 
 def _check(site: Path, run: Run, classifier: Classifier) -> dict[str, Any]:
     """Compare with what Keras answered, and training kept, for the first test images."""
-    if run.info.get("data") is None:
-        raise ConvladderError(
-            f"{run.path} was trained on data built in Python. Expected some that can be loaded again."
-        )
-    source, settings = run.info["data"]["source"], {k: v for k, v in run.info["data"].items() if k != "source"}
-    dataset = load_dataset(source, **settings)
-    if dataset.fingerprint not in (run.info["fingerprint"], dataset.without_validation().fingerprint):
-        raise ConvladderError(f"{source} is not what {run.path} was trained on any more. Expected the same images.")
-    images = dataset.test.images[:PARITY_IMAGES]
+    images = run.load_dataset().test.images[:PARITY_IMAGES]
     answered = answer_in_node(site, classifier.path, images, len(classifier.class_names))
     return check_answers(answered, run.predictions["probabilities"][:PARITY_IMAGES])

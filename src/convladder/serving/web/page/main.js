@@ -214,9 +214,9 @@ function tidy() {
   at("undo").disabled = source.kind !== "strokes";
   at("clear").disabled = empty;
   const parts = [];
-  if (shift[0]) parts.push(`${Math.abs(shift[0])} ${shift[0] > 0 ? "right" : "left"}`);
-  if (shift[1]) parts.push(`${Math.abs(shift[1])} ${shift[1] > 0 ? "down" : "up"}`);
-  at("shifted").textContent = parts.length ? `${parts.join(", ")}, in pixels` : "not shifted";
+  if (shift[0]) parts.push(`${Math.abs(shift[0])} px ${shift[0] > 0 ? "right" : "left"}`);
+  if (shift[1]) parts.push(`${Math.abs(shift[1])} px ${shift[1] > 0 ? "down" : "up"}`);
+  at("shifted").textContent = parts.length ? `by ${parts.join(", ")}` : "not shifted";
 }
 
 async function pixelsFor(model) {

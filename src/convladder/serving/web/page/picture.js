@@ -84,7 +84,8 @@ export function shiftPixels(pixels, [height, width, channels], across, down) {
   return shifted;
 }
 
-// Where squares are hidden, and the pictures with them hidden under the picture's median colour (of a digit: black).
+// Where squares are hidden, and the pictures with them hidden under the median colour of the picture's border, as
+// occlusion.py hides them, in larger steps.
 export function hidden(pixels, [height, width, channels]) {
   const side = Math.max(2, Math.round(Math.min(height, width) / 5));
   const step = Math.max(1, Math.ceil(Math.max(height, width) / 12));
@@ -92,7 +93,12 @@ export function hidden(pixels, [height, width, channels]) {
   for (let top = -Math.floor(side / 2); top < height - side / 2; top += step) {
     for (let left = -Math.floor(side / 2); left < width - side / 2; left += step) places.push([top, left]);
   }
-  const fill = Array.from({ length: channels }, (_, channel) => median(pixels, channel, channels));
+  const border = [];
+  for (let row = 0; row < height; row++) {
+    const inside = row > 0 && row < height - 1;
+    for (let column = 0; column < width; column += inside ? width - 1 : 1) border.push((row * width + column) * channels);
+  }
+  const fill = Array.from({ length: channels }, (_, channel) => median(border.map((place) => pixels[place + channel])));
   const picture = ([top, left]) => {
     const copy = pixels.slice();
     for (let row = Math.max(0, top); row < Math.min(height, top + side); row++) {
@@ -105,11 +111,8 @@ export function hidden(pixels, [height, width, channels]) {
   return { side, places, picture };
 }
 
-function median(pixels, channel, channels) {
-  const counts = new Uint32Array(256);
-  for (let i = channel; i < pixels.length; i += channels) counts[pixels[i]]++;
-  let left = pixels.length / channels / 2;
-  return counts.findIndex((count) => (left -= count) <= 0);
+function median(values) {
+  return values.sort((one, other) => one - other)[values.length >> 1];
 }
 
 // Shifts across and down, in equal steps up to two sevenths of the side: of 28 pixels, 8.
