@@ -216,7 +216,7 @@ function tidy() {
   const parts = [];
   if (shift[0]) parts.push(`${Math.abs(shift[0])} px ${shift[0] > 0 ? "right" : "left"}`);
   if (shift[1]) parts.push(`${Math.abs(shift[1])} px ${shift[1] > 0 ? "down" : "up"}`);
-  at("shifted").textContent = parts.length ? `by ${parts.join(", ")}` : "not shifted";
+  at("shifted").textContent = parts.length ? parts.join(", ") : "not shifted";
 }
 
 async function pixelsFor(model) {
