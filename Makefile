@@ -8,7 +8,7 @@ run: .venv/train
 	$(BIN)/convladder compare
 
 test: .venv/dev
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 # A real Ray cluster of two nodes, one of which is killed.
 test-cluster: .venv/dev

@@ -27,6 +27,8 @@ from convladder.serving.application import create_application
 from convladder.serving.static import write_site
 from convladder.web_exporting import export_web
 
+pytestmark = pytest.mark.xdist_group("page")  # in one process, so that browser, server and export are made once
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
