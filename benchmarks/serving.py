@@ -20,6 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,15 @@ uvicorn.run(app, port=int(sys.argv[2]), log_level="error", access_log=False)
 SERVERS = ("convladder", "peer")
 
 
+@dataclass
+class Server:
+    process: int
+    ready_seconds: float
+
+
 @contextlib.contextmanager
-def serve(server: str, model: Path, port: int) -> Iterator[float]:
-    """Start a server, and give the seconds until it was ready."""
+def serve(server: str, model: Path, port: int) -> Iterator[Server]:
+    """Start a server, wait until it is ready, and end it."""
     command = [sys.executable, "-m", "convladder", "serve", str(model), "--port", str(port)]
     if server == "peer":
         command = [sys.executable, "-c", PEER, str(model), str(port)]
@@ -72,7 +79,7 @@ def serve(server: str, model: Path, port: int) -> Iterator[float]:
             if process.poll() is not None or time.perf_counter() > start + 30:
                 raise RuntimeError(f"{server} did not start")
             time.sleep(0.002)
-        yield time.perf_counter() - start
+        yield Server(process.pid, time.perf_counter() - start)
     finally:
         process.terminate()
         process.wait(10)
@@ -82,7 +89,7 @@ def measure(server: str, model: Path, port: int, pictures: list[bytes], seconds:
     """One round of one server."""
     singles = [upload([picture]) for picture in pictures]
     many = [upload(pictures[start : start + 64]) for start in range(0, len(pictures) - 63, 64)]
-    with serve(server, model, port) as ready:
+    with serve(server, model, port) as started:
         run_load(port, singles, 1, 0.3)
         one = run_load(port, singles, 1, seconds)
         crowd = run_load(port, singles, 64, seconds)
@@ -92,7 +99,7 @@ def measure(server: str, model: Path, port: int, pictures: list[bytes], seconds:
     assert set(statuses) == {200}, statuses
     return {
         "server": server,
-        "ready_seconds": ready,
+        "ready_seconds": started.ready_seconds,
         "requests_per_second_1": one.requests_per_second,
         "p50_seconds_1": one.percentile(0.5),
         "p99_seconds_1": one.percentile(0.99),
@@ -121,7 +128,7 @@ def summarize(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def test_pictures(count: int) -> list[bytes]:
+def digits(count: int) -> list[bytes]:
     """The first test images of MNIST as PNG files."""
     from PIL import Image
 
@@ -161,7 +168,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = (arguments.run or trained(folder)) / "model.onnx"
-        pictures = test_pictures(512)
+        pictures = digits(512)
         rounds = [
             measure(server, model, arguments.port, pictures, arguments.seconds)
             for number in range(arguments.rounds)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from convladder.data import Split
 from convladder.evaluating import predict_probabilities
 from convladder.evaluating.calibration import SMALLEST, fit_temperature, temper
-from convladder.parity import LARGEST_DIFFERENCE
+from convladder.exporting import LARGEST_DIFFERENCE
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import warnings
 
 import typer
 
-from convladder.cli import ladder, training, comparing, auditing, looking  # noqa: F401  # isort: skip
-from convladder.cli import shipping, exporting, serving  # noqa: F401  # isort: skip
+from convladder.cli import ladder, training, comparing, auditing, looking, shipping, serving  # noqa: F401  # isort: skip
 from convladder.cli.application import CHOICES, app, errors
 from convladder.errors import ConvladderError
 

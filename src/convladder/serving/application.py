@@ -1,6 +1,7 @@
 """The application: routes, guard and errors, put together."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -13,7 +14,7 @@ from starlette.routing import Route
 
 from convladder import __version__
 from convladder.classifier import Classifier
-from convladder.serving import inference_protocol, predicting
+from convladder.serving import description, inference_protocol, predicting
 from convladder.serving.guard import LOOPBACK, Guard
 from convladder.serving.limits import Limits
 from convladder.serving.observing import Observations
@@ -49,6 +50,8 @@ def create_application(
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(observations.registry), media_type=CONTENT_TYPE_LATEST)
 
+    document = description.describe(limits, list(classifiers), needs_key=bool(api_key))
+    app.openapi = lambda: document  # type: ignore[method-assign]
     # Starlette's routes, for FastAPI's cost 50 µs a request, as much as the network.
     routes = [
         Route("/predict", predicting.predict, methods=["POST"]),
@@ -65,12 +68,22 @@ def create_application(
             )
         ),
         Route("/metrics", metrics),
+        Route("/openapi.json", _always(json.dumps(document), "application/json")),
+        Route("/docs", _always(description.render(document), "text/html")),
+        Route("/docs.css", _always(description.style(), "text/css")),
     ]
     app.router.routes.extend(routes)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_middleware(Guard, limits=limits, observations=observations, api_key=api_key, hosts=hosts, routes=routes)
     return app
+
+
+def _always(content: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_request: Request) -> Response:
+        return Response(content, media_type=media_type)
+
+    return answer
 
 
 async def _answer_http_exception(_request: Request, error: Exception) -> Response:

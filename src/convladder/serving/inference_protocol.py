@@ -98,7 +98,8 @@ def _read(model: Model, body: bytes, json_length: str | None, most: int) -> tupl
     """The request's JSON, and the images of its one input, of a shape that the model takes."""
     length = len(body)
     if json_length is not None:
-        if not (json_length.isascii() and json_length.isdigit() and int(json_length[:12]) <= len(body)):
+        short = json_length.isascii() and json_length.isdigit() and len(json_length) <= 12
+        if not (short and int(json_length) <= len(body)):
             raise _wrong(f"{JSON_LENGTH} {json_length[:20]!r} is no length within a body of {len(body)} bytes")
         length = int(json_length)
     try:
@@ -111,9 +112,9 @@ def _read(model: Model, body: bytes, json_length: str | None, most: int) -> tupl
     given = inputs[0]
     if given.get("name") != INPUT:
         raise _wrong(f"the input is named {str(given.get('name'))[:100]!r}, not {INPUT!r}")
-    for output in asked.get("outputs") or ():
-        if not isinstance(output, dict) or output.get("name") != OUTPUT:
-            raise _wrong(f"outputs names another than {OUTPUT!r}")
+    outputs = asked.get("outputs") or []
+    if not (isinstance(outputs, list) and all(isinstance(o, dict) and o.get("name") == OUTPUT for o in outputs)):
+        raise _wrong(f"outputs names another than {OUTPUT!r}")
     datatype, shape = given.get("datatype"), given.get("shape")
     if datatype not in DATATYPES:
         raise _wrong(f"datatype {str(datatype)[:100]!r} is not one of {', '.join(DATATYPES)}")
@@ -129,15 +130,15 @@ def _read(model: Model, body: bytes, json_length: str | None, most: int) -> tupl
 
 
 def _read_data(given: Mapping[str, Any], rest: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    parameters = given.get("parameters")
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    size = _parameters(given).get("binary_data_size")
     if size is not None:
         if type(size) is not int or size != len(rest) or size % dtype.itemsize:
             raise _wrong(f"binary_data_size {str(size)[:20]} does not fit the {len(rest)} bytes after the JSON")
         values = np.frombuffer(rest, dtype)
     else:
         try:
-            values = np.asarray(given.get("data"), dtype=np.float32).ravel()
+            with np.errstate(over="ignore"):  # an infinity is refused below
+                values = np.asarray(given.get("data"), dtype=np.float32).ravel()
         except (ValueError, TypeError, OverflowError) as error:
             raise _wrong("data holds something other than numbers in equal rows") from error
     if dtype.kind == "f" or size is None:
@@ -151,11 +152,15 @@ def _read_data(given: Mapping[str, Any], rest: bytes, dtype: np.dtype[Any]) -> n
 def _wants_binary(asked: Mapping[str, Any]) -> bool:
     """As the extension says: an output's binary_data, else the request's binary_data_output."""
     for output in asked.get("outputs") or ():
-        wanted = (output.get("parameters") or {}).get("binary_data")
+        wanted = _parameters(output).get("binary_data")
         if wanted is not None:
             return bool(wanted)
-    parameters = asked.get("parameters")
-    return isinstance(parameters, dict) and bool(parameters.get("binary_data_output"))
+    return bool(_parameters(asked).get("binary_data_output"))
+
+
+def _parameters(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    parameters = item.get("parameters")
+    return parameters if isinstance(parameters, dict) else {}
 
 
 def _wrong(reason: str) -> Refusal:

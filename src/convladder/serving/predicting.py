@@ -26,13 +26,13 @@ async def predict(request: Request) -> Response:
     content_type = request.headers.get("content-type", "")
     uploads = read_pictures(await request.body(), content_type, service.limits.images)
     answers: list[dict[str, Any]] = []
-    for upload, (decoded, row) in zip(uploads, await service.classify(model, uploads), strict=True):
-        if isinstance(decoded, Refusal):
-            if len(uploads) == 1:
-                raise decoded
-            answers.append({"source": upload[0]} | decoded.content())
-        elif row is not None:
-            answers.append(answer(model, upload, row, top, probabilities))
+    for upload, found in zip(uploads, await service.classify(model, uploads), strict=True):
+        if not isinstance(found, Refusal):
+            answers.append(answer(model, upload, found, top, probabilities))
+        elif len(uploads) == 1:
+            raise found
+        else:
+            answers.append({"source": upload[0]} | found.content())
     if all("error" in item for item in answers):
         raise Refusal(
             422, "no_images", f"None of the {len(uploads)} images can be read. The first: {answers[0]['error']}"

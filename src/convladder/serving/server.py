@@ -115,6 +115,9 @@ class Protocol(HttpToolsProtocol):
         """Note that a request has begun."""
         self.in_head = self.in_request = True
         self.head_bytes = 0
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:

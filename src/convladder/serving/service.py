@@ -6,11 +6,10 @@ not keep others waiting. What that buys stands in docs/decisions/0009-serving.md
 """
 
 import asyncio
-import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -26,12 +25,14 @@ from convladder.serving.uploads import Upload
 
 QUICK_SECONDS = 0.001  # of one image through the network: at most this is done on the event loop
 QUICK_BYTES, QUICK_PIXELS, QUICK_IMAGES = 32_768, 65_536, 4  # of a request, likewise
-CHUNK_BYTES, CHUNK_IMAGES = 131_072, 64  # what a thread decodes at a time
+CHUNK_BYTES, CHUNK_IMAGES = 131_072, 16  # what a thread takes on at a time
+BATCH_IMAGES = 64
 BATCH_PLACES = 1 << 20  # of a batch's images together, so that the maps between layers stay small
 
 Pixels = npt.NDArray[np.uint8]
 Decoded = Pixels | Refusal
 Probabilities = npt.NDArray[np.float32]
+Answer = Probabilities | Refusal
 
 
 class Model:
@@ -46,7 +47,7 @@ class Model:
         self.name = name
         self.classifier = classifier
         height, width, _ = classifier.input_shape
-        self.batch = max(1, min(CHUNK_IMAGES, BATCH_PLACES // (height * width)))
+        self.batch = max(1, min(BATCH_IMAGES, BATCH_PLACES // (height * width)))
         self.waiting: list[tuple[Pixels, asyncio.Future[Probabilities]]] = []
         blank = np.zeros((1, *classifier.input_shape), dtype=np.uint8)
         classifier.predict_probabilities(blank)
@@ -124,49 +125,41 @@ class Service:
             raise Refusal(404, "no_such_model", str(error)) from error
         return self.models[name]
 
-    async def classify(self, model: Model, uploads: Sequence[Upload]) -> list[tuple[Decoded, Probabilities | None]]:
-        """What a model makes of pictures: (pixels, probabilities) of each, or (why it was refused, None).
+    async def classify(self, model: Model, uploads: Sequence[Upload]) -> list[Answer]:
+        """What a model makes of pictures: probabilities of each, or why it was refused.
 
         Raises:
             Refusal: The pictures have too many pixels together, or took too long.
         """
-        decoded: list[Decoded] = []
-        if self._is_quick(model, uploads):
-            try:
-                decoded = _decode(model.classifier, uploads, Budget(QUICK_PIXELS, self.limits.seconds))
-            except Refusal:  # few bytes, and many pixels
-                decoded = []
-        if decoded:
-            predict = model.predict_together
-        else:
+        answers = await self._classify_quickly(model, uploads)
+        if answers is None:
             loop = asyncio.get_running_loop()
             budget = Budget(self.limits.pixels, self.limits.seconds)
-            jobs = (
-                loop.run_in_executor(self.threads, _decode, model.classifier, chunk, budget)
-                for chunk in _chunks(uploads)
-            )
-            decoded = [item for part in await asyncio.gather(*jobs) for item in part]
-            predict = functools.partial(self._predict_in_thread, model, budget)
-        images = [item for item in decoded if not isinstance(item, Refusal)]
-        self.observations.images.labels(model.name).inc(len(images))
-        batch = images[0][np.newaxis] if len(images) == 1 else np.stack(images) if images else None
-        rows = iter(() if batch is None else await predict(batch))
-        return [(item, None if isinstance(item, Refusal) else next(rows)) for item in decoded]
+            jobs = (loop.run_in_executor(self.threads, _classify, model, chunk, budget) for chunk in _chunks(uploads))
+            answers = [answer for part in await asyncio.gather(*jobs) for answer in part]
+        self.observations.images.labels(model.name).inc(sum(not isinstance(answer, Refusal) for answer in answers))
+        return answers
+
+    async def _classify_quickly(self, model: Model, uploads: Sequence[Upload]) -> list[Answer] | None:
+        """On the event loop, if that takes a fraction of a millisecond."""
+        small = len(uploads) <= QUICK_IMAGES and sum(len(data) for _, data in uploads) <= QUICK_BYTES
+        if not (small and model.quick):
+            return None
+        try:
+            decoded = _decode(model.classifier, uploads, Budget(QUICK_PIXELS, self.limits.seconds))
+        except Refusal:  # few bytes, and many pixels
+            return None
+        images = _stack(decoded)
+        return _merge(decoded, () if images is None else await model.predict_together(images))
 
     async def predict(self, model: Model, images: Pixels) -> Probabilities:
         """Probabilities of images that need no decoding."""
         self.observations.images.labels(model.name).inc(len(images))
         if len(images) <= QUICK_IMAGES and model.quick:
             return await model.predict_together(images)
-        return await self._predict_in_thread(model, Budget(self.limits.pixels, self.limits.seconds), images)
-
-    async def _predict_in_thread(self, model: Model, budget: "Budget", images: Pixels) -> Probabilities:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads, model.predict, images, budget.check_time)
-
-    def _is_quick(self, model: Model, uploads: Sequence[Upload]) -> bool:
-        small = len(uploads) <= QUICK_IMAGES and sum(len(data) for _, data in uploads) <= QUICK_BYTES
-        return small and model.quick
+        check = Budget(self.limits.pixels, self.limits.seconds).check_time
+        return await loop.run_in_executor(self.threads, model.predict, images, check)
 
 
 class Budget:
@@ -208,6 +201,23 @@ def _chunks(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _classify(model: Model, uploads: Sequence[Upload], budget: Budget) -> list[Answer]:
+    decoded = _decode(model.classifier, uploads, budget)
+    images = _stack(decoded)
+    return _merge(decoded, () if images is None else model.predict(images, budget.check_time))
+
+
+def _stack(decoded: Sequence[Decoded]) -> Pixels | None:
+    images = [item for item in decoded if not isinstance(item, Refusal)]
+    return images[0][np.newaxis] if len(images) == 1 else np.stack(images) if images else None
+
+
+def _merge(decoded: Sequence[Decoded], probabilities: Iterable[Probabilities]) -> list[Answer]:
+    """The refusals of those that were refused, and a row of probabilities for each of the others."""
+    rows = iter(probabilities)
+    return [item if isinstance(item, Refusal) else next(rows) for item in decoded]
 
 
 def _decode(classifier: Classifier, uploads: Sequence[Upload], budget: Budget) -> list[Decoded]:

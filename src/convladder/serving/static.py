@@ -19,6 +19,7 @@ from convladder.classifier import Classifier
 from convladder.errors import ConvladderError
 from convladder.serving.catalogue import describe_examples, describe_model, find_examples
 
+MODELS_FILE = "models.json"
 PACKAGE = "onnxruntime-web"
 VERSION = "1.30.0"
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
@@ -130,4 +131,4 @@ def _write_models(site: Path, classifiers: Mapping[str, Classifier]) -> None:
             (site / "examples" / f"{file}.bin").write_bytes(examples.images.tobytes())
             model["examples"] = describe_examples(examples, quote(f"examples/{file}.bin"))
         models.append(model)
-    (site / "models.json").write_text(json.dumps({"format": 1, "engine": "browser", "models": models}))
+    (site / MODELS_FILE).write_text(json.dumps({"format": 1, "engine": "browser", "models": models}))

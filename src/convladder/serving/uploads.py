@@ -43,10 +43,10 @@ def _read_multipart(body: bytes, boundary: bytes, most: int) -> list[Upload]:
     if not boundary:
         raise _broken("Content-Type names no boundary")
     delimiter = b"\r\n--" + boundary
-    if body.count(delimiter) > most + 1:  # before it is split into as many pieces as a client likes
+    before, *parts = (b"\r\n" + body).split(delimiter, most + 2)
+    if len(parts) > most + 1:
         raise Refusal(413, "too_many_images", f"The request holds more than {most} images.")
-    before, *parts = (b"\r\n" + body).split(delimiter)
-    if not parts or before:
+    if not parts or before.strip():
         raise _broken("it does not begin with its boundary")
     if not parts.pop().startswith(b"--"):
         raise _broken("it breaks off before its last boundary")
