@@ -67,6 +67,7 @@ class Classifier:
             wait for the next call keep a processor busy for a while.
 
     Attributes:
+        path: The file.
         class_names: One a label.
         input_shape: (height, width, channels).
         fit: How a picture of another proportion is brought to that size, as it was for training.
@@ -81,7 +82,8 @@ class Classifier:
 
     def __init__(self, path: str | Path, *, threads: int = 0) -> None:
         path = Path(path)
-        self._artifact = read_artifact(path / "model.onnx" if path.is_dir() else path)
+        self.path = path / "model.onnx" if path.is_dir() else path
+        self._artifact = read_artifact(self.path)
         try:
             self._session = _open(self._artifact.first_output_alone, threads)
         except Exception as error:  # ONNX Runtime's exceptions share no class of their own
