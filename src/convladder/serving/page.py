@@ -107,9 +107,7 @@ async def look(request: Request, name: str, maps: int = 0) -> Response:
 async def decode(request: Request, name: str) -> Response:
     """A picture's file in; out the pixels that the model takes of it, a byte a value."""
     service: Service = request.app.state.service
-    [(pixels, _)] = await service.classify(service.find_model(name), [("The picture", await request.body())])
-    if isinstance(pixels, Refusal):
-        raise pixels
+    pixels = await service.decode(service.find_model(name), ("The picture", await request.body()))
     return Response(pixels.tobytes(), media_type="application/octet-stream")
 
 
