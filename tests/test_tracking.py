@@ -34,6 +34,7 @@ def test_tensorboard_reads_the_epochs_and_training_is_traced_once(small: cl.Data
     assert read == pytest.approx([row["validation_accuracy"] for row in run.history])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of SQLAlchemy
 def test_mlflow_s_client_reads_what_was_logged_once(
     run: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

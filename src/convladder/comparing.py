@@ -28,6 +28,9 @@ BETTER, WORSE, ALIKE = "more accurate", "less accurate", "cannot be told apart"
 COSTS = ("parameters", "macs", "fit_seconds", "latency_seconds", "bytes")
 FILE = "comparison.json"
 
+# What a recommended rung may be less accurate than the best, at the end of the interval, without a warning.
+SETTLED = 0.01
+
 
 def compare(
     dataset: Dataset,
@@ -272,7 +275,8 @@ class Comparison:
     def recommendation(self) -> dict[str, Any]:
         """The rung of the fewest MACs that cannot be told apart from the most accurate; of equal ones, the smaller.
 
-        MACs, because they are the same on every machine and in every run, where seconds are not.
+        MACs, because they are the same on every machine and in every run, where seconds are not. It is `settled` where
+        that rung is at most one point below the best: few seeds tell nothing apart, and would recommend anything.
         """
         rows = {row["name"]: row for row in self.rows}
         best = max(rows, key=lambda name: rows[name]["test_accuracy"])
@@ -282,15 +286,20 @@ class Comparison:
         name = min(alike, key=lambda name: (rows[name]["macs"], rows[name]["parameters"]))
         result = {"name": name, "best": best, "cost": "macs", "alike": alike}
         if name == best:
-            result |= {"difference": 0.0, "low": 0.0, "high": 0.0}
-            reason = "the most accurate; every rung of fewer MACs is less accurate"
+            words = f"Recommended: `{best}`, the most accurate; every rung of fewer MACs is less accurate."
+            return result | {"difference": 0.0, "low": 0.0, "high": 0.0, "settled": True, "words": words}
+        result |= {key: judged[name][key] for key in ("difference", "low", "high")}
+        settled = result["low"] >= -SETTLED
+        words = (
+            f"`{name}`, the fewest MACs ({rows[name]['macs']:,}) of those that cannot be told apart from the most "
+            f"accurate, `{best}`"
+        )
+        below = f"{-100 * result['low']:.2f} points below it"
+        if settled:
+            words = f"Recommended: {words}; it is at most {below}."
         else:
-            result |= {key: judged[name][key] for key in ("difference", "low", "high")}
-            reason = (
-                f"the fewest MACs ({rows[name]['macs']:,}) of those that cannot be told apart from the most accurate, "
-                f"`{best}`; it may be up to {-100 * result['low']:.2f} points below it"
-            )
-        return result | {"words": f"Recommended: `{name}`, {reason}."}
+            words = f"Not settled: {words}, may be up to {below}: more seeds would tell. Until then, `{best}`."
+        return result | {"settled": settled, "words": words}
 
     @property
     def content(self) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """`compare`: several rungs, side by side."""
 
+import contextlib
 import functools
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +110,8 @@ def compare(
     trials = plan(data, rungs, recipe_for, seeds=seeds, deterministic=deterministic, tensorboard=tracking.tensorboard)
     sizes = {trial.label: trial.recipe.batch_size for trial in trials}
     ended = []
-    with Live(console=errors, transient=True) as live:
+    # What a library prints meanwhile, as Ray does of a node that is lost, is no result.
+    with contextlib.redirect_stdout(sys.stderr), Live(console=errors, transient=True) as live:
         for outcome in climb(
             trials,
             data,
