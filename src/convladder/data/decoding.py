@@ -30,6 +30,7 @@ from convladder.errors import ConvladderError, check_choice
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 FITS = ("crop", "pad", "stretch")
 PIXEL_LIMIT = 100_000_000  # a file of some kilobytes may claim more, and fill the memory
+SMALL_FILE = 1 << 16
 WHITE, BLACK = 255, 0
 
 ORIENTATION = 0x0112  # the EXIF tag, and how its values are turned upright
@@ -97,7 +98,15 @@ def open_picture(path: Path | bytes) -> Iterator[Image.Image]:
 
 
 def _as_file(path: Path | bytes) -> BinaryIO:
-    return io.BytesIO(path) if isinstance(path, bytes) else path.open("rb")
+    if isinstance(path, bytes):
+        return io.BytesIO(path)
+    file = path.open("rb", buffering=0)
+    head = file.read(SMALL_FILE)
+    if head is not None and len(head) < SMALL_FILE:  # a small file in one read: Pillow asks for a few bytes at a time
+        file.close()
+        return io.BytesIO(head)
+    file.seek(0)
+    return io.BufferedReader(file)
 
 
 def name_defect(error: ConvladderError) -> str:
