@@ -3,13 +3,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+<<<<<<< HEAD
+.PHONY: run test test-cluster check lint format load clean
+=======
 .PHONY: run test check lint format parity clean
+>>>>>>> artifact
 
 run: .venv/train
 	$(BIN)/convladder compare
 
 test: .venv/dev
 	$(BIN)/pytest --numprocesses 2
+
+# A real Ray cluster of two nodes, one of which is killed.
+test-cluster: .venv/dev
+	$(BIN)/pytest -m cluster -W ignore tests/test_scaling.py
+
+# A minute of the server under load; the figures go to docs/benchmarks/load.json.
+load: .venv/dev
+	$(BIN)/python benchmarks/load.py --output docs/benchmarks
 
 check: lint test
 

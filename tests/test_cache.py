@@ -105,7 +105,7 @@ def test_the_images_are_mapped_and_joined_without_reading(root: Path, folder: Pa
     whole = data.without_validation().train
     assert isinstance(whole.images, np.memmap)
     np.testing.assert_array_equal(whole.images, np.concatenate([data.train.images, data.validation.images]))
-    reversed_parts = dataset._join(data.validation.images, data.train.images)
+    reversed_parts = dataset.join(data.validation.images, data.train.images)
     np.testing.assert_array_equal(reversed_parts, np.concatenate([data.validation.images, data.train.images]))
     dataset.release(data.train.images)
     np.testing.assert_array_equal(whole.images[: len(data.train)], data.train.images)

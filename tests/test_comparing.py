@@ -1,50 +1,260 @@
-"""Comparison: the interval of a difference covers the truth as often as it says; rows are means over seeds."""
+"""Comparison: what is told apart, what is recommended; real runs that are taken, killed, and interrupted."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.comparing import accuracy_difference, estimate_seconds, tabulate
+from convladder.comparing import ALIKE, BETTER, Budget, Comparison, climb, conclude, plan
 from convladder.recipes import default_recipe
+from convladder.trials import Outcome
+from test_significance import simulate
+
+RUNGS = ["dense", "fast"]
+QUICK = ["--models", "fast,dense", "--epochs", "2", "--seeds", "2", "--deterministic"]
 
 
-def simulate(rng: np.random.Generator, accuracy: float, spread: float, seeds: int, images: int) -> np.ndarray:
-    """Answers of `seeds` runs: images differ in difficulty, alike for all runs; each seed has luck of its own."""
-    fixed = np.random.default_rng(7)
-    difficulty = fixed.normal(size=images)
-    ability = np.quantile(difficulty + fixed.normal(scale=0.5, size=images), accuracy)
-    luck = rng.normal(scale=spread, size=(seeds, 1))
-    noise = rng.normal(scale=0.5, size=(seeds, images))
-    return np.asarray(difficulty + noise < ability + luck)
+def quick_recipe(rung: str, channels: int = 1) -> cl.Recipe:
+    return replace(default_recipe(rung, channels), epochs=2)
 
 
-@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (2, 0.05), (5, 0.05)])
-def test_equal_networks_cannot_be_told_apart_in_95_of_100_repeats(seeds: int, spread: float) -> None:
+def imagined_run(rung: str, macs: int, right: np.ndarray) -> cl.Run:
+    """A run whose answers are given, without a folder."""
+    run = object.__new__(cl.Run)
+    run.path = Path(rung)
+    run.info = {"rung": rung, "parameters": macs, "macs": macs, "fit_seconds": 1.0}
+    run.metrics = {}
+    run.predictions = {"labels": np.zeros(len(right), int), "probabilities": np.stack([right, ~right], axis=1)}
+    return run
+
+
+def imagine(rng: np.random.Generator, accuracies: dict[str, float]) -> Comparison:
+    """Five seeds a rung; the rungs cost the more the later they are named."""
+    return Comparison(
+        tuple(
+            imagined_run(rung, 1000 * (position + 1), right)
+            for position, (rung, accuracy) in enumerate(accuracies.items())
+            for right in simulate(rng, accuracy, 0.05, 5, 1000)
+        )
+    )
+
+
+def test_equal_rungs_cannot_be_told_apart_and_the_cheapest_is_recommended() -> None:
     rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(1000):
-        upper, lower = (simulate(rng, 0.97, spread, seeds, 2000) for _ in range(2))
-        _, low, high = accuracy_difference(upper, lower)
-        covered += low <= 0 <= high
-    assert covered >= 950
+    alike = cheapest = 0
+    for _ in range(200):
+        comparison = imagine(rng, dict.fromkeys(["dense", "conv", "pool", "batchnorm", "fast"], 0.97))
+        alike += all(pair["verdict"] == ALIKE for pair in comparison.pairs)  # none of four, that is
+        cheapest += comparison.recommendation["name"] == "dense"
+    assert alike >= 190
+    assert cheapest >= 190
 
 
-def test_a_true_difference_is_found() -> None:
+def test_a_better_rung_is_found_and_a_worse_one_is_not_recommended() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        upper, lower = (simulate(rng, accuracy, 0.02, 3, 10_000) for accuracy in (0.98, 0.96))
-        difference, low, _ = accuracy_difference(upper, lower)
-        assert difference == pytest.approx(upper.mean() - lower.mean())
-        assert low > 0
+        comparison = imagine(rng, {"dense": 0.90, "conv": 0.97, "pool": 0.97, "fast": 0.97})
+        assert comparison.pairs[0]["verdict"] == BETTER
+        assert comparison.pairs[0]["words"].startswith("`conv` over `dense`: +")
+        assert comparison.recommendation["name"] in ("conv", "pool", "fast")
 
 
-def test_rows_are_means_over_the_seeds(run: cl.Run) -> None:
-    (row,) = tabulate([run, run])
-    assert (row["name"], row["seeds"]) == ("fast", 2)
-    assert row["test_accuracy"] == run.info["test_accuracy"]
+def test_a_cost_has_the_front_of_those_that_nobody_undercuts() -> None:
+    right = np.arange(1000)
+    comparison = Comparison(
+        tuple(
+            imagined_run(rung, macs, right < accuracy)
+            for rung, macs, accuracy in [("dense", 1, 900), ("conv", 9, 950), ("pool", 5, 950), ("fast", 7, 940)]
+        )
+    )
+    assert comparison.pareto["macs"] == ["dense", "pool"]
+    assert comparison.pareto["latency_seconds"] == []  # not measured
+    assert any("one seed" in sentence for sentence in comparison.sentences)
+
+
+def test_runs_of_other_images_are_refused() -> None:
+    with pytest.raises(cl.ConvladderError, match="different images"):
+        Comparison((imagined_run("dense", 1, np.ones(9, bool)), imagined_run("conv", 1, np.ones(8, bool))))
+
+
+@pytest.fixture(scope="module")
+def compared(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """Two rungs with two seeds each, not interrupted by anything."""
+    directory = tmp_path_factory.mktemp("compared")
+    dataset = cl.load_dataset(small_npz)
+    trials = plan(dataset, ["fast", "dense"], quick_recipe, seeds=2, deterministic=True)
+    assert [(trial.rung, trial.seed) for trial in trials] == [("dense", 0), ("fast", 0), ("dense", 1), ("fast", 1)]
+    outcomes = list(climb(trials, dataset, directory))
+    comparison = conclude(outcomes, directory)
+    assert [outcome.trial.label for outcome in outcomes] == [trial.label for trial in trials]
+    return comparison
+
+
+def test_a_comparison_has_all_that_its_table_shows(compared: Comparison) -> None:
+    content = compared.content
+    assert [(row["name"], row["seeds"]) for row in content["models"]] == [("dense", 2), ("fast", 2)]
+    for row in content["models"]:
+        assert 0 <= row["low"] <= row["test_accuracy"] <= row["high"] <= 1
+        assert row["latency_seconds"] > 0
+        assert row["images_per_second"] > 0
+        assert row["bytes"] == (Path(row["runs"][0]) / "model.onnx").stat().st_size
+    assert [(pair["lower"], pair["upper"]) for pair in content["pairs"]] == [("dense", "fast")]
+    assert {"name", "best", "words"} <= set(content["recommendation"])
+    assert content["not_run"] == []
+
+
+def test_a_comparison_and_a_run_show_themselves_in_a_notebook(compared: Comparison) -> None:
+    page = compared._repr_html_()
+    assert page.count("<tr>") == 3
+    assert "<script" not in page
+    assert f"{compared.rows[1]['test_accuracy']:.4f}" in page
+    assert "Recommended" in page
+    assert f"{compared.runs[0].info['test_accuracy']:.4f}" in compared.runs[0]._repr_html_()
+
+
+def no_runner(trials: Any, *_: Any, **__: Any) -> Iterator[Outcome]:
+    assert not list(trials)
+    return iter(())
+
+
+def test_what_is_finished_is_taken_and_a_comparison_is_read_back(
+    compared: Comparison, small_npz: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = compared.runs[0].path.parent
+    assert Comparison.load(directory).content == compared.content
+    dataset = cl.load_dataset(small_npz)
+
+    take = functools.partial(climb, dataset=dataset, directory=directory)
+    trials = plan(dataset, RUNGS, quick_recipe, seeds=2, deterministic=True)
+    assert [o.run.path.name for o in take(trials, runner=no_runner) if o.run] == [
+        "dense-1",
+        "fast-1",
+        "dense-2",
+        "fast-2",
+    ]
+    # Neither other seeds, nor another recipe, nor other versions of what trains.
+    asked: list[str] = []
+
+    def ask(trials: Any, *_: Any, **__: Any) -> Iterator[Outcome]:
+        asked.extend(trial.label for trial in trials)
+        return iter(())
+
+    list(take(plan(dataset, RUNGS, quick_recipe, seeds=3, deterministic=True), runner=ask))
+    assert asked == ["dense, seed 2", "fast, seed 2"]
+    asked.clear()
+    list(take(plan(dataset, RUNGS, default_recipe, seeds=1, deterministic=True), runner=ask))
+    list(take(trials[:1], runner=ask, fresh=True))
+    monkeypatch.setattr("keras.__version__", "3.99.0")
+    list(take(trials[:1], runner=ask))
+    assert asked == ["fast, seed 0", "dense, seed 0", "dense, seed 0"]
+
+
+def test_a_killed_comparison_goes_on_and_ends_with_the_same_table(
+    compared: Comparison, small_npz: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "convladder", "compare", "--data", str(small_npz), "--runs", "runs", *QUICK]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not finished(tmp_path / "runs"):
+        assert process.poll() is None
+        time.sleep(0.02)  # until it is in the middle
+    process.kill()
+    process.wait()
+    kept = finished(tmp_path / "runs")
+    assert 1 <= len(kept) < 4
+    again = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert f"{len(kept)} of 4 runs are there already" in again.stderr
+    assert finished(tmp_path / "runs").items() >= kept.items()
+    content = json.loads(again.stdout)
+    for row, expected in zip(content["models"], compared.rows, strict=True):
+        assert sorted(row["runs"])[0].startswith("runs")
+        same = ("name", "seeds", "test_accuracy", "low", "high", "validation_accuracy", "parameters", "macs")
+        assert [row[key] for key in same] == [expected[key] for key in same]
+    assert len(finished(tmp_path / "runs")) == 4  # nothing was repeated
+
+
+def finished(directory: Path) -> dict[str, str]:
+    """Of each finished run, when it began."""
+    infos = [json.loads(path.read_text()) for path in directory.glob("*/run.json")]
+    return {f"{i['rung']} {i['seed']}": i["started"] for i in infos if i["status"] == "finished"}
+
+
+def test_ctrl_c_ends_everything_and_leaves_whole_files(small_npz: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "convladder", "compare", "--data", str(small_npz), "--models", "dense"]
+    process = subprocess.Popen(
+        [*command, "--epochs", "10000"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    while "epoch 3" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, told = process.communicate()
+    assert process.returncode == 130
+    assert output == ""
+    assert "Interrupted. runs/dense-1 holds the best weights so far." in told
+    run = cl.Run(tmp_path / "runs" / "dense-1")
+    assert run.info["status"] == "interrupted"
+    assert sorted(path.name for path in run.path.iterdir()) == ["history.csv", "model.keras", "run.json"]
+    assert run.load_model().count_params() == run.info["parameters"]
+
+
+def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Path) -> None:
+    import keras
+
+    class Killer(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            os.kill(newest_descendant(os.getpid()), signal.SIGKILL)
+
+    dataset = cl.load_dataset(small_npz)
+    trials = plan(dataset, RUNGS, quick_recipe, seeds=1)
+    said: list[str] = []
+    outcomes = list(
+        climb(
+            trials,
+            dataset,
+            tmp_path,
+            look_on=lambda label: [Killer()] if label.startswith("dense") else [],
+            say=said.append,
+        )
+    )
+    assert [(outcome.failed, outcome.run is None) for outcome in outcomes] == [(True, True), (False, False)]
+    assert "its process was killed" in said[-1]
+    comparison = conclude(outcomes, tmp_path)
+    assert [(gone["name"], gone["seed"], gone["failed"]) for gone in comparison.not_run] == [("dense", 0, True)]
+    assert "Not there: `dense`, seed 0" in comparison.sentences[-1]
+
+
+def newest_descendant(process: int) -> int:
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    ours = [int(child) for child in children if b"convladder" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return newest_descendant(ours[-1]) if ours else process
+
+
+def test_a_budget_starts_what_fits_and_names_the_rest(small: cl.Dataset, tmp_path: Path) -> None:
+    trials = plan(small, ["dense", "conv"], default_recipe, seeds=2)
+    budget = Budget(small, minutes=1)
+    assert budget.seconds(trials[1]) > budget.seconds(trials[0])
+    budget.learn(trials[0], 25.0)
+    budget.learn(trials[1], 100.0)
+    skipped: list[Any] = []
+    assert list(budget.select(trials[2:], skipped)) == [trials[2]]
+    assert skipped == [trials[3]]
+    assert "about 2 minutes" in budget.foresee(trials[2:])
+    with pytest.raises(cl.ConvladderError, match=r"would not have fitted into 0\.01 minutes"):
+        conclude(climb(trials, small, tmp_path, minutes=0.01), tmp_path)
 
 
 def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) -> None:
-    one = estimate_seconds(small, ["pool"], default_recipe, 1)
-    assert estimate_seconds(small, ["pool"], default_recipe, 3) > one
-    assert estimate_seconds(mnist, ["conv"], default_recipe, 1) > one
+    (dense, conv) = plan(small, ["dense", "conv"], default_recipe, seeds=1)
+    assert Budget(small, None).seconds(conv) < Budget(mnist, None).seconds(conv)
+    assert Budget(mnist, None).seconds(dense) < Budget(mnist, None).seconds(conv)

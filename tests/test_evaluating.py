@@ -1,5 +1,6 @@
 """Metrics against scikit-learn and their definitions; temperature and threshold against a search by hand."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,16 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 import convladder as cl
+from convladder import tables
 from convladder.evaluating import describe, predict_probabilities, score
 from convladder.evaluating.calibration import abstention, fit_temperature, fit_threshold, reliability, temper
+from convladder.evaluating.robustness import CHANGES, add_noise, blur, fade, rotate, shift
+from test_cli import convladder  # noqa: F401 (a fixture)
 
 NAMES = ("ant", "bee", "cat", "dog")
 
@@ -158,20 +163,105 @@ def test_an_ensemble_shares_a_temperature_that_changes_no_answer(small: cl.Datas
     np.testing.assert_allclose(shipped, probabilities, atol=1e-5)
 
 
-def test_without_a_layer_to_fold_into_the_temperature_is_one(small: cl.Dataset, tmp_path: Path) -> None:
+def test_a_network_that_goes_on_behind_its_logits_is_left_as_it_is(small: cl.Dataset, tmp_path: Path) -> None:
     layers = keras.layers
-    flat = [keras.Input((28, 28, 1)), layers.Rescaling(1 / 255), layers.Flatten()]
-    plain = keras.Sequential([*flat, layers.Dense(10, activation="softmax")], name="plain")
-    misled = keras.Sequential([*flat, layers.Dense(10, name="logits"), layers.Dense(10, "softmax")], name="misled")
-    for model in (plain, misled):
-        run = cl.train(model, small, replace(cl.DEFAULT, epochs=0.2, precision="float32"), directory=tmp_path)
-        assert run.info["temperature"] == 1
-        assert "called logits" in run.info["temperature_reason"]
+    misled = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Flatten(),
+            layers.Dense(10, name="logits"),
+            layers.Dense(10, "softmax"),
+        ]
+    )
+    run = cl.train(misled, small, replace(cl.DEFAULT, epochs=0.2, precision="float32"), directory=tmp_path)
+    assert run.info["temperature"] == 1
+    assert "called logits" in run.info["temperature_reason"]
 
 
-def test_the_article_s_recipe_is_left_as_it_is(small: cl.Dataset, tmp_path: Path) -> None:
-    run = cl.train("dense", small, replace(cl.ARTICLE, epochs=0.2), directory=tmp_path)
-    assert (run.info["temperature"], run.info["threshold"]) == (1, 0)
-    assert run.info["temperature_reason"] == "no validation images"
-    assert run.metrics["test"]["abstention"]["coverage"] == 1
-    assert "validation_labels" not in run.predictions
+def test_evaluate_takes_what_is_stored_and_agrees_with_the_shipped_model(run: cl.Run, small: cl.Dataset) -> None:
+    stored, again = cl.evaluate(run), cl.evaluate(run, "test", small)
+    assert stored["accuracy"] == again["accuracy"] == stored["test_accuracy"]
+    assert stored["confusion"] == again["confusion"] == run.metrics["test"]["confusion"]
+    assert stored["calibration"]["ece"] == pytest.approx(again["calibration"]["ece"], abs=1e-4)
+    validation = cl.evaluate(run, "validation")
+    assert (validation["images"], validation["accuracy"]) == (500, run.info["validation_accuracy"])
+    every = cl.evaluate(run, data=small)
+    assert (every["split"], every["images"]) == ("all", 3500)
+
+
+def test_evaluate_takes_other_images_by_the_names_of_their_classes(
+    run: cl.Run, small: cl.Dataset, tmp_path: Path
+) -> None:
+    rows = [row for row in range(400) if small.test.labels[row] in (3, 8)]
+    for row in rows:
+        path = tmp_path / "data" / str(small.test.labels[row]) / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(small.test.images[row, ..., 0]).save(path)
+    result = cl.evaluate(run, data=tmp_path / "data")
+    right = run.predictions["probabilities"][rows].argmax(axis=1) == small.test.labels[rows]
+    assert (result["images"], result["accuracy"]) == (len(rows), right.mean())
+    assert [row["support"] > 0 for row in result["per_class"]] == [name in "38" for name in small.class_names]
+    (tmp_path / "data" / "8").rename(tmp_path / "data" / "eight")
+    with pytest.raises(cl.ConvladderError, match="does not know: eight"):
+        cl.evaluate(run, data=tmp_path / "data")
+    with pytest.raises(cl.ConvladderError, match="Expected 28×28×1"):
+        cl.evaluate(run, data=replace(small, train=cl.Split(small.train.images[:, :20], small.train.labels)))
+    with pytest.raises(cl.ConvladderError, match="has seen most"):
+        cl.evaluate(run, "all")
+
+
+def test_the_changes_are_what_they_say(small: cl.Dataset) -> None:
+    images = small.test.images[:4].astype(np.float32)
+    same = {change.name: change.apply(images, 0) for change in CHANGES}
+    for name, unchanged in same.items():
+        np.testing.assert_allclose(unchanged, images, atol=1e-3, err_msg=name)
+    moved = shift(images, 2 / 28)
+    np.testing.assert_allclose(moved[0, :, :-2], images[0, :, 2:], atol=1e-3)
+    np.testing.assert_allclose(moved[3, 2:], images[3, :-2], atol=1e-3)
+    turned = rotate(images, 90)
+    np.testing.assert_allclose(turned[0], np.rot90(images[0], 1), atol=1e-2)
+    np.testing.assert_allclose(turned[1], np.rot90(images[1], -1), atol=1e-2)
+    assert np.std(add_noise(images, 0.1) - images) == pytest.approx(25.5, rel=0.05)
+    np.testing.assert_array_equal(add_noise(images, 0.1), add_noise(images, 0.1))
+    assert fade(images, 0.5).std(axis=(1, 2, 3)) == pytest.approx(images.std(axis=(1, 2, 3)) / 2, rel=1e-4)
+    blurred = blur(images, 0.05)
+    assert blurred.mean() == pytest.approx(images.mean(), rel=0.01)
+    assert np.abs(np.diff(blurred, axis=1)).max() < np.abs(np.diff(images, axis=1)).max() / 2
+
+
+def test_robustness_is_kept_with_the_run(small: cl.Dataset, tmp_path: Path) -> None:
+    (x_train, y_train), (x_test, y_test) = small.train, small.test
+    np.savez(tmp_path / "data.npz", x_train=x_train, y_train=y_train, x_test=x_test[:300], y_test=y_test[:300])
+    data = cl.load_dataset(tmp_path / "data.npz")
+    run = cl.train("dense", data, replace(cl.DEFAULT, precision="float32"), directory=tmp_path)
+    assert "robustness" not in cl.evaluate(run)
+    measured = cl.evaluate(run, robustness=True)["robustness"]
+    assert cl.evaluate(cl.Run(run.path))["robustness"] == measured == run.metrics["robustness"]
+    assert measured["images"] == 300
+    for curve in measured["curves"]:
+        first, *_, last = (point["accuracy"] for point in curve["points"])
+        assert first == run.info["test_accuracy"]
+        assert last < first
+    assert run.metrics["parity"]["label_flips"] == 0  # what was there stays
+    table = "\n".join(map(str, tables.of_evaluation(cl.evaluate(run))))
+    assert "Abstaining below" in table
+
+
+def test_evaluate_on_the_command_line(convladder: Any, run: cl.Run) -> None:  # noqa: F811
+    result = json.loads(convladder("evaluate", run.path, "--json").out)
+    assert result["run"] == str(run.path)
+    assert {"test_accuracy", "validation_accuracy", "fit_seconds", "top_k", "per_class", "confusion"} <= set(result)
+    shown = convladder("evaluate", run.path, "--split", "validation").out
+    assert "on 500 validation images of small" in shown
+    assert "taken for" in shown
+    refused = convladder("evaluate", run.path, "--split", "train")
+    assert (refused.status, "Expected one of: test, validation, all" in refused.err) == (2, True)
+    assert "does not say where its data came from" in convladder("evaluate", run.path, "--robustness").err
+
+
+def test_many_classes_show_their_commonest_confusions() -> None:
+    confusion = (np.eye(20, dtype=int) * 5).tolist()
+    confusion[3][7] = 4
+    table = tables.of_confusion(confusion, [f"class {number}" for number in range(20)])
+    assert [[str(cell) for cell in column.cells] for column in table.columns] == [["class 3"], ["class 7"], ["4"]]

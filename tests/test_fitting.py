@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
@@ -137,6 +138,12 @@ def test_what_is_fitted_normalizes_fused_and_what_is_kept_is_plain_keras() -> No
     assert keras.layers.BatchNormalization in {type(layer) for layer in model.layers}
 
 
+def tempered(probabilities: npt.NDArray[np.float32], run: cl.Run) -> npt.NDArray[np.float64]:
+    """As a run's temperature makes them."""
+    powers = probabilities.astype(np.float64) ** (1 / run.info["temperature"])
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
 def test_an_ensemble_is_one_model_whose_answers_are_the_mean(small: cl.Dataset, tmp_path: Path) -> None:
     run = cl.train("dense", small, replace(cl.DEFAULT, epochs=1), seed=3, ensemble=3, directory=tmp_path)
     assert (run.info["ensemble"], len(run.info["best_epochs"])) == (3, 3)
@@ -145,10 +152,11 @@ def test_an_ensemble_is_one_model_whose_answers_are_the_mean(small: cl.Dataset, 
     model = run.load_model()
     members = [layer for layer in model.layers if layer.name.startswith("member")]
     mean = np.mean([predict_probabilities(member, small.test.images) for member in members], axis=0)
+    mean = tempered(mean, run)
     np.testing.assert_allclose(run.predictions["probabilities"], mean, atol=1e-6)
     np.testing.assert_allclose(run.classifier().predict_probabilities(small.test.images), mean, atol=1e-5)
     single = cl.train("dense", small, replace(cl.DEFAULT, epochs=1), seed=4, directory=tmp_path)
-    second = predict_probabilities(members[1], small.test.images)
+    second = tempered(predict_probabilities(members[1], small.test.images), single)
     np.testing.assert_allclose(single.predictions["probabilities"], second, atol=1e-2)
 
 

@@ -12,6 +12,7 @@ NAMES = {
     "DEFAULT",
     "MODELS",
     "Classifier",
+    "Comparison",
     "ConvladderError",
     "Dataset",
     "Prediction",
@@ -19,7 +20,12 @@ NAMES = {
     "Run",
     "Split",
     "build_model",
+    "evaluate",
+    "explain",
+    "grad_cam",
+    "compare",
     "load_dataset",
+    "occlude",
     "train",
 }
 

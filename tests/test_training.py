@@ -66,6 +66,9 @@ def test_the_article_s_recipe_trains_on_all_images_without_scaling(small: cl.Dat
     assert run.info["images"] == {"train": 2500, "validation": 0, "test": 1000}
     assert "rescale" not in [layer.name for layer in run.load_model().layers]
     assert "validation" not in run.metrics
+    assert (run.info["temperature"], run.info["threshold"]) == (1, 0)
+    assert run.info["temperature_reason"] == "no validation images"
+    assert run.metrics["test"]["abstention"]["coverage"] == 1
 
 
 def test_any_keras_model_can_be_trained(small: cl.Dataset, tmp_path: Path) -> None:
@@ -75,6 +78,7 @@ def test_any_keras_model_can_be_trained(small: cl.Dataset, tmp_path: Path) -> No
     )
     run = cl.train(model, small, replace(cl.DEFAULT, epochs=1), directory=tmp_path)
     assert run.path.name == "mine-1"
+    assert run.info["temperature"] == 1  # it has no layer called logits
 
 
 def test_bfloat16_is_taken_only_where_the_processor_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convladder.classifier import Classifier as Classifier
     from convladder.classifier import Prediction as Prediction
+    from convladder.comparing import Comparison as Comparison
+    from convladder.comparing import compare as compare
     from convladder.data import Dataset as Dataset
     from convladder.data import Split as Split
     from convladder.data import load_dataset as load_dataset
     from convladder.errors import ConvladderError as ConvladderError
+    from convladder.evaluating import evaluate as evaluate
+    from convladder.explaining import explain as explain
+    from convladder.explaining import grad_cam as grad_cam
     from convladder.models import MODELS as MODELS
     from convladder.models import build_model as build_model
+    from convladder.occlusion import occlude as occlude
     from convladder.recipes import ARTICLE as ARTICLE
     from convladder.recipes import DEFAULT as DEFAULT
     from convladder.recipes import Recipe as Recipe
@@ -27,6 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ARTICLE": "recipes",
     "Classifier": "classifier",
+    "Comparison": "comparing",
     "ConvladderError": "errors",
     "DEFAULT": "recipes",
     "Dataset": "data",
@@ -36,7 +43,12 @@ _HOMES = {
     "Run": "runs",
     "Split": "data",
     "build_model": "models",
+    "evaluate": "evaluating",
+    "explain": "explaining",
+    "grad_cam": "explaining",
+    "compare": "comparing",
     "load_dataset": "data",
+    "occlude": "occlusion",
     "train": "training",
 }
 

@@ -54,6 +54,8 @@ class Classifier:
 
     Args:
         path: An .onnx file that convladder wrote, or the folder of a run; it holds all that is told below.
+        threads: That share the work of one call; 0, as many as there are processors. A server takes one: others that
+            wait for the next call keep a processor busy for a while.
 
     Attributes:
         class_names: One a label.
@@ -68,11 +70,11 @@ class Classifier:
         ConvladderError: No such file, no ONNX, one that convladder did not write, or one changed since.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
         path = Path(path)
         self._artifact = read_artifact(path / "model.onnx" if path.is_dir() else path)
         try:
-            self._session = _open(self._artifact.first_output_alone)
+            self._session = _open(self._artifact.first_output_alone, threads)
         except Exception as error:  # ONNX Runtime's exceptions share no class of their own
             raise ConvladderError(f"{path} cannot be loaded ({error}). Expected a model.onnx.") from error
         stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
@@ -86,6 +88,7 @@ class Classifier:
         self.stages: tuple[str, ...] = tuple(self.metadata["stages"])
         self._input, self._outputs = _check_graph(self, self._session, self._artifact)
         self._maps_session: onnxruntime.InferenceSession | None = None
+        self._threads = threads
         self._lock = threading.Lock()
 
     def predict_probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -104,7 +107,7 @@ class Classifier:
         """
         with self._lock:
             if self._maps_session is None:  # it takes the memory of a second model: only for those who ask
-                self._maps_session = _open(self._artifact.content)
+                self._maps_session = _open(self._artifact.content, self._threads)
         maps = self._maps_session.run(list(self.stages), {self._input: images.astype(np.float32)})
         return dict(zip(self.stages, maps, strict=True))
 
@@ -167,8 +170,9 @@ class Classifier:
         return self._prediction(source, probabilities.tolist(), (-probabilities).argsort(kind="stable")[:top].tolist())
 
 
-def _open(content: bytes) -> onnxruntime.InferenceSession:
+def _open(content: bytes, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(MICROSECONDS_AWAKE))
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

@@ -1,124 +1,399 @@
-"""Comparison: several rungs trained alike, and a row for each."""
+"""Comparison: several rungs trained alike; which of them can be told apart, at what cost, and which to take."""
 
 import functools
-import math
+import html
+import itertools
+import json
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import numpy.typing as npt
 
+from convladder.costs import SECONDS_AROUND, estimate_seconds, measure_costs
 from convladder.data import Dataset
-from convladder.errors import check_choice, check_range
-from convladder.models import MODELS, build_model
-from convladder.recipes import Recipe, default_recipe, resolve_precision
-from convladder.runs import Run
-from convladder.training import train
+from convladder.errors import ConvladderError, check_choice, check_range
+from convladder.models import MODELS
+from convladder.processes import run_in_processes
+from convladder.recipes import Recipe, default_recipe
+from convladder.runs import Run, create_folder, finished_runs, write_json
+from convladder.significance import Answers, correct_for_number, estimate_difference, mean_accuracy
+from convladder.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
 
-# Seen on two cores with bfloat16: microseconds of training an image, for each thousand values that a layer gives out
-# (0.9 where none is named here); and the seconds of tracing, scoring and export around every training.
-MICROSECONDS = {"BatchNormalization": 8.0, "Dropout": 4.0}
-SECONDS_AROUND = 4.0
+BETTER, WORSE, ALIKE = "more accurate", "less accurate", "cannot be told apart"
+COSTS = ("parameters", "macs", "fit_seconds", "latency_seconds", "bytes")
+FILE = "comparison.json"
 
 
 def compare(
     dataset: Dataset,
-    rungs: Sequence[str],
-    recipe_for: Callable[[str], Recipe] = default_recipe,
+    rungs: Sequence[str] = tuple(MODELS),
+    recipe_for: Callable[..., Recipe] = default_recipe,
     *,
     seeds: int = 1,
     directory: str | Path = "runs",
-    callbacks: Callable[[str], Sequence[keras.callbacks.Callback]] = lambda _: (),
-) -> Iterator[Run]:
-    """Train every rung with every seed; all rungs get a first seed before any gets a second.
+    minutes: float | None = None,
+    runner: Runner = run_in_processes,
+) -> "Comparison":
+    """Train every rung with every seed, each in a process of its own, and compare them.
+
+    Finished runs of the same rungs, seeds, recipes and images are taken from the directory, not repeated.
 
     Args:
         dataset: What all are trained on.
-        rungs: Names from MODELS.
-        recipe_for: From a rung to how it is trained.
-        seeds: Runs a rung, at least 1; their seeds are 0, 1, ….
-        directory: Where the run folders are made.
-        callbacks: From a label to what looks on.
+        rungs: Names from MODELS; by default the whole ladder.
+        recipe_for: From a rung and the pictures' channels to how it is trained.
+        seeds: Runs a rung, at least 1; their seeds are 0, 1, …. One seed tells little about small differences.
+        directory: Where the run folders are made, and comparison.json.
+        minutes: A budget: runs that would not fit into it are not started.
+        runner: What carries the runs out; `convladder.scaling.run_on_ray` does it on a cluster.
 
-    Yields:
-        Each run when it is finished.
+    Returns:
+        The comparison; in a notebook it shows itself as tables.
 
     Raises:
-        ConvladderError: As `train` does; unknown rungs before anything is trained.
+        ConvladderError: An unknown rung, before anything is trained; no run came to its end.
     """
+    trials = plan(dataset, rungs, recipe_for, seeds=seeds)
+    return conclude(climb(trials, dataset, Path(directory), minutes=minutes, runner=runner), Path(directory))
+
+
+def plan(
+    dataset: Dataset,
+    rungs: Sequence[str],
+    recipe_for: Callable[..., Recipe],
+    *,
+    seeds: int,
+    deterministic: bool = False,
+    tensorboard: bool = False,
+) -> list[Trial]:
+    """The trials of a comparison: all rungs, in the order of the ladder, have a first seed before any has a second."""
     for rung in rungs:
         check_choice("rung", rung, MODELS)
     check_range("seeds", seeds, 1)
-    if recipe_for is default_recipe:
-        recipe_for = functools.partial(default_recipe, channels=dataset.input_shape[2])
-    for seed in range(seeds):
-        for rung in rungs:
-            keras.backend.clear_session()  # drops the graphs of the run before
-            label = rung if seeds == 1 else f"{rung}, seed {seed}"
-            yield train(rung, dataset, recipe_for(rung), seed=seed, directory=directory, callbacks=callbacks(label))
-
-
-def tabulate(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """A row a rung, in the order of their first runs; accuracy and seconds are means over its seeds."""
-    by_rung: dict[str, list[Run]] = {}
-    for run in runs:
-        by_rung.setdefault(run.info["rung"], []).append(run)
+    climbed = [rung for rung in MODELS if rung in rungs]
+    recipes = {rung: recipe_for(rung, dataset.input_shape[2]) for rung in climbed}
     return [
-        {
-            "name": rung,
-            "seeds": len(group),
-            "test_accuracy": statistics.fmean(run.info["test_accuracy"] for run in group),
-            "validation_accuracy": statistics.fmean(run.info.get("validation_accuracy", 0) for run in group),
-            "parameters": group[0].info["parameters"],
-            "macs": group[0].info["macs"],
-            "fit_seconds": statistics.fmean(run.info["fit_seconds"] for run in group),
-            "runs": [str(run.path) for run in group],
-        }
-        for rung, group in by_rung.items()
+        Trial(rung, seed, recipes[rung], deterministic=deterministic, tensorboard=tensorboard)
+        for seed in range(seeds)
+        for rung in climbed
     ]
 
 
-def accuracy_difference(upper: npt.NDArray[np.bool_], lower: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
-    """How much more accurate one network is than another, with a 95 % interval.
-
-    The variance has two parts that are added: of the difference on the same test images, and, from two seeds on,
-    of the accuracies over the seeds (Bouthillier et al. 2021, arXiv:2103.03098, on why both count).
+def climb(
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    directory: Path,
+    *,
+    minutes: float | None = None,
+    fresh: bool = False,
+    runner: Runner = run_in_processes,
+    look_on: LookOn = lambda _: (),
+    say: Say = lambda _: None,
+) -> Iterator[Outcome]:
+    """Carry out trials, and yield what becomes of each.
 
     Args:
-        upper: Which test images each run of it got right, shape (seeds, images).
-        lower: The same for the other network, on the same images.
-
-    Returns:
-        The difference of the mean accuracies, and the interval's two ends.
+        trials: In the order of their start.
+        dataset: What all are trained on.
+        directory: Where the run folders are made, and where finished ones are looked for.
+        minutes: Trials that would not fit into so many are not started.
+        fresh: Whether finished runs are left alone, and all trials carried out.
+        runner: What carries them out.
+        look_on: From a label to Keras callbacks that see epochs and steps.
+        say: Takes a line for the user: what was taken, what failed.
     """
-    from scipy.stats import t
+    budget = Budget(dataset, minutes)
+    waiting, outcomes = [], []
+    stored = [] if fresh else finished_runs(directory)
+    fingerprint = functools.cache(
+        lambda validate: (dataset if validate else dataset.without_validation()).fingerprint if stored else ""
+    )
+    for trial in trials:
+        run = take_finished(trial, stored, fingerprint(trial.recipe.validate))
+        if run is None:
+            waiting.append(trial)
+            continue
+        outcomes.append(Outcome(trial, run))
+        budget.learn(trial, run.info["fit_seconds"] + SECONDS_AROUND)
+    if outcomes:
+        say(f"{len(outcomes)} of {len(trials)} runs are there already, in {directory}; --fresh trains them anew.")
+        yield from outcomes
+    if waiting:
+        say(f"{_count(len(waiting), 'run')} on {len(dataset.train):,} images: {budget.foresee(waiting)}.")
+    create_folder(directory)
+    skipped: list[Trial] = []
+    for outcome in runner(budget.select(waiting, skipped), dataset, directory, look_on=look_on, say=say):
+        outcomes.append(outcome)
+        yield outcome
+    for trial in skipped:
+        yield Outcome(trial, error=f"would not have fitted into {minutes:g} minutes")
+    for outcome in outcomes:  # one after the other, when nothing else is computed any more
+        if outcome.run is not None:
+            measure_costs(outcome.run, dataset.test.images)
 
-    per_image = upper.mean(axis=0) - lower.mean(axis=0)
-    variance = per_image.var(ddof=1) / len(per_image)
-    degrees = float(len(per_image) - 1)
-    if len(upper) > 1 and len(lower) > 1:
-        by_seed = sum(group.mean(axis=1).var(ddof=1) / len(group) for group in (upper, lower))
-        # The seeds' part is known from few runs: Satterthwaite's degrees of freedom, all of the doubt on it.
-        degrees = (len(upper) + len(lower) - 2) * ((variance + by_seed) / max(by_seed, 1e-12)) ** 2
-        variance += by_seed
-    difference, margin = float(per_image.mean()), float(t.ppf(0.975, degrees) * variance**0.5)
-    return difference, difference - margin, difference + margin
+
+class Budget:
+    """Foresees how long trials take, from those that are finished, and lets begin what fits into the minutes."""
+
+    def __init__(self, dataset: Dataset, minutes: float | None) -> None:
+        if minutes is not None:
+            check_range("minutes", minutes, 0.01)
+        self._dataset = dataset
+        self._ends = None if minutes is None else time.monotonic() + 60 * minutes
+        self._seconds: dict[str, list[float]] = {}
+        self._ratios: list[float] = []
+        self._estimated: dict[str, float] = {}
+
+    def learn(self, trial: Trial, seconds: float) -> None:
+        """So long did a trial take."""
+        self._seconds.setdefault(trial.rung, []).append(seconds)
+        self._ratios.append(seconds / self._estimate(trial))
+
+    def seconds(self, trial: Trial) -> float:
+        """So long will it take: as its rung took before, or as estimated, by what the estimates were wrong so far."""
+        if trial.rung in self._seconds:
+            return statistics.fmean(self._seconds[trial.rung])
+        return self._estimate(trial) * (statistics.median(self._ratios) if self._ratios else 1.0)
+
+    def foresee(self, trials: Sequence[Trial]) -> str:
+        """How long these will take, in words."""
+        seconds = sum(map(self.seconds, trials))
+        told = _count(round(seconds / 60), "minute") if seconds >= 90 else _count(round(seconds), "second")
+        return f"about {told} on this machine"
+
+    def select(self, trials: Sequence[Trial], skipped: list[Trial]) -> Iterator[Trial]:
+        """Give out, one when it is asked for, the trials that fit; put the others into `skipped`."""
+        for trial in trials:
+            began = time.monotonic()
+            if self._ends is not None and began + self.seconds(trial) > self._ends:
+                skipped.append(trial)
+                continue
+            yield trial
+            self.learn(trial, time.monotonic() - began)  # the next is asked for when it is done
+
+    def _estimate(self, trial: Trial) -> float:
+        if trial.rung not in self._estimated:
+            self._estimated[trial.rung] = estimate_seconds(self._dataset, trial.rung, trial.recipe)
+        return self._estimated[trial.rung]
 
 
-def estimate_seconds(dataset: Dataset, rungs: Sequence[str], recipe_for: Callable[[str], Recipe], seeds: int) -> float:
-    """About how long `compare` will take, from the values that the rungs' layers give out; within a factor of two."""
-    seconds = 0.0
-    for rung in rungs:
-        recipe = recipe_for(rung)
-        microseconds = sum(
-            MICROSECONDS.get(type(layer).__name__, 0.9) * math.prod(layer.output.shape[1:]) / 1000
-            for layer in build_model(rung, dataset.input_shape, dataset.num_classes).layers
-            if not isinstance(layer, keras.layers.InputLayer | keras.layers.Flatten | keras.layers.Rescaling)
+def conclude(outcomes: Iterator[Outcome] | Sequence[Outcome], directory: Path) -> "Comparison":
+    """Wait for all outcomes, and write comparison.json.
+
+    Raises:
+        ConvladderError: None of them is a run; exit status 1.
+    """
+    ended = list(outcomes)
+    comparison = Comparison(
+        tuple(outcome.run for outcome in ended if outcome.run is not None),
+        tuple(
+            {"name": o.trial.rung, "seed": o.trial.seed, "reason": o.error, "failed": o.failed}
+            for o in ended
+            if o.run is None
+        ),
+    )
+    if not comparison.runs:
+        raise ConvladderError(
+            f"There is no run to compare: {ended[0].trial.label} {ended[0].error}. Expected at least one.",
+            exit_status=1,
         )
-        if resolve_precision(recipe)[0] == "float32":
-            microseconds *= 2
-        seconds += SECONDS_AROUND + recipe.epochs * len(dataset.train) * microseconds / 1e6
-    return seeds * seconds
+    write_json(directory / FILE, {"runs": [run.path.name for run in comparison.runs]} | comparison.content)
+    return comparison
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several runs say of the rungs.
+
+    Attributes:
+        runs: On the same data; a rung's runs differ in their seeds.
+        not_run: `name`, `seed`, `reason` and `failed` of the runs that were asked for and are not among them.
+    """
+
+    runs: tuple[Run, ...]
+    not_run: tuple[Mapping[str, Any], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        labels = [run.predictions["labels"] for run in self.runs]
+        if any(not np.array_equal(labels[0], other) for other in labels[1:]):
+            raise ConvladderError("The runs were tested on different images. Expected runs of one data set.")
+
+    @staticmethod
+    def load(directory: str | Path) -> "Comparison":
+        """The comparison that was written to a directory of runs.
+
+        Raises:
+            ConvladderError: There is none, or its runs are gone.
+        """
+        path = Path(directory) / FILE
+        try:
+            content = json.loads(path.read_text())
+            return Comparison(tuple(Run(path.parent / name) for name in content["runs"]), tuple(content["not_run"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, ConvladderError):
+                raise
+            raise ConvladderError(f"{path} is no comparison ({error}). Expected what compare wrote.") from error
+
+    @cached_property
+    def groups(self) -> dict[str, list[Run]]:
+        """The runs of each rung, in the order of the ladder; networks that are no rung come last."""
+        order = [*MODELS, *(run.info["rung"] for run in self.runs)]
+        groups: dict[str, list[Run]] = {}
+        for run in sorted(self.runs, key=lambda run: order.index(run.info["rung"])):
+            groups.setdefault(run.info["rung"], []).append(run)
+        return groups
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a rung: accuracy with its 95 % interval over seeds and test images, and costs, means over the seeds."""
+        return [_row(name, group, self._answers[name]) for name, group in self.groups.items()]
+
+    @cached_property
+    def pairs(self) -> list[dict[str, Any]]:
+        """Each rung beside the one below it: difference, interval and verdict, corrected for the number of pairs."""
+        names = list(self.groups)
+        return self._judge([(upper, lower) for lower, upper in itertools.pairwise(names)])
+
+    @cached_property
+    def pareto(self) -> dict[str, list[str]]:
+        """For each cost the rungs that no other beats in accuracy without costing more."""
+        fronts = {}
+        for cost in COSTS:
+            rows = [row for row in self.rows if row[cost] is not None]
+            fronts[cost] = [row["name"] for row in rows if not any(_dominates(other, row, cost) for other in rows)]
+        return fronts
+
+    @cached_property
+    def recommendation(self) -> dict[str, Any]:
+        """The rung of the fewest MACs that cannot be told apart from the most accurate; of equal ones, the smaller.
+
+        MACs, because they are the same on every machine and in every run, where seconds are not.
+        """
+        rows = {row["name"]: row for row in self.rows}
+        best = max(rows, key=lambda name: rows[name]["test_accuracy"])
+        # Against the best each has to stand; that the best was picked from all is covered by the correction.
+        judged = {pair["upper"]: pair for pair in self._judge([(name, best) for name in rows if name != best])}
+        alike = [name for name in rows if name == best or judged[name]["verdict"] == ALIKE]
+        name = min(alike, key=lambda name: (rows[name]["macs"], rows[name]["parameters"]))
+        result = {"name": name, "best": best, "cost": "macs", "alike": alike}
+        if name == best:
+            result |= {"difference": 0.0, "low": 0.0, "high": 0.0}
+            reason = "the most accurate; every rung of fewer MACs is less accurate"
+        else:
+            result |= {key: judged[name][key] for key in ("difference", "low", "high")}
+            reason = (
+                f"the fewest MACs ({rows[name]['macs']:,}) of those that cannot be told apart from the most accurate, "
+                f"`{best}`; it may be up to {-100 * result['low']:.2f} points below it"
+            )
+        return result | {"words": f"Recommended: `{name}`, {reason}."}
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {
+            "models": self.rows,
+            "pairs": self.pairs,
+            "pareto": self.pareto,
+            "recommendation": self.recommendation,
+            "not_run": list(self.not_run),
+        }
+
+    @property
+    def sentences(self) -> list[str]:
+        """What it says, in words."""
+        said = [pair["words"] for pair in self.pairs]
+        if any(row["seeds"] == 1 for row in self.rows) and said:
+            said.append("Where a rung has one seed, what another would change is not known: take more seeds.")
+        if said:
+            said.append(self.recommendation["words"])
+        said += [f"Not there: `{gone['name']}`, seed {gone['seed']}: {gone['reason']}." for gone in self.not_run]
+        return said
+
+    def _repr_html_(self) -> str:
+        from convladder.tables import cells_of_comparison, html_table
+
+        said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
+        return f"{html_table(*cells_of_comparison(self.rows, self.pareto))}<ul>{said}</ul>"
+
+    @cached_property
+    def _answers(self) -> dict[str, Answers]:
+        return {
+            name: np.stack(
+                [run.predictions["probabilities"].argmax(axis=1) == run.predictions["labels"] for run in group]
+            )
+            for name, group in self.groups.items()
+        }
+
+    def _judge(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Tests of (upper, lower), corrected for their number together."""
+        rows = {row["name"]: row for row in self.rows}
+        differences = [estimate_difference(self._answers[upper], self._answers[lower]) for upper, lower in pairs]
+        corrected = correct_for_number([difference.p_value for difference in differences])
+        return [
+            _pair(rows[upper], rows[lower], difference.value, difference.interval(alpha), p_value)
+            for (upper, lower), difference, (p_value, alpha) in zip(pairs, differences, corrected, strict=True)
+        ]
+
+
+def _right(run: Run) -> Answers:
+    return np.asarray(run.predictions["probabilities"].argmax(axis=1) == run.predictions["labels"])
+
+
+def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
+    accuracy, low, high = mean_accuracy(answers)
+    costs = [run.metrics["costs"] for run in group if "costs" in run.metrics]
+    validation = [run.info["validation_accuracy"] for run in group if "validation_accuracy" in run.info]
+    measured = {
+        key: statistics.median(cost[key] for cost in costs) if costs else None
+        for key in ("latency_seconds", "images_per_second", "bytes")
+    }
+    return {
+        "name": name,
+        "seeds": len(group),
+        "test_accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "validation_accuracy": statistics.fmean(validation) if validation else None,
+        "parameters": group[0].info["parameters"],
+        "macs": group[0].info["macs"],
+        "fit_seconds": statistics.fmean(run.info["fit_seconds"] for run in group),
+        **measured,
+        "runs": [str(run.path) for run in group],
+    }
+
+
+def _pair(
+    upper: Mapping[str, Any], lower: Mapping[str, Any], difference: float, ends: tuple[float, float], p_value: float
+) -> dict[str, Any]:
+    low, high = ends
+    verdict = BETTER if low > 0 else WORSE if high < 0 else ALIKE
+    ratio = upper["fit_seconds"] / lower["fit_seconds"]
+    points = f"{100 * difference:+.2f} points ({100 * low:.2f} to {100 * high:.2f})".replace("-", "−")
+    names = f"`{upper['name']}` over `{lower['name']}`"
+    if verdict == ALIKE:
+        names = f"`{upper['name']}` and `{lower['name']}` {ALIKE}"
+    return {
+        "lower": lower["name"],
+        "upper": upper["name"],
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "p_value": p_value,
+        "verdict": verdict,
+        "seconds_ratio": ratio,
+        "words": f"{names}: {points} for {ratio:.{1 if ratio >= 0.95 else 2}f}× the seconds",
+    }
+
+
+def _dominates(other: Mapping[str, Any], row: Mapping[str, Any], cost: str) -> bool:
+    better = other["test_accuracy"] > row["test_accuracy"] or other[cost] < row[cost]
+    return better and other["test_accuracy"] >= row["test_accuracy"] and other[cost] <= row[cost]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

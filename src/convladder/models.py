@@ -155,31 +155,50 @@ def build_fast(x: Any, *, filters: int = 16, hidden: int = 64) -> Any:
     return layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", name="hidden")(x)
 
 
-def build_strong(x: Any, *, filters: int = 32, hidden: int = 128) -> Any:
-    """What reaches the highest accuracy: `fast` with more filters, trained longer on images changed at random."""
+def build_strong(x: Any, *, filters: int = 32, hidden: int = 128, batch_norm: bool = True) -> Any:
+    """What reaches the highest accuracy: `fast`, wider and normalized; of colours, deeper. Trained for longer."""
+    check_range("filters", filters, 1)
     check_range("hidden units", hidden, 1)
-    x = layers.Flatten(name="flatten")(_pooled_stack(x, (filters, 2 * filters, 3 * filters)))
+    if x.shape[-1] == 3:
+        return _colour_stack(x, filters, batch_norm)
+    x = layers.Flatten(name="flatten")(_pooled_stack(x, (filters, 2 * filters, 3 * filters), batch_norm))
     return layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", name="hidden")(x)
 
 
-def build_tiny(x: Any) -> Any:
-    """What keeps 99 % of MNIST with fewer than 5,000 parameters: `fast` pooled once more, without a hidden layer."""
-    x = layers.MaxPooling2D(2, padding="same", name="stage3_pool")(_pooled_stack(x, (8, 14, 16)))
+def build_tiny(x: Any, *, batch_norm: bool = True) -> Any:
+    """What keeps 99.4 % of MNIST with fewer than 5,000 parameters: `fast` pooled once more, without a hidden layer."""
+    x = layers.MaxPooling2D(2, padding="same", name="stage3_pool")(_pooled_stack(x, (8, 14, 16), batch_norm))
     return layers.Flatten(name="flatten")(x)
 
 
-def _pooled_stack(x: Any, filters: tuple[int, int, int]) -> Any:
+def _pooled_stack(x: Any, filters: tuple[int, int, int], batch_norm: bool = False) -> Any:
     """Convolutions of 5×5, 3×3 and 3×3, the first two pooled before they are activated, which is cheaper."""
     first, second, third = filters
     check_range("filters", first, 1)
     x = convolve(x, first, "stage1_conv", kernel_size=5, padding="valid", kernel_initializer="he_normal")
     x = pool(x, "stage1_pool")
-    x = layers.Activation("relu", name="stage1_relu")(x)  # (batch, 12, 12, first) on 28×28
+    x = normalize_and_activate(x, "stage1", batch_norm)  # (batch, 12, 12, first) on 28×28
     x = convolve(x, second, "stage2_conv", kernel_initializer="he_normal")
     x = pool(x, "stage2_pool")
-    x = layers.Activation("relu", name="stage2_relu")(x)  # (batch, 6, 6, second)
+    x = normalize_and_activate(x, "stage2", batch_norm)  # (batch, 6, 6, second)
     x = convolve(x, third, "stage3_conv", kernel_initializer="he_normal")
-    return layers.Activation("relu", name="stage3_relu")(x)  # (batch, 6, 6, third)
+    return normalize_and_activate(x, "stage3", batch_norm)  # (batch, 6, 6, third)
+
+
+def _colour_stack(x: Any, filters: int, batch_norm: bool) -> Any:
+    """A convolution, then three stages of two, each at half the sides of the one before; widths ×1, ×2, ×8, ×8.
+
+    The shape is that of airbench's network for CIFAR-10 (Jordan 2024, arXiv:2404.00498), its first layer trained.
+    """
+    x = convolve(x, filters, "stage1_conv", kernel_initializer="he_normal")
+    x = layers.Activation("relu", name="stage1_relu")(x)
+    for stage, width in ((2, 2 * filters), (3, 8 * filters), (4, 8 * filters)):
+        x = convolve(x, width, f"stage{stage}_conv1", kernel_initializer="he_normal")
+        x = pool(x, f"stage{stage}_pool")  # (batch, height // 2, width // 2, channels), of the stage before
+        x = normalize_and_activate(x, f"stage{stage}_conv1", batch_norm)
+        x = convolve(x, width, f"stage{stage}_conv2", kernel_initializer="he_normal")
+        x = normalize_and_activate(x, f"stage{stage}_conv2", batch_norm)
+    return layers.GlobalMaxPooling2D(name="global_pool")(x)  # (batch, 8 · filters)
 
 
 def _deep_stack(x: Any, depth: int, batch_norm: bool, residual: bool) -> Any:

@@ -112,16 +112,16 @@ DEFAULT = Recipe(
 
 # What a rung that was tuned for MNIST changes of DEFAULT; how that was found stands in docs/benchmarks.md.
 TUNED: Mapping[str, Mapping[str, Any]] = {
-    "fast": {"epochs": 1.5, "learning_rate": 0.01},
-    "strong": {"epochs": 13, "augment": "digits", "weight_decay": 0.05},
-    "tiny": {"epochs": 20, "augment": "digits", "learning_rate": 0.01, "label_smoothing": 0},
+    "fast": {"epochs": 1.5, "learning_rate": 0.01, "weight_decay": 0.05},
+    "strong": {"epochs": 13, "augment": "digits", "views": "digits", "weight_decay": 0.05},
+    "tiny": {"epochs": 20, "augment": "digits", "views": "digits", "learning_rate": 0.01, "label_smoothing": 0},
 }
 
 
 def default_recipe(rung: str, channels: int = 1) -> Recipe:
-    """DEFAULT, with what a tuned rung changes of it; what it changes at random for digits, as for photos in colours."""
+    """DEFAULT, with what a tuned rung changes of it; what it does for digits, as for photos in colours."""
     recipe = replace(DEFAULT, **TUNED.get(rung, {}))
-    return replace(recipe, augment="photos") if channels == 3 and recipe.augment == "digits" else recipe
+    return replace(recipe, augment="photos", views="photos") if channels == 3 and recipe.augment == "digits" else recipe
 
 
 def resolve_precision(recipe: Recipe) -> tuple[str, str]:

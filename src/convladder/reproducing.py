@@ -14,13 +14,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convladder.comparing import accuracy_difference
 from convladder.data import Dataset
 from convladder.describing import summarize
 from convladder.fitting import compile_copy, measure_steps
 from convladder.models import build_model
 from convladder.recipes import ARTICLE
 from convladder.runs import Run, find_run
+from convladder.significance import accuracy_difference
 from convladder.training import train
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from convladder.data import Dataset
 
 
+SPLITS = ("validation", "test")
+
+
 class Run:
     """What was trained, on what, how, and how well: a folder, read when asked.
 
@@ -38,6 +41,16 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        from convladder.tables import html_table
+
+        info = self.info
+        cells = [[key, str(info[key])] for key in ("rung", "status", "dataset", "seed") if key in info]
+        cells += [[f"{split} accuracy", f"{info[key]:.4f}"] for split in SPLITS if (key := f"{split}_accuracy") in info]
+        cells += [[key, f"{info[key]:,}"] for key in ("parameters", "macs") if key in info]
+        cells += [["fit seconds", f"{info['fit_seconds']:.1f}"]] if "fit_seconds" in info else []
+        return html_table(["run", str(self.path)], cells)
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -135,12 +148,21 @@ def create_run_folder(directory: Path, rung: str) -> Path:
         raise _unwritable(directory, error) from error
 
 
+def finished_runs(directory: Path) -> list[Run]:
+    """The finished runs in a directory, the newest first; what cannot be read is no finished run."""
+    found = []
+    for path in sorted(directory.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        with contextlib.suppress(ConvladderError):
+            run = Run(path.parent)
+            if run.info.get("status") == "finished":
+                found.append(run)
+    return found
+
+
 def find_run(directory: Path, **expected: Any) -> Run | None:
     """A finished run in a directory whose run.json holds what is expected; the newest, or none."""
-    folders = sorted(directory.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in folders:
-        run = Run(path.parent)
-        if run.info.get("status") == "finished" and all(run.info.get(k) == v for k, v in expected.items()):
+    for run in finished_runs(directory):
+        if all(run.info.get(key) == value for key, value in expected.items()):
             return run
     return None
 

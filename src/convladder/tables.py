@@ -1,7 +1,8 @@
 """The tables that the command line prints; each function yields what stands below one another."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,6 +12,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from convladder.data.audit import Audit
     from convladder.describing import LayerSummary
+
+WIDEST_MATRIX = 12  # classes
 
 Parts = Iterator[Table | str]
 
@@ -86,21 +89,50 @@ def of_audit(result: "Audit") -> Parts:
     )
 
 
-def of_runs(rows: Sequence[dict[str, Any]]) -> Iterator[Table]:
-    """What `compare` prints."""
-    table = Table("rung", box=SIMPLE_HEAD)
-    for title in ("test accuracy", "validation", "parameters", "MACs", "fit seconds"):
-        table.add_column(title, justify="right")
+def cells_of_comparison(
+    rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts."""
+    costs: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("parameters", "parameters", "{:,}".format),
+        ("macs", "MACs", "{:,}".format),
+        ("fit_seconds", "fit s", "{:.1f}".format),
+        ("latency_seconds", "ms an image", lambda seconds: f"{1000 * seconds:.3f}"),
+        ("images_per_second", "images/s", "{:,.0f}".format),
+        ("bytes", "kB", lambda size: f"{size / 1000:,.0f}"),
+    ]
+    cells = []
     for row in rows:
-        table.add_row(
-            row["name"],
-            f"{row['test_accuracy']:.4f}",
-            f"{row['validation_accuracy']:.4f}",
-            f"{row['parameters']:,}",
-            f"{row['macs']:,}",
-            f"{row['fit_seconds']:.1f}",
+        cells.append(
+            [row["name"], str(row["seeds"]), f"{row['test_accuracy']:.4f}", f"{row['low']:.4f}–{row['high']:.4f}"]
         )
+        for cost, _, show in costs:
+            mark = "*" if row["name"] in pareto.get(cost, ()) else " "
+            cells[-1].append("" if row[cost] is None else show(row[cost]) + mark)
+    return ["rung", "seeds", "test accuracy", "95 % interval", *(title for _, title, _ in costs)], cells
+
+
+def of_comparison(
+    rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Table]:
+    """The table of `compare`, and what it shows while it climbs."""
+    titles, cells = cells_of_comparison(rows, pareto or {})
+    table = Table(titles[0], box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for title in titles[1:]:
+        table.add_column(title, justify="right")
+    for row in cells:
+        table.add_row(*row)
     yield table
+
+
+def html_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table for a notebook: the first column names the row."""
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell.strip())}</td>" for cell in others)}</tr>'
+        for first, *others in cells
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def of_reproduction(result: dict[str, Any]) -> Parts:
@@ -133,3 +165,77 @@ def of_reproduction(result: dict[str, Any]) -> Parts:
         for name, accuracies in shifts.items():
             table.add_row(name, *(f"{accuracy:.3f}" for accuracy in accuracies))
         yield table
+
+
+def of_evaluation(result: dict[str, Any]) -> Parts:
+    """What `evaluate` prints."""
+    yield (
+        f"{result['run']} on {result['images']:,} {result['split']} images of {result['data']}: accuracy "
+        f"{result['accuracy']:.4f} ({result['low']:.4f} to {result['high']:.4f}), loss {result['loss']:.4f}"
+    )
+    yield "".join(
+        f"right among the {row['k']} most probable: {row['accuracy']:.4f}  " for row in result["top_k"] if row["k"] > 1
+    ).rstrip()
+    table = Table("class", box=SIMPLE_HEAD)
+    for title in ("precision", "recall", "F1", "images"):
+        table.add_column(title, justify="right")
+    for row in result["per_class"]:
+        scores = ("–" if row[key] is None else f"{row[key]:.4f}" for key in ("precision", "recall", "f1"))
+        table.add_row(Text(row["name"]), *scores, f"{row['support']:,}")
+    yield table
+    yield of_confusion(result["confusion"], [row["name"] for row in result["per_class"]])
+    yield of_reliability(result["calibration"]["bins"])
+    yield (
+        f"Calibration error {result['calibration']['ece']:.2%}, at the temperature {result['temperature']:.3f} that is "
+        "in the network"
+    )
+    kept = result["abstention"]
+    if kept["threshold"]:
+        right = "none" if kept["accuracy"] is None else f"{kept['accuracy']:.2%}"
+        yield (
+            f"Abstaining below {kept['threshold']:.3f} answers {kept['coverage']:.2%} of the images, {right} of them "
+            f"rightly"
+        )
+    else:
+        yield "No threshold: it never abstains"
+    if "robustness" in result:
+        yield of_robustness(result["robustness"])
+
+
+def of_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> Table:
+    """A confusion matrix, where it fits on a screen; else the ten commonest confusions."""
+    if len(names) <= WIDEST_MATRIX:
+        table = Table("is, taken for", box=SIMPLE_HEAD)
+        for name in names:
+            table.add_column(Text(name), justify="right")
+        for name, row in zip(names, confusion, strict=True):
+            table.add_row(Text(name), *(f"{count:,}" if count else "·" for count in row))
+        return table
+    table = Table("is", "taken for", box=SIMPLE_HEAD)
+    table.add_column("images", justify="right")
+    cells = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
+    for count, true, taken in sorted(cells, reverse=True)[:10]:
+        table.add_row(Text(names[true]), Text(names[taken]), f"{count:,}")
+    return table
+
+
+def of_reliability(bins: Sequence[dict[str, Any]]) -> Table:
+    """What is said, and how often it comes true."""
+    table = Table("said with", box=SIMPLE_HEAD)
+    for title in ("on average", "came true", "images"):
+        table.add_column(title, justify="right")
+    for row in bins:
+        span = f"{row['low']:.0%} to {row['high']:.0%}"
+        table.add_row(span, f"{row['confidence']:.1%}", f"{row['accuracy']:.1%}", f"{row['images']:,}")
+    return table
+
+
+def of_robustness(robustness: dict[str, Any]) -> Table:
+    """Accuracy at each severity of each change."""
+    table = Table(f"accuracy on {robustness['images']:,} images", box=SIMPLE_HEAD)
+    for number in range(len(robustness["curves"][0]["points"])):
+        table.add_column("unchanged" if number == 0 else "", justify="right")
+    for curve in robustness["curves"]:
+        cells = (f"{point['severity']:g}: {point['accuracy']:.3f}" for point in curve["points"])
+        table.add_row(f"{curve['name']}, {curve['unit']}", *cells)
+    return table

@@ -4,7 +4,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def train(
     ensemble: int = 1,
     choices: Mapping[str, Any] | None = None,
     directory: str | Path = "runs",
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: Sequence[keras.callbacks.Callback] | Callable[[Path], Sequence[keras.callbacks.Callback]] = (),
     deterministic: bool = False,
 ) -> Run:
     """Train a model, choose its best epoch on the validation images, test it once, and write a run folder.
@@ -54,7 +54,7 @@ def train(
         ensemble: How many networks to train, with the seeds from `seed` up, and to average into one model.
         choices: What the rung lets one choose.
         directory: Where the run folder is made.
-        callbacks: Keras callbacks that look on, for instance a progress bar.
+        callbacks: Keras callbacks that look on, for instance a progress bar; or what makes them for the run's folder.
         deterministic: Whether two runs on one machine shall end with the same weights, bit for bit. It holds for
             the rest of the process: TensorFlow cannot take it back.
 
@@ -114,6 +114,7 @@ def train(
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     write_json(folder / "run.json", info)
+    look_on = callbacks(folder) if callable(callbacks) else callbacks
 
     members: list[keras.Model] = []
     history: list[dict[str, float]] = []
@@ -131,7 +132,7 @@ def train(
     try:
         for number in range(ensemble):
             network = first if number == 0 else member(number)
-            fitted = fit(network, data, recipe, seed=seed + number, precision=precision, callbacks=callbacks)
+            fitted = fit(network, data, recipe, seed=seed + number, precision=precision, callbacks=look_on)
             keep(network, fitted)
         info |= {"fit_seconds": fit_seconds, "best_epochs": best_epochs}
         info |= _write_results(folder, members, recipe.views, data, history) | {"status": "finished"}

@@ -8,11 +8,26 @@ import warnings
 
 import typer
 
-from convladder.cli import ladder, training, comparing, auditing, shipping  # noqa: F401  # isort: skip
+from convladder.cli import ladder, training, comparing, auditing, looking, shipping, serving  # noqa: F401  # isort: skip
 from convladder.cli.application import CHOICES, app, errors
 from convladder.errors import ConvladderError
 
 __all__ = ["CHOICES", "app", "main"]
+
+# Options that may stand without a value, and what they mean then; Typer itself knows none.
+WITHOUT_VALUE = {"--ray": "local", "--mlflow": "sqlite:///mlflow.db"}
+
+# What an import that fails belongs to, where it is not what trains.
+EXTRAS = {
+    "ai_edge_litert": "litert",
+    "alembic": "mlflow",
+    "fsspec": "ray",
+    "mlflow": "mlflow",
+    "openvino": "openvino",
+    "ray": "ray",
+    "sqlalchemy": "mlflow",
+    "tensorboard": "tensorboard",
+}
 
 
 def main() -> None:
@@ -20,7 +35,7 @@ def main() -> None:
     warnings.showwarning = lambda message, *_: errors.print(f"Warning: {message}", soft_wrap=True, markup=False)
     try:
         command = typer.main.get_command(app)
-        with command.make_context("convladder", sys.argv[1:]) as context:
+        with command.make_context("convladder", _complete(sys.argv[1:])) as context:
             command.invoke(context)
         message, status = "", 0
     except typer.Exit as ended:
@@ -33,7 +48,8 @@ def main() -> None:
         if isinstance(error, ConvladderError):
             message, status = str(error), error.exit_status
         elif isinstance(error, ModuleNotFoundError):
-            message, status = f"{error.name} is not installed. Run: pip install 'convladder[train]'", 1
+            extra = EXTRAS.get((error.name or "").partition(".")[0], "train")
+            message, status = f"{error.name} is not installed. Run: pip install 'convladder[{extra}]'", 1
         elif hasattr(error, "format_message"):  # a wrong option, in typer's words; it shares no public class
             message, status = error.format_message(), 2
         else:
@@ -41,3 +57,13 @@ def main() -> None:
     if message:  # it is empty where typer has answered with the help
         errors.print(f"Error: {message}", soft_wrap=True, markup=False)
     sys.exit(status)
+
+
+def _complete(arguments: list[str]) -> list[str]:
+    """The arguments, with a value after those of WITHOUT_VALUE that have none."""
+    complete = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        complete.append(argument)
+        if argument in WITHOUT_VALUE and following.startswith("-"):
+            complete.append(WITHOUT_VALUE[argument])
+    return complete

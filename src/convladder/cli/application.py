@@ -4,7 +4,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from convladder.data import Dataset
     from convladder.recipes import Recipe
+    from convladder.runs import Run
 
 app = typer.Typer(
     help="Train, compare, look inside and ship convolutional image classifiers on an ordinary machine.",
@@ -41,6 +42,7 @@ VIEWS_HELP = (
     "What predictions are averaged over: none; digits: the picture and its four neighbours a pixel away; photos: the "
     "picture and its mirror image. More accurate, at five or two times the arithmetic."
 )
+Deterministic = Annotated[bool, typer.Option(help="The same weights again, bit for bit.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 Classes = Annotated[int, typer.Option(help="How many classes there are.")]
 Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="The size of an image.")]
@@ -101,27 +103,77 @@ DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+TRACKING_OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "tensorboard": (bool, False, "Write what TensorBoard reads, into the run's folder."),
+    "mlflow": (
+        str | None,
+        None,
+        "URI of an MLflow server or database to log to; by default sqlite:///mlflow.db.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Which other tools shall read the runs."""
+
+    tensorboard: bool
+    mlflow: str | None
+
+    def check(self) -> None:
+        """Import them before anything is trained: it is then that a missing extra is said."""
+        from convladder.tracking import check_mlflow, check_tensorboard
+
+        if self.tensorboard:
+            check_tensorboard()
+        if self.mlflow:
+            check_mlflow()
+
+    def log(self, run: "Run") -> None:
+        """Log a finished run."""
+        from convladder.tracking import log_to_mlflow
+
+        if self.mlflow:
+            log_to_mlflow(run, self.mlflow)
+
+
 def offer_data(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say what it works on, and hand it what loads that as `dataset`."""
+    return offer(command, "dataset", DATA_OPTIONS, lambda data, **given: functools.partial(load, data, **given), "Data")
+
+
+def offer_tracking(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that name other tools, and hand it `tracking`."""
+    return offer(command, "tracking", TRACKING_OPTIONS, Tracking, "Other tools")
+
+
+def offer(
+    command: Callable[..., None],
+    parameter: str,
+    options: dict[str, tuple[Any, Any, str]],
+    make: Callable[..., Any],
+    panel: str,
+) -> Callable[..., None]:
+    """Give a command options, name: (kind, default, help), and hand it what `make` makes of them as one parameter."""
 
     @functools.wraps(command)
-    def with_data(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in DATA_OPTIONS}
-        command(**arguments, dataset=functools.partial(load, given.pop("data"), **given))
+    def with_options(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in options}
+        command(**arguments, **{parameter: make(**given)})
 
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "dataset"]
-    options = [
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != parameter]
+    offered = [
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=default,
-            annotation=Annotated[kind, typer.Option(help=text, rich_help_panel="Data")],
+            annotation=Annotated[kind, typer.Option(help=text, rich_help_panel=panel)],
         )
-        for name, (kind, default, text) in DATA_OPTIONS.items()
+        for name, (kind, default, text) in options.items()
     ]
     keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    with_data.__signature__ = inspect.Signature(options + keyword_only)  # type: ignore[attr-defined]
-    return with_data
+    with_options.__signature__ = inspect.Signature(offered + keyword_only)  # type: ignore[attr-defined]
+    return with_options
 
 
 def print_version(wanted: bool) -> None:

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,62 +14,124 @@ from convladder import tables
 from convladder.cli.application import (
     AsJson,
     BatchSize,
+    Deterministic,
     Epochs,
     RecipeName,
     RunsDirectory,
+    Tracking,
     app,
     choose_recipe,
     errors,
+    offer,
     offer_data,
+    offer_tracking,
     output,
     show,
 )
 from convladder.engine import import_engine
-from convladder.errors import check_choice
+from convladder.errors import ConvladderError, check_choice, check_range
+
+CLUSTER_OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "ray": (
+        str | None,
+        None,
+        "Address of a Ray cluster to run on; without one, a cluster of this machine is started.",
+    ),
+    "storage": (
+        str | None,
+        None,
+        "URL, of any kind that fsspec knows, where its nodes leave the runs, if they do not share the path of --runs.",
+    ),
+    "cores": (int, 2, "Processor cores a run gets there."),
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the runs are carried out."""
+
+    ray: str | None
+    storage: str | None
+    cores: int
+
+    def runner(self, minutes: float | None) -> Any:
+        """What carries them out."""
+        from convladder.processes import run_in_processes
+
+        if self.ray is None:
+            return run_in_processes
+        import ray  # noqa: F401 (before the data are loaded: it is then that a missing extra is said)
+
+        from convladder.scaling import run_on_ray
+
+        return functools.partial(run_on_ray, address=self.ray, storage=self.storage, cores=self.cores, minutes=minutes)
 
 
 @app.command()
 @offer_data
+@functools.partial(offer, parameter="cluster", options=CLUSTER_OPTIONS, make=Cluster, panel="Cluster")
+@offer_tracking
 def compare(
     dataset: Callable[[], Any],
+    cluster: Cluster,
+    tracking: Tracking,
     models: Annotated[str, typer.Option(help="Rungs, with commas between them; all of the ladder by default.")] = "",
     recipe: RecipeName = "default",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs a rung.")] = 1,
+    minutes: Annotated[float | None, typer.Option(help="Start no run that would not fit into so many.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train anew what is in the runs' folder already.")] = False,
+    deterministic: Deterministic = False,
     runs: RunsDirectory = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Climb the ladder: train every rung alike, and set what each buys beside what it costs."""
     recipe_for = choose_recipe(recipe, epochs=epochs, batch_size=batch_size)
+    if minutes is not None:
+        check_range("minutes", minutes, 0.01)
+    if cluster.storage and not cluster.ray:
+        raise ConvladderError("--storage is where a cluster's nodes leave their runs. Expected --ray with it.")
     import_engine()
     from rich.live import Live
 
-    from convladder.comparing import compare as compare_rungs
-    from convladder.comparing import estimate_seconds, tabulate
+    from convladder.comparing import Comparison, climb, conclude, plan
     from convladder.models import MODELS
     from convladder.progress import ProgressBar
 
     rungs = [name.strip() for name in models.split(",")] if models else list(MODELS)
     for rung in rungs:
         check_choice("rung", rung, MODELS)
+    tracking.check()
+    runner = cluster.runner(minutes)
     data = dataset()
-    recipe_for = functools.partial(recipe_for, channels=data.input_shape[2])
-    minutes = estimate_seconds(data, rungs, recipe_for, seeds) / 60
-    errors.print(f"{len(rungs)} rungs on {len(data.train):,} images: about {minutes:.0f} minutes on this machine.")
-    finished = []
-    live = Live(console=errors, transient=True)
-
-    def look_on(label: str) -> list[Any]:
-        return [ProgressBar(label, recipe_for(label.partition(",")[0]).batch_size, errors)]
-
-    with live:
-        for run in compare_rungs(data, rungs, recipe_for, seeds=seeds, directory=runs, callbacks=look_on):
-            finished.append(run)
-            live.update(next(tables.of_runs(tabulate(finished))), refresh=True)
-    rows = tabulate(finished)
+    trials = plan(data, rungs, recipe_for, seeds=seeds, deterministic=deterministic, tensorboard=tracking.tensorboard)
+    sizes = {trial.label: trial.recipe.batch_size for trial in trials}
+    ended = []
+    with Live(console=errors, transient=True) as live:
+        for outcome in climb(
+            trials,
+            data,
+            runs,
+            minutes=minutes,
+            fresh=fresh,
+            runner=runner,
+            look_on=lambda label: [ProgressBar(label, sizes[label], errors)],
+            say=lambda line: errors.print(line, soft_wrap=True, markup=False),
+        ):
+            ended.append(outcome)
+            if outcome.run is not None:
+                tracking.log(outcome.run)
+                climbed = Comparison(tuple(one.run for one in ended if one.run is not None))
+                live.update(next(tables.of_comparison(climbed.rows)), refresh=True)
+    comparison = conclude(ended, runs)
     if as_json:
-        print(json.dumps({"models": rows}, indent=2))
-        return
-    show(tables.of_runs(rows))
-    output.print(f"{len(finished)} runs in {runs}{os.sep}", soft_wrap=True)
+        print(json.dumps(comparison.content, indent=2))
+    else:
+        show(tables.of_comparison(comparison.rows, comparison.pareto))
+        output.print("* No rung is at least as accurate for less of this: it is on the Pareto front.\n")
+        for sentence in comparison.sentences:
+            output.print(sentence, soft_wrap=True, markup=False)
+        output.print(f"{len(comparison.runs)} runs in {runs}{os.sep}", soft_wrap=True)
+    if any(outcome.failed for outcome in ended):
+        raise typer.Exit(1)

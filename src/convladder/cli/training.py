@@ -13,14 +13,17 @@ from convladder.cli.application import (
     VIEWS_HELP,
     AsJson,
     BatchSize,
+    Deterministic,
     Epochs,
     RecipeName,
     RunsDirectory,
+    Tracking,
     app,
     choose_recipe,
     errors,
     offer_choices,
     offer_data,
+    offer_tracking,
     output,
     show,
 )
@@ -31,9 +34,11 @@ from convladder.errors import check_choice, check_range
 @app.command()
 @offer_data
 @offer_choices
+@offer_tracking
 def train(
     dataset: Callable[[], Any],
     choices: dict[str, Any],
+    tracking: Tracking,
     model: Annotated[str, typer.Option(help="A rung that `convladder models` lists.")] = "pool",
     recipe: RecipeName = "default",
     epochs: Epochs = None,
@@ -45,7 +50,7 @@ def train(
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
     ensemble: Annotated[int, typer.Option(min=1, help="Train so many networks, and ship their mean.")] = 1,
-    deterministic: Annotated[bool, typer.Option(help="The same weights again, bit for bit.")] = False,
+    deterministic: Deterministic = False,
     runs: RunsDirectory = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
@@ -63,11 +68,14 @@ def train(
     import_engine()
     from convladder.models import MODELS
     from convladder.progress import ProgressBar
+    from convladder.tracking import with_tensorboard
     from convladder.training import train as train_model
 
     check_choice("rung", model, MODELS)
+    tracking.check()
     data = dataset()
     chosen = recipe_for(model, data.input_shape[2])
+    look_on = [ProgressBar(model, chosen.batch_size, errors)]
     run = train_model(
         model,
         data,
@@ -76,9 +84,10 @@ def train(
         ensemble=ensemble,
         choices=choices,
         directory=runs,
-        callbacks=[ProgressBar(model, chosen.batch_size, errors)],
+        callbacks=with_tensorboard(look_on) if tracking.tensorboard else look_on,
         deterministic=deterministic,
     )
+    tracking.log(run)
     if as_json:
         print(json.dumps({"run": str(run.path)} | run.info, indent=2))
         return

@@ -121,7 +121,7 @@ class DecodeInto:
         """A digest of the pixels, and whether they are all alike; or why the file is left out."""
         row, path = item
         try:
-            pixels = decode_image(Path(path), self.input_shape, self.fit)
+            pixels = decode_image(path, self.input_shape, self.fit)
         except ConvladderError as error:
             return "empty" if _is_empty(path) else name_defect(error)
         content = pixels.tobytes()

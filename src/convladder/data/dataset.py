@@ -126,7 +126,7 @@ class Dataset:
         """The same data, the validation images back among the training images."""
         if not len(self.validation):
             return self
-        images = _join(self.train.images, self.validation.images)
+        images = join(self.train.images, self.validation.images)
         labels = np.concatenate([self.train.labels, self.validation.labels])
         empty = Split(self.validation.images[:0], self.validation.labels[:0])
         return replace(self, train=Split(images, labels), validation=empty)
@@ -153,7 +153,7 @@ def slices(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
         release(images)
 
 
-def _join(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def join(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Concatenate; without reading anything where the two follow one another in one mapped file."""
     whole = first.base
     if isinstance(whole, np.memmap) and second.base is whole and _address(first) + first.nbytes == _address(second):

@@ -30,7 +30,6 @@ from convladder.errors import ConvladderError, check_choice
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 FITS = ("crop", "pad", "stretch")
 PIXEL_LIMIT = 100_000_000  # a file of some kilobytes may claim more, and fill the memory
-SMALL_FILE = 1 << 16
 WHITE, BLACK = 255, 0
 
 ORIENTATION = 0x0112  # the EXIF tag, and how its values are turned upright
@@ -48,7 +47,9 @@ UPRIGHT = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def decode_image(path: Path | bytes, input_shape: tuple[int, int, int], fit: str = "stretch") -> npt.NDArray[np.uint8]:
+def decode_image(
+    path: str | Path | bytes, input_shape: tuple[int, int, int], fit: str = "stretch"
+) -> npt.NDArray[np.uint8]:
     """Read a picture by its content, turn it upright, and bring it to a model's size and channels.
 
     Args:
@@ -65,17 +66,22 @@ def decode_image(path: Path | bytes, input_shape: tuple[int, int, int], fit: str
             pixels; `name_defect` tells which.
     """
     check_choice("fit", fit, FITS)
+    with open_picture(path) as picture:
+        return read_pixels(picture, input_shape, fit)
+
+
+def read_pixels(picture: Image.Image, input_shape: tuple[int, int, int], fit: str) -> npt.NDArray[np.uint8]:
+    """What `decode_image` makes of an opened picture, for those who look at its header first."""
     height, width, channels = input_shape
     mode = "L" if channels == 1 else "RGB"
-    with open_picture(path) as picture:
-        # A JPEG is read at a half, a quarter or an eighth of its size where that leaves at least what is wanted.
-        picture.draft(mode, (max(width, height),) * 2)
-        pixels = _resize(_convert(_turn_upright(picture), mode), width, height, fit)
+    # A JPEG is read at a half, a quarter or an eighth of its size where that leaves at least what is wanted.
+    picture.draft(mode, (max(width, height),) * 2)
+    pixels = _resize(_convert(_turn_upright(picture), mode), width, height, fit)
     return np.asarray(pixels, dtype=np.uint8).reshape(input_shape)
 
 
 @contextlib.contextmanager
-def open_picture(path: Path | bytes) -> Iterator[Image.Image]:
+def open_picture(path: str | Path | bytes) -> Iterator[Image.Image]:
     """Read a picture's header; its pixels are read where they are asked for.
 
     Raises:
@@ -97,16 +103,8 @@ def open_picture(path: Path | bytes) -> Iterator[Image.Image]:
         raise ConvladderError(f"{name} cannot be read ({reason}).") from error
 
 
-def _as_file(path: Path | bytes) -> BinaryIO:
-    if isinstance(path, bytes):
-        return io.BytesIO(path)
-    file = path.open("rb", buffering=0)
-    head = file.read(SMALL_FILE)
-    if head is not None and len(head) < SMALL_FILE:  # a small file in one read: Pillow asks for a few bytes at a time
-        file.close()
-        return io.BytesIO(head)
-    file.seek(0)
-    return io.BufferedReader(file)
+def _as_file(path: str | Path | bytes) -> BinaryIO:
+    return io.BytesIO(path) if isinstance(path, bytes) else open(path, "rb")
 
 
 def name_defect(error: ConvladderError) -> str:
@@ -124,6 +122,8 @@ def name_defect(error: ConvladderError) -> str:
 
 def _turn_upright(picture: Image.Image) -> Image.Image:
     picture.load()  # before the question, for Pillow turns a TIFF itself while it loads, and takes the tag off
+    if picture.format == "JPEG" and "exif" not in picture.info:  # asking costs as much as the rest of a header
+        return picture
     try:
         orientation = picture.getexif().get(ORIENTATION)
     except Exception:  # damaged metadata: the pixels may be sound all the same

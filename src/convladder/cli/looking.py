@@ -1,0 +1,149 @@
+"""`evaluate` and `explain`: how good a run is, and what it looks at."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convladder import tables
+from convladder.cli.application import AsJson, app, errors, show
+from convladder.errors import ConvladderError
+
+RANDOM_NETWORKS = 3  # by chance, one of them may look where the trained one does
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    split: Annotated[
+        str | None, typer.Option(help="test or validation; of --data also all, which is its default.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Other images of the same classes: a folder, or what else train takes.")
+    ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also shift, turn, blur, fade and add noise to 1,000 images.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How good a run is: by class, how sure it may be, and what it cannot stand."""
+    from convladder.evaluating import evaluate as evaluate_run
+    from convladder.evaluating import load_like
+    from convladder.runs import Run
+
+    finished = Run(run)
+    other = load_like(finished, data) if data is not None else None
+    for line in other.account.lines() if other and other.account else ():
+        errors.print(line, soft_wrap=True, markup=False)
+    result = evaluate_run(finished, split, other, robustness=robustness)
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    show(tables.of_evaluation(result))
+
+
+@app.command()
+def explain(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; of an .onnx file, occlusion alone.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
+    layer: Annotated[str | None, typer.Option(help="Also show the feature maps of this layer.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--output", help="Write a PNG file a map there; explained, if no --figure is asked.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Write one figure of all of it, .png or .svg.")] = None,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="Compare each map with those of networks with randomized weights.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What a run looks at: its first filters, Grad-CAM, occlusion, and a layer's feature maps."""
+    from convladder.classifier import Classifier
+
+    if figure and figure.suffix not in (".png", ".svg"):
+        raise ConvladderError(f"{figure} is no picture file to write. Expected a name that ends in .png or .svg.")
+    if not model.is_dir() and (layer or sanity):
+        raise ConvladderError(f"{model} holds no network to look into. Expected a run folder for --layer and --sanity.")
+    classifier = Classifier(model)
+    network, random, filters = _load_networks(model, sanity) if model.is_dir() else (None, [], None)
+    from convladder.explaining import explain as explain_picture
+
+    seen, failed = [], False
+    for source in sources:
+        try:
+            image = classifier.decode(source)
+        except ConvladderError as error:
+            failed = True
+            if as_json:
+                print(json.dumps({"source": str(source), "error": str(error)}))
+            else:
+                errors.print(f"Error: {error}", soft_wrap=True, markup=False)
+            continue
+        one = explain_picture(classifier.predict_probabilities, image, network, layer=layer, random_models=random)
+        seen.append((source, one))
+    titles = [f"{source.name}: {classifier.class_names[one.label]}, {one.probability:.1%}" for source, one in seen]
+    if network is not None and seen and "grad-cam" not in seen[0][1].maps:
+        errors.print(
+            f"{model} has no convolution, so there is no Grad-CAM; occlusion works for any network.", soft_wrap=True
+        )
+    written = _write_figures(seen, titles, filters, folder or (None if figure else Path("explained")), figure)
+    for (source, one), title, files in zip(seen, titles, written, strict=True):
+        if as_json:
+            described = {"label": classifier.class_names[one.label], "probability": one.probability}
+            print(json.dumps({"source": str(source)} | described | {"sanity": one.sanity, "files": files}))
+            continue
+        print(f"{title}\t{', '.join(files)}")
+        for method, correlation in one.sanity.items():
+            print(f"  {method}: rank correlation with randomized weights {correlation:.2f}")
+    if failed:
+        raise typer.Exit(2)
+
+
+def _load_networks(run: Path, sanity: bool) -> tuple[Any, Any, Any]:
+    """The network of a run, some with randomized weights where they are wanted, and the first filters, if any."""
+    from convladder.engine import import_engine
+    from convladder.runs import Run
+
+    import_engine()
+    from convladder.explaining import first_filters, randomize
+
+    network = Run(run).load_model()
+    try:
+        filters = first_filters(network)
+    except ConvladderError:
+        filters = None
+    return network, [randomize(network, seed) for seed in range(RANDOM_NETWORKS if sanity else 0)], filters
+
+
+def _write_figures(
+    seen: list[tuple[Path, Any]], titles: list[str], filters: Any, folder: Path | None, figure: Path | None
+) -> list[list[str]]:
+    """Write the pictures that are wanted; give back, for each source, the files that show it."""
+    from convladder import plots
+    from convladder.runs import create_folder, whole_file
+
+    written: list[list[str]] = [[] for _ in seen]
+    if not seen:
+        return written
+    if folder:
+        create_folder(folder)
+        if filters is not None:
+            with whole_file(folder / "filters.png") as temporary:
+                plots.plot_filters(filters, temporary)
+        names = [source.stem for source, _ in seen]
+        for number, (_, one) in enumerate(seen):
+            # Two pictures of one name, from two folders, are told apart by their number.
+            name = names[number] if names.count(names[number]) == 1 else f"{names[number]}-{number + 1}"
+            for method in one.maps:
+                with whole_file(folder / f"{name}-{method}.png") as temporary:
+                    plots.plot_map(one, method, temporary)
+                written[number].append(str(folder / f"{name}-{method}.png"))
+            for layer, maps in one.feature_maps.items():
+                with whole_file(folder / f"{name}-{layer}.png") as temporary:
+                    plots.plot_feature_maps(maps, temporary)
+                written[number].append(str(folder / f"{name}-{layer}.png"))
+    if figure:
+        with whole_file(figure) as temporary:
+            plots.plot_explanations(list(zip(titles, (one for _, one in seen), strict=True)), filters, temporary)
+        written = [[*files, str(figure)] for files in written]
+    return written

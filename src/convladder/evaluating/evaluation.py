@@ -1,0 +1,143 @@
+"""Evaluation of a run: on what it held out, from what it stored, or on other images of the same classes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.data import Dataset, Split, load_dataset
+from convladder.data.dataset import join, slices
+from convladder.data.idx import find_idx_files
+from convladder.errors import ConvladderError, check_choice
+from convladder.evaluating.metrics import describe
+from convladder.evaluating.robustness import measure_robustness
+from convladder.runs import Run, write_json
+
+SPLITS = ("test", "validation", "all")
+
+
+def evaluate(
+    run: Run,
+    split: str | None = None,
+    data: str | Path | Dataset | None = None,
+    *,
+    robustness: bool = False,
+) -> dict[str, Any]:
+    """How good a run is: from the predictions that it stored, or by its shipped model on other images.
+
+    Args:
+        run: A finished run.
+        split: "test" or "validation"; of other images also "all", the default for them. Validation images chose the
+            epoch, so they flatter.
+        data: Other images whose classes are among the run's, by name: what `load_dataset` takes, or a Dataset.
+        robustness: Whether to measure accuracy on 1,000 of the images, shifted, turned, noisy, blurred and pale. What
+            is measured on the run's own test images is kept in its metrics.json.
+
+    Returns:
+        What `describe` gives, with `run`, `rung`, `data`, `split`, `temperature`, `test_accuracy`,
+        `validation_accuracy`, `fit_seconds`, and `robustness`, as `measure_robustness` gives it, where it is known.
+
+    Raises:
+        ConvladderError: Other classes, images of another shape, no such split, or data that have changed.
+    """
+    chosen = split or ("test" if data is None else "all")
+    check_choice("split", chosen, SPLITS)
+    if data is None and chosen == "all":
+        raise ConvladderError("A run has seen most of its own images. Expected test or validation, or other --data.")
+    if run.info.get("status") != "finished":
+        raise ConvladderError(f"{run.path} is {run.info.get('status')}. Expected a run that is finished.")
+    stored = None
+    images: Split
+    if data is not None:
+        images = _of_other_data(run, data, chosen)
+    elif not run.info["images"][chosen]:
+        raise ConvladderError(f"{run.path} held out no {chosen} images. Expected --split test.")
+    else:
+        stored = _stored(run, chosen)
+        if robustness or not stored:
+            images = getattr(run.load_dataset(), chosen)
+    if stored:
+        probabilities, labels = stored
+    else:
+        predict = run.classifier().predict_probabilities
+        probabilities = np.concatenate([predict(part) for part in slices(images.images)])
+        labels = images.labels
+    threshold = float(run.info.get("threshold", 0))
+    result: dict[str, Any] = {
+        "run": str(run.path),
+        "rung": run.info["rung"],
+        "data": run.info["dataset"] if data is None else data.name if isinstance(data, Dataset) else str(data),
+        "split": chosen,
+        **describe(probabilities, labels, run.info["class_names"], threshold),
+        "temperature": float(run.info.get("temperature", 1)),
+        **{key: run.info.get(key) for key in ("test_accuracy", "validation_accuracy", "fit_seconds")},
+    }
+    own_test = data is None and chosen == "test"
+    if robustness:
+        result["robustness"] = measure_robustness(run.classifier().predict_probabilities, *images)
+        if own_test:
+            _keep(run, result["robustness"])
+    elif own_test and "robustness" in run.metrics:
+        result["robustness"] = run.metrics["robustness"]
+    return result
+
+
+def load_like(run: Run, source: str | Path) -> Dataset:
+    """Load other images as the run's own were, so that the pixels are alike; arrays are taken as they are.
+
+    Args:
+        run: A finished run.
+        source: As `load_dataset` takes it.
+
+    Raises:
+        ConvladderError: As `load_dataset` does.
+    """
+    height, _, channels = run.info["input_shape"]
+    path = Path(source)
+    if path.suffix.lower() == ".csv" or (path.is_dir() and not find_idx_files(path)):
+        return load_dataset(source, image_size=height, channels=channels, fit=run.classifier().fit)
+    return load_dataset(source)
+
+
+def _stored(run: Run, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]] | None:
+    prefix = "validation_" if split == "validation" else ""
+    stored = run.predictions
+    if f"{prefix}labels" not in stored:
+        return None
+    return stored[f"{prefix}probabilities"], stored[f"{prefix}labels"]
+
+
+def _of_other_data(run: Run, data: str | Path | Dataset, split: str) -> Split:
+    """The images of one split, or of all, their labels in the order of the run's classes."""
+    height, width, channels = run.info["input_shape"]
+    if not isinstance(data, Dataset):
+        data = load_like(run, data)
+    if data.input_shape != (height, width, channels):
+        raise ConvladderError(
+            f"{data.name} has images of {'×'.join(map(str, data.input_shape))}. Expected {height}×{width}×{channels}, "
+            f"as {run.path} takes them."
+        )
+    names = {name: label for label, name in enumerate(run.info["class_names"])}
+    unknown = [name for name in data.class_names if name not in names]
+    if unknown:
+        raise ConvladderError(
+            f"{data.name} has classes that {run.path} does not know: {', '.join(unknown[:5])}. Expected some of: "
+            f"{', '.join(list(names)[:20])}."
+        )
+    if split == "all":
+        images = join(join(data.train.images, data.validation.images), data.test.images)
+        labels = np.concatenate([data.train.labels, data.validation.labels, data.test.labels])
+    else:
+        images, labels = getattr(data, split)
+    if not len(labels):
+        raise ConvladderError(f"{data.name} has no {split} images. Expected another split.")
+    label_of = np.array([names[name] for name in data.class_names], np.int64)
+    return Split(images, label_of[labels])
+
+
+def _keep(run: Run, robustness: dict[str, Any]) -> None:
+    metrics = json.loads((run.path / "metrics.json").read_text())
+    write_json(run.path / "metrics.json", metrics | {"robustness": robustness})
+    run.__dict__.pop("metrics", None)  # read again when asked for

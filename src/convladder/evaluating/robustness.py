@@ -1,0 +1,118 @@
+"""Robustness: how accuracy falls as the images are shifted, turned, noisy, blurred or pale.
+
+After Hendrycks and Dietterich 2019, arXiv:1903.12261, who made this a benchmark; the severities are stated in units
+that mean the same for images of any size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.data.dataset import slices
+from convladder.evaluating.metrics import score
+
+IMAGES = 1000
+SEED = 0
+Pixels = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A way to make images harder.
+
+    Attributes:
+        name: What it is called.
+        unit: Of the severities.
+        severities: From none at all to too much.
+        apply: From pixels, shape (count, height, width, channels), range 0–255, and a severity to changed pixels.
+    """
+
+    name: str
+    unit: str
+    severities: tuple[float, ...]
+    apply: Callable[[Pixels, float], Pixels]
+
+
+def shift(pixels: Pixels, share: float) -> Pixels:
+    """Move the images by a share of their width, each fourth of them left, up, right or down."""
+    from scipy.ndimage import shift as move
+
+    moved = np.empty_like(pixels)
+    distance = share * pixels.shape[2]
+    for turn, (down, right) in enumerate(((0, -1), (-1, 0), (0, 1), (1, 0))):
+        by = (0, down * distance, right * distance, 0)
+        move(pixels[turn::4], by, output=moved[turn::4], order=1, mode="nearest")
+    return moved
+
+
+def rotate(pixels: Pixels, degrees: float) -> Pixels:
+    """Turn the images around their middle, half of them left and half of them right."""
+    from scipy.ndimage import rotate as turn
+
+    turned = np.empty_like(pixels)
+    for half, sign in enumerate((1, -1)):
+        turned[half::2] = turn(pixels[half::2], sign * degrees, axes=(2, 1), reshape=False, order=1, mode="nearest")
+    return turned
+
+
+def add_noise(pixels: Pixels, deviation: float) -> Pixels:
+    """Add normal noise to each value by itself; the deviation is a share of the range."""
+    noise = np.random.default_rng(SEED).normal(0, 255 * deviation, pixels.shape)
+    return np.asarray(pixels + noise, np.float32)
+
+
+def blur(pixels: Pixels, share: float) -> Pixels:
+    """Blur by a Gaussian whose deviation is a share of the width."""
+    from scipy.ndimage import gaussian_filter
+
+    deviation = share * pixels.shape[2]
+    return np.asarray(gaussian_filter(pixels, deviation, axes=(1, 2), mode="nearest"))
+
+
+def fade(pixels: Pixels, lost: float) -> Pixels:
+    """Take a share of the contrast away: bring every value nearer to its image's mean."""
+    mean = pixels.mean(axis=(1, 2, 3), keepdims=True)
+    return np.asarray(mean + (1 - lost) * (pixels - mean), np.float32)
+
+
+CHANGES = (
+    Change("shift", "share of the width", (0, 0.04, 0.08, 0.12, 0.16, 0.2), shift),
+    Change("rotation", "degrees", (0, 10, 20, 30, 45, 60), rotate),
+    Change("noise", "share of the range", (0, 0.05, 0.1, 0.2, 0.3, 0.4), add_noise),
+    Change("blur", "share of the width", (0, 0.02, 0.04, 0.06, 0.08, 0.1), blur),
+    Change("contrast", "share lost", (0, 0.2, 0.4, 0.6, 0.8, 0.9), fade),
+)
+
+
+def measure_robustness(
+    predict: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    """Accuracy at each severity of each change.
+
+    Args:
+        predict: From pixels to probabilities, for instance a Classifier's `predict_probabilities`.
+        images: Shape (count, height, width, channels); of more than 1,000, as many evenly spread ones are taken.
+        labels: Shape (count,).
+
+    Returns:
+        `images`: how many were taken; `seed`: of the noise; `curves`: by change `name`, `unit`, and `points`, each of
+        `severity`, `accuracy`, `low` and `high`, its 95 % interval.
+    """
+    chosen = np.unique(np.linspace(0, len(labels) - 1, min(IMAGES, len(labels))).astype(int))
+    images, labels = images[chosen], labels[chosen]
+    pixels = images.astype(np.float32)
+    curves = []
+    for change in CHANGES:
+        points = []
+        for severity in change.severities:
+            values = pixels if severity == 0 else change.apply(pixels, severity)
+            changed = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+            scores = score(np.concatenate([predict(part) for part in slices(changed)]), labels)
+            points.append({"severity": severity} | {key: scores[key] for key in ("accuracy", "low", "high")})
+        curves.append({"name": change.name, "unit": change.unit, "points": points})
+    return {"images": len(labels), "seed": SEED, "curves": curves}

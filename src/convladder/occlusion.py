@@ -1,0 +1,61 @@
+"""Occlusion: which parts of a picture an answer hangs on, found by covering them one after the other.
+
+Zeiler and Fergus 2014, arXiv:1311.2901. It asks nothing of a network but its answers, so it works for any of them, and
+needs neither Keras nor TensorFlow.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+PATCH = 1 / 5  # of the side: the patch that covers
+STEPS = 24  # along a side, at most
+BATCH = 64  # covered pictures at a time
+
+
+def occlude(
+    predict: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    image: npt.NDArray[np.uint8],
+    label: int | None = None,
+) -> npt.NDArray[np.float32]:
+    """How much less probable an answer becomes where the picture is covered.
+
+    Args:
+        predict: From pixels, shape (count, height, width, channels), to probabilities, shape (count, num_classes):
+            a Classifier's `predict_probabilities`.
+        image: Shape (height, width, channels).
+        label: The class whose probability is watched; by default the most probable.
+
+    Returns:
+        Shape (height, width), −1 to 1: for each pixel the probability that is lost when it is covered, the mean over
+        the patches that cover it. A patch is a fifth of the side, in the median colour of the picture's border.
+    """
+    height, width = image.shape[:2]
+    size = max(2, round(PATCH * min(height, width)))
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    ground = np.median(border, axis=0).astype(np.uint8)  # of each channel
+    tops, lefts = (_starts(side, size) for side in (height, width))
+    places = [(top, left) for top in tops for left in lefts]
+    answer = predict(image[np.newaxis])[0]
+    if label is None:
+        label = int(answer.argmax())
+    lost: list[float] = []
+    for start in range(0, len(places), BATCH):
+        part = places[start : start + BATCH]
+        covered = np.repeat(image[np.newaxis], len(part), axis=0)
+        for row, (top, left) in enumerate(part):
+            covered[row, max(0, top) : top + size, max(0, left) : left + size] = ground
+        lost.extend(answer[label] - predict(covered)[:, label])
+    total, times = np.zeros((2, height, width), np.float32)
+    for loss, (top, left) in zip(lost, places, strict=True):
+        pixels = slice(max(0, top), top + size), slice(max(0, left), left + size)
+        total[pixels] += loss
+        times[pixels] += 1
+    return total / times
+
+
+def _starts(side: int, size: int) -> list[int]:
+    """Where patches begin along a side, some of them before it, so that the rim is covered as often as the middle."""
+    step = max(1, -(-(side + size) // STEPS))
+    return list(range(1 - size, side, step))

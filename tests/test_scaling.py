@@ -1,0 +1,108 @@
+"""Scaling, on a real Ray cluster of two nodes on this machine: `make test-cluster`, for it takes a minute or more."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import convladder as cl
+
+pytestmark = pytest.mark.cluster
+
+COMMAND = [sys.executable, "-m", "convladder", "compare", "--models", "dense,fast", "--deterministic", "--json"]
+SAME = ("name", "seeds", "test_accuracy", "low", "high", "validation_accuracy", "parameters", "macs")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two nodes that take one run at a time each."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
+    nodes: Any = Cluster(initialize_head=True, head_node_args=node)
+    nodes.second = nodes.add_node(**node)
+    yield nodes
+    nodes.shutdown()
+
+
+def rows(output: str) -> list[dict[str, Any]]:
+    return [{key: row[key] for key in SAME} for row in json.loads(output)["models"]]
+
+
+def test_a_lost_node_changes_nothing_in_the_table(cluster: Any, small_npz: Path, tmp_path: Path) -> None:
+    given = ["--data", str(small_npz), "--epochs", "40", "--seeds", "3"]
+    alone = subprocess.run(
+        [*COMMAND, *given, "--runs", "alone"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    process = subprocess.Popen(
+        [*COMMAND, *given, "--runs", "shared", "--ray", cluster.address],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not any('"finished"' in path.read_text() for path in (tmp_path / "shared").glob("*/run.json")):
+        assert process.poll() is None
+        time.sleep(0.1)  # until it is half-way
+    cluster.remove_node(cluster.second, allow_graceful=False)
+    output, told = process.communicate()
+    assert process.returncode == 0, told
+    assert "A node was lost" in told
+    assert "started again" in told
+    assert rows(output) == rows(alone.stdout)
+
+
+def test_runs_come_back_through_a_storage(cluster: Any, small_npz: Path, tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [
+            *COMMAND,
+            "--data",
+            str(small_npz),
+            "--epochs",
+            "1",
+            "--ray",
+            cluster.address,
+            "--storage",
+            f"file://{tmp_path}/kept",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [row["runs"] for row in json.loads(finished.stdout)["models"]] == [["runs/dense-1"], ["runs/fast-1"]]
+    run = cl.Run(tmp_path / "runs" / "fast-1")
+    assert run.metrics["costs"]["latency_seconds"] > 0
+    assert {path.name.partition("-")[0] for path in (tmp_path / "kept").iterdir()} == {"dense", "fast"}
+    assert sorted(path.name for path in run.path.iterdir()) == sorted(
+        ["history.csv", "metrics.json", "model.keras", "model.onnx", "predictions.npz", "run.json"]
+    )
+
+
+def test_a_cluster_of_this_machine_is_started_where_none_is_named(small_npz: Path, tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [*COMMAND, "--ray", "--cores", "1", "--data", str(small_npz), "--epochs", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(rows(finished.stdout)) == 2
+
+
+def test_a_run_that_no_node_has_the_cores_for_is_refused(cluster: Any, small_npz: Path, tmp_path: Path) -> None:
+    refused = subprocess.run(
+        [*COMMAND, "--ray", cluster.address, "--cores", "64", "--data", str(small_npz)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "Expected --cores of at most 2" in refused.stderr
