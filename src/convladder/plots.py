@@ -1,9 +1,12 @@
 """Plots: the only module that imports matplotlib."""
 
+import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 
 def plot_time_to_accuracy(trainings: "Sequence[Training]", path: Path) -> None:
@@ -140,3 +144,224 @@ def _as_tiles(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Feature maps as tiles, shape (count, height, width, 1); units as tiles of one value."""
     maps = maps if maps.ndim == 3 else maps.reshape(1, 1, -1)
     return maps.transpose(2, 0, 1)[..., np.newaxis]
+
+
+# Figures within a page. What they are drawn with stands for the page's own colours, which change in the dark; the
+# second is what is seen where there is no page, in a notebook.
+INK, MUTED, ACCENT, PALE = "#010101", "#020202", "#030303", "#040404"
+PAGE_COLOURS = {
+    INK: "var(--ink, currentColor)",
+    MUTED: "var(--muted, gray)",
+    ACCENT: "var(--accent, royalblue)",
+    PALE: "var(--pale, silver)",
+}
+PAGE_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "convladder",
+    "text.parse_math": False,  # a name may hold a dollar
+    "font.size": 10,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "none",
+    "grid.color": PALE,
+    "grid.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+}
+ERRORS = [factor * 10.0**power for power in range(-5, 0) for factor in (1, 2, 5)]
+
+
+def svg_of_cost(
+    rows: Sequence[Mapping[str, Any]], cost: tuple[str, str, float], front: Sequence[str], images: int
+) -> str:
+    """Accuracy against a cost, a point a rung with its 95 % interval, as SVG for a page.
+
+    Args:
+        rows: As `Comparison.rows`.
+        cost: Its key in a row, its name, and what it is multiplied by.
+        front: The rungs of the Pareto front, which are joined and named; others are named when they are chosen.
+        images: How many were tested: fewer errors than half an image cannot be drawn.
+    """
+    key, title, factor = cost
+    known = [(number, row) for number, row in enumerate(rows) if row[key] is not None]
+    with mpl.rc_context(PAGE_STYLE):
+        figure, axes = _page_figure(3.6, 2.9)
+        axes.set_xscale("log")
+        joined = sorted(
+            (factor * row[key], _error(row["test_accuracy"], images)) for _, row in known if row["name"] in front
+        )
+        axes.plot(*zip(*joined, strict=True), color=ACCENT, linewidth=1, alpha=0.6) if joined else None
+        for number, row in known:
+            x, y = factor * row[key], _error(row["test_accuracy"], images)
+            ends = [_error(row["high"], images), _error(row["low"], images)]
+            on_front = row["name"] in front
+            colour = ACCENT if on_front else MUTED
+            rung = f"rung rung-{number}{' front' if on_front else ''}"
+            axes.plot([x, x], ends, color=colour, linewidth=1.2, gid=f"class {rung}")
+            axes.plot([x], [y], "o", color=colour, markersize=5, gid=f"class {rung}")
+            axes.annotate(
+                row["name"],
+                (x, y),
+                (-5, 4),
+                textcoords="offset points",
+                ha="right",
+                gid=f"class {rung} name",
+                fontsize=9,
+            )
+        _accuracy_axis(axes)
+        axes.margins(x=0.12)
+        low, high = axes.get_xlim()
+        axes.set_xlim(low / (high / low) ** 0.18, high)  # room for names, which stand to the left
+        axes.set_xlabel(title)
+        said = "; ".join(
+            f"{row['name']} {100 * row['test_accuracy']:.2f} % for {factor * row[key]:,.3g}" for _, row in known
+        )
+        return _page_svg(figure, f"cost-{key}", f"Test accuracy against {title}: {said}.")
+
+
+def svg_of_learning(curves: Sequence[Sequence[Sequence[float]]], number: int, title: str, images: int) -> str:
+    """How one rung learns, epoch by epoch: the mean over its seeds, and the band that they span; others are pale.
+
+    Args:
+        curves: By rung and seed, the accuracy after each epoch.
+        number: Of the rung.
+        title: Its name.
+        images: How many the accuracies were taken on.
+    """
+    with mpl.rc_context(PAGE_STYLE):
+        figure, axes = _page_figure(2.3, 1.9)
+        for other, seeds in enumerate(curves):
+            if other != number and seeds:
+                axes.plot(*_mean_curve(seeds, images), color=PALE, linewidth=1)
+        seeds = curves[number]
+        epochs, mean = _mean_curve(seeds, images)
+        shared = [[_error(one[epoch], images) for one in seeds] for epoch in range(len(mean))]
+        axes.fill_between(
+            epochs, [min(one) for one in shared], [max(one) for one in shared], color=ACCENT, alpha=0.25, linewidth=0
+        )
+        axes.errorbar(
+            epochs[-1:],
+            mean[-1:],
+            [[mean[-1] - min(shared[-1])], [max(shared[-1]) - mean[-1]]],
+            color=ACCENT,
+            fmt="o",
+            markersize=4,
+        )
+        axes.plot(epochs, mean, color=ACCENT, linewidth=1.6)
+        _accuracy_axis(axes, "")
+        axes.set_xlabel("epoch")
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True, min_n_ticks=1))
+        said = ", ".join(f"{100 * (1 - error):.2f}" for error in mean)
+        return _page_svg(figure, f"learning-{number}", f"{title}: mean accuracy after each epoch, in percent: {said}.")
+
+
+def svg_of_robustness(name: str, unit: str, curves: Mapping[int, Sequence[Mapping[str, float]]]) -> str:
+    """Accuracy as the images get harder, a line a rung, as SVG for a page; the chosen rung's line stands out.
+
+    Args:
+        name: Of the change.
+        unit: Of its severities.
+        curves: By number of the rung, points of `severity` and `accuracy`.
+    """
+    with mpl.rc_context(PAGE_STYLE):
+        figure, axes = _page_figure(2.9, 2.3)
+        for number, points in curves.items():
+            severities, accuracies = ([point[key] for point in points] for key in ("severity", "accuracy"))
+            axes.plot(
+                severities,
+                [100 * value for value in accuracies],
+                color=MUTED,
+                linewidth=1,
+                gid=f"class rung rung-{number}",
+            )
+        axes.set(ylim=(0, 102), xlabel=f"{name}, {unit}", ylabel="accuracy, %")
+        return _page_svg(
+            figure, f"robustness-{name}", f"Accuracy against {name}, {unit}; the table below has the numbers."
+        )
+
+
+def svg_of_reliability(bins: Sequence[Mapping[str, float]], number: int, title: str) -> str:
+    """What is said, and how often it comes true; the larger a point, the more images; as SVG for a page."""
+    with mpl.rc_context(PAGE_STYLE):
+        figure, axes = _page_figure(2.9, 2.6)
+        axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--")
+        said, true = ([100 * row[key] for row in bins] for key in ("confidence", "accuracy"))
+        axes.plot(said, true, color=ACCENT, linewidth=1)
+        most = max(row["images"] for row in bins)
+        axes.scatter(said, true, [8 + 60 * math.sqrt(row["images"] / most) for row in bins], color=ACCENT)
+        axes.set(xlim=(0, 103), ylim=(0, 103), xlabel="said, %", ylabel="came true, %")
+        return _page_svg(
+            figure, f"reliability-{number}", f"{title}: what is said against how often it comes true; table below."
+        )
+
+
+def overlay(image: npt.NDArray[np.uint8], values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """An occlusion map over its picture, shape (height, width, 3): red is what the answer hangs on, blue what disturbs."""
+    top = max(float(np.abs(values).max()), 1e-9)
+    colours = mpl.colormaps[COLOURS["occlusion"]](values / (2 * top) + 0.5)[..., :3]
+    return np.asarray(np.rint(0.4 * np.broadcast_to(image, colours.shape) + 0.6 * 255 * colours), np.uint8)
+
+
+def _page_figure(width: float, height: float) -> tuple[Figure, Any]:
+    """A figure of one plot, with room around it for what stands along the axes, whatever the size."""
+    figure = Figure((width, height))
+    left, below, above = 0.62 / width, 0.5 / height, 0.28 / height
+    return figure, figure.add_axes((left, below, 1 - left - 0.08 / width, 1 - below - above))
+
+
+def _error(accuracy: float, images: int) -> float:
+    return max(1 - accuracy, 0.5 / images)
+
+
+def _mean_curve(seeds: Sequence[Sequence[float]], images: int) -> tuple[list[int], list[float]]:
+    """Epochs that all seeds have, and the mean error after each."""
+    length = min(len(one) for one in seeds)
+    mean = [float(np.mean([_error(one[epoch], images) for one in seeds])) for epoch in range(length)]
+    return list(range(1, length + 1)), mean
+
+
+def _accuracy_axis(axes: Any, label: str = "test accuracy, %") -> None:
+    """Errors on a logarithmic axis that is written as accuracy: 99 and 99.9 % are as far apart as 90 and 99 %."""
+    axes.set_yscale("log")
+    axes.margins(y=0.1)
+    axes.invert_yaxis()
+    axes.yaxis.set_major_locator(mpl.ticker.FixedLocator(ERRORS))
+    axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+    axes.yaxis.set_major_formatter(lambda error, _: f"{100 * (1 - error):g}")
+    axes.set_ylabel(label)
+
+
+def _page_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an element of a page: its names are its own there, its colours the page's, its text the page's."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    for _, (prefix, address) in ElementTree.iterparse(io.StringIO(text), events=["start-ns"]):
+        ElementTree.register_namespace(prefix, address)
+    root = ElementTree.fromstring(text)
+    referred = set(re.findall(r"#([\w-]+)", text))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in ("metadata", "style"):
+                parent.remove(child)
+    for element in root.iter():
+        identity = element.attrib.pop("id", "")
+        if identity.startswith("class "):
+            element.set("class", identity.removeprefix("class "))
+        elif identity in referred:
+            element.set("id", f"{name}-{identity}")
+        for key, value in element.attrib.items():
+            if key == "clip-path" or key.endswith("}href"):
+                element.set(key, value.replace("#", f"#{name}-"))
+            elif key == "style":
+                value = re.sub(r"font: ([^;]*?px)[^;]*", r"font: \1 system-ui, sans-serif", value)
+                element.set(key, re.sub("#0[1-4]{1}0[1-4]{1}0[1-4]{1}", lambda found: PAGE_COLOURS[found[0]], value))
+    for key in ("width", "height"):
+        root.attrib.pop(key, None)
+    root.set("role", "img")
+    root.set("aria-label", description)
+    return ElementTree.tostring(root, encoding="unicode")
