@@ -6,6 +6,7 @@ import hashlib
 import html
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder import __version__, plots
-from convladder.comparing import ALIKE, BETTER, FILE, WORSE, Comparison
+from convladder.comparing import FILE, Comparison
 from convladder.data import Dataset
 from convladder.data.audit import audit
 from convladder.errors import ConvladderError
@@ -29,11 +30,6 @@ from convladder.tables import cells_of_comparison
 WIDEST_MATRIX = 20  # classes; of more, the commonest confusions are listed
 CONFUSIONS_LISTED = 30
 MOST_FILES_AUDITED = 5000  # what takes longer than a report may is left to `convladder audit`
-COSTS = (
-    ("fit_seconds", "seconds of training", 1.0),
-    ("parameters", "parameters", 1.0),
-    ("latency_seconds", "milliseconds an image", 1000.0),
-)
 Say = Callable[[str], None]
 
 
@@ -101,6 +97,7 @@ def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FileSystemLoader(folder), auto_reload=False
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {"percent": percent, "words": words, "sensible": sensible}
     script, style = ((folder / name).read_text() for name in ("script.js", "style.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -127,24 +124,19 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
         "comparison": comparison,
         "dataset": first.info["dataset"],
         "images": images,
+        "rows": rows,
         "row": rows[chosen],
         "chosen": chosen,
         "recommended": recommended,
         "steps": [pair | {"idea": _idea(pair["upper"])} for pair in comparison.pairs],
-        "counted": {
-            verdict: sum(pair["verdict"] == verdict for pair in comparison.pairs) for verdict in (BETTER, WORSE, ALIKE)
-        },
+        "counted": Counter(pair["verdict"] for pair in comparison.pairs),
         "seeds": sorted({row["seeds"] for row in rows}),
         "mixed": [
             name for name, group in comparison.groups.items() if len({recipe_in_words(run) for run in group}) > 1
         ],
         "titles": titles,
         "cells": cells,
-        "cost_figures": [
-            plots.svg_of_cost(rows, cost, comparison.pareto[cost[0]], images)
-            for cost in COSTS
-            if any(row[cost[0]] is not None for row in rows)
-        ],
+        "cost_figures": plots.svgs_of_costs(rows, comparison.pareto, images),
         "learning_figures": [
             plots.svg_of_learning(curves, number, name, first.info["images"]["validation"] or images)
             for number, name in enumerate(names)
@@ -211,19 +203,13 @@ def _look_inside(
     views = [_view(run, number, cells[number], images) for number, run in enumerate(typical)]
     found = [
         {
-            f"{label},{taken}": [
-                [number, name_top(run.predictions["probabilities"][number], run.info["class_names"])]
-                for number in numbers
-            ]
+            f"{label},{taken}": [[number, name_top(run.predictions["probabilities"][number])] for number in numbers]
             for (label, taken), numbers in kept.items()
         }
         for run, kept in zip(typical, shown, strict=True)
     ]
-    return views, {
-        "pictures": gallery.shown if gallery else {},
-        "cells": found,
-        "classes": typical[0].info["class_names"],
-    }
+    pictures = gallery.shown if gallery else {}
+    return views, {"pictures": pictures, "cells": found, "classes": typical[0].info["class_names"]}
 
 
 def _view(
@@ -250,28 +236,11 @@ def _view(
 
 
 def _curves(comparison: Comparison) -> tuple[list[list[list[float]]], str]:
-    """By rung and seed, the accuracy after each epoch; and on which images that was measured."""
-    histories = [[_members(run) for run in group] for group in comparison.groups.values()]
-    validated = all(
-        "validation_accuracy" in row for group in histories for one in group for part in one for row in part
-    )
+    """By rung and run, of an ensemble by member, the accuracy after each epoch; and on which images it was measured."""
+    validated = all(run.epochs("validation_accuracy") for run in comparison.runs)
     key = "validation_accuracy" if validated else "accuracy"
-    curves = [
-        [[row[key] for row in part] for one in group for part in one if part and key in part[0]] for group in histories
-    ]
+    curves = [[curve for run in group for curve in run.epochs(key)] for group in comparison.groups.values()]
     return curves, "validation" if validated else "training"
-
-
-def _members(run: Run) -> list[list[dict[str, float]]]:
-    """A run's history, of an ensemble by member; none where it is not there."""
-    try:
-        rows = run.history
-    except OSError:
-        return []
-    members: dict[float, list[dict[str, float]]] = {}
-    for row in rows:
-        members.setdefault(row.get("member", 1), []).append(row)
-    return list(members.values())
 
 
 def _draw_robustness(robustness: Mapping[int, Mapping[str, Any]]) -> list[str]:
@@ -295,8 +264,8 @@ def percent(value: float, digits: int = 2) -> str:
 
 
 def sensible(value: float) -> str:
-    """A number with three digits that mean something: 0.0514, 3.21, 1,234."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    """A number with as many digits as mean something: 0.051, 3.2, 1,234."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def words(text: str) -> Any:

@@ -14,7 +14,7 @@ from convladder import plots
 from convladder.occlusion import occlude
 
 SIDE = 72  # pixels of a picture, at most
-MOST_BYTES = 1_500_000  # of all small pictures together
+MOST_BYTES = 1_200_000  # of all small pictures together
 WRONG_IN_CELL, RIGHT_IN_CELL = 12, 6
 WORST, EXPLAINED = 8, 4  # of a rung
 NAMED = 3  # classes, beside a picture
@@ -90,10 +90,9 @@ def fill(gallery: Gallery, cells_of_rungs: Sequence[dict[Cell, list[int]]]) -> l
     return shown
 
 
-def name_top(probabilities: npt.NDArray[np.float32], class_names: Sequence[str]) -> list[tuple[str, float]]:
-    """The most probable classes, and how probable they are."""
-    order = probabilities.argsort()[::-1][:NAMED].tolist()
-    return [(class_names[label], round(float(probabilities[label]), 4)) for label in order]
+def name_top(probabilities: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
+    """The most probable labels, and how probable they are."""
+    return [(label, round(float(probabilities[label]), 3)) for label in probabilities.argsort()[::-1][:NAMED].tolist()]
 
 
 def describe_worst(
@@ -112,7 +111,7 @@ def describe_worst(
             "number": number,
             "label": class_names[label],
             "taken": class_names[taken],
-            "top": name_top(probabilities[number], class_names),
+            "top": [(class_names[named], share) for named, share in name_top(probabilities[number])],
         }
         if images is not None:
             pixels = np.asarray(images[number])

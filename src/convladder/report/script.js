@@ -20,26 +20,28 @@ function show(button) {
   }
   const found = data.cells[view.dataset.rung][button.dataset.cell] ?? [];
   const count = Number(button.dataset.count);
-  const shown = found.length === count ? "" : ` ${found.length ? `The ${label === taken ? "least sure" : "surest"} ${found.length} of them:` : "They are not among the pictures of this file."}`;
+  const least = label === taken ? "least sure" : "surest";
+  const some = found.length ? ` The ${least} ${found.length} of them:` : " This file has no pictures of them.";
   const list = document.createElement("ul");
   for (const [number, top] of found) {
     const item = document.createElement("li");
-    const said = top.map(([name, probability]) => `${name} ${percent(probability)}`).join(", ");
+    const said = top.map(([named, probability]) => `${data.classes[named]} ${percent(probability)}`).join(", ");
     item.append(element("img", "", { src: data.pictures[number], alt: `Test image ${number}: ${data.classes[label]}. Answer: ${said}` }));
     const chances = element("ul", "", { class: "chances" });
-    for (const [name, probability] of top) {
+    for (const [named, probability] of top) {
       const line = document.createElement("li");
-      line.append(element("span", name), element("span", percent(probability)));
+      line.append(element("span", data.classes[named]), element("span", percent(probability)));
       chances.append(line);
     }
     item.append(chances);
     list.append(item);
   }
-  view.querySelector(".found").replaceChildren(element("p", `${button.getAttribute("aria-label")}.${shown}`), list);
+  view.querySelector(".found").replaceChildren(element("p", `${button.getAttribute("aria-label")}.${found.length === count ? "" : some}`), list);
 }
 
 function choose(number) {
   for (const view of document.querySelectorAll(".view")) view.hidden = view.dataset.rung !== number;
+  if (choice) for (const name of document.querySelectorAll(".chosen-name")) name.textContent = choice.selectedOptions[0].text;
   for (const drawn of document.querySelectorAll(".rung")) drawn.classList.toggle("chosen", drawn.classList.contains(`rung-${number}`));
 }
 
