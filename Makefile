@@ -1,8 +1,13 @@
 # make run: climb the ladder on MNIST.  make test: run the tests.  make check: what CI runs.
+# make parity: every rung in every format through the gate.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-cluster check lint format clean
+<<<<<<< HEAD
+.PHONY: run test test-cluster check lint format load clean
+=======
+.PHONY: run test check lint format parity clean
+>>>>>>> artifact
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -12,7 +17,11 @@ test: .venv/dev
 
 # A real Ray cluster of two nodes, one of which is killed.
 test-cluster: .venv/dev
-	$(BIN)/pytest -m cluster tests/test_scaling.py
+	$(BIN)/pytest -m cluster -W ignore tests/test_scaling.py
+
+# A minute of the server under load; the figures go to docs/benchmarks/load.json.
+load: .venv/dev
+	$(BIN)/python benchmarks/load.py --output docs/benchmarks
 
 check: lint test
 
@@ -21,6 +30,9 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+parity: .venv/dev
+	$(BIN)/python benchmarks/parity.py
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

@@ -93,6 +93,49 @@ def test_predict_goes_on_after_a_bad_picture(convladder: Any, run: cl.Run, tmp_p
     assert ["error" in json.loads(line) for line in result.out.splitlines()] == [True, True]
 
 
+def test_predict_takes_folders_patterns_and_standard_input(
+    convladder: Any, run: cl.Run, small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import csv
+    import io
+
+    from PIL import Image
+
+    for name, image in zip(("a/1.png", "a/b/2.png", "3.png"), small.test.images, strict=False):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(tmp_path / name)
+    (tmp_path / "a/notes.txt").touch()
+    labels = [str(p.argmax()) for p in run.predictions["probabilities"][:3]]
+    lines = [line.split("\t") for line in convladder("predict", run.path, "a", "*.png").out.splitlines()]
+    assert [(source, label) for source, label, _ in lines] == list(
+        zip(("a/1.png", "a/b/2.png", "3.png"), labels, strict=True)
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("3.png\nmissing.png\n\na/1.png\n"))
+    result = convladder("predict", run.path, "-", "--csv", "--top", 2)
+    rows = list(csv.DictReader(io.StringIO(result.out)))
+    assert result.status == 2
+    assert [(row["source"], row["label"]) for row in rows] == [
+        ("3.png", labels[2]),
+        ("missing.png", ""),
+        ("a/1.png", labels[0]),
+    ]
+    assert "missing.png cannot be read" in rows[1]["error"]
+    assert float(rows[0]["probability"]) > float(rows[0]["probability_2"])
+    (answer,) = [
+        json.loads(line) for line in convladder("predict", run.path, "3.png", "--json", "--top", 3).out.splitlines()
+    ]
+    assert len(answer["top"]) == 3
+    assert answer["abstained"] is False
+
+
+def test_export_writes_a_file_and_says_how_near_it_is(convladder: Any, small_npz: Path) -> None:
+    convladder("train", "--model", "dense", "--data", small_npz, "--epochs", 0.5)
+    result = convladder("export", "runs/dense-1", "--output", "shipped.onnx", "--json")
+    account = json.loads(result.out)
+    assert (result.status, account["path"], account["images"]) == (0, "shipped.onnx", 1000)
+    assert cl.Classifier("shipped.onnx").class_names == tuple("0123456789")
+
+
 def test_compare_climbs(convladder: Any, small_npz: Path) -> None:
     result = convladder(
         "compare", "--models", "dense,fast", "--data", small_npz, "--epochs", 0.5, "--seeds", 2, "--json"
@@ -157,6 +200,8 @@ BAD = {
     "too small": (["summary", "pool", "--input", "4x4x1"], "at least 8"),
     "unknown option": (["train", "--epoch-count", "3"], "--epoch-count"),
     "unknown command": (["trian"], "trian"),
+    "an empty folder": (["predict", "model.onnx", "."], "model.onnx cannot be loaded"),
+    "unknown format": (["export", "runs/pool-1", "--format", "onx"], "no finished run"),
     "no such run": (["predict", "runs/pool-1", "digit.png"], "runs/pool-1"),
     "missing argument": (["predict"], "Missing argument 'model'"),
 }

@@ -1,5 +1,8 @@
 """The parity gate: open for every rung, shut for a model that answers otherwise."""
 
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -7,8 +10,10 @@ import numpy as np
 import pytest
 
 import convladder as cl
+from convladder.assembling import assemble
+from convladder.data import Split
 from convladder.evaluating import predict_probabilities
-from convladder.exporting import export_onnx
+from convladder.exporting import export, export_onnx, int8, parity, parity_images
 from convladder.models import MODELS, build_model
 
 METADATA = {"class_names": [str(label) for label in range(10)], "input_shape": (28, 28, 1)}
@@ -43,3 +48,78 @@ def test_the_gate_refuses_a_model_that_answers_otherwise(error: float, small: cl
         export_onnx(model, tmp_path / "model.onnx", METADATA, small.test.images, expected)
     assert raised.value.exit_status == 3
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def stored(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
+    """A run whose data can be loaded again."""
+    data = cl.load_dataset(small_npz)
+    return cl.train("dense", data, replace(cl.DEFAULT, epochs=1), directory=tmp_path_factory.mktemp("stored"))
+
+
+def test_the_gate_takes_a_thousand_images_where_there_are_as_many(small: cl.Dataset) -> None:
+    assert len(parity_images(small)) == 1000
+    few = replace(small, test=Split(small.test.images[:60], small.test.labels[:60]))
+    assert len(parity_images(few)) == 1000
+    assert len(parity_images(replace(few, train=few.test, validation=few.test))) == 180
+
+
+@pytest.mark.parametrize("format_", ["openvino", "litert", "savedmodel"])
+def test_a_format_answers_as_keras_and_brings_its_description(stored: cl.Run, tmp_path: Path, format_: str) -> None:
+    account = export(stored, format_, tmp_path / "model")
+    assert account["images"] == 1000
+    assert account["label_flips"] == 0
+    told = json.loads((tmp_path / "model" / "convladder.json").read_text())
+    assert told["class_names"] == list(stored.classifier().class_names)
+    assert told["stages"] == ["hidden1", "hidden2"]
+    export(stored, format_, tmp_path / "model")  # its own former export is replaced
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_format_that_differs_is_not_written(stored: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parity, "LARGEST_DIFFERENCE", -1.0)
+    with pytest.raises(cl.ConvladderError, match="nothing was written") as raised:
+        export(stored, "savedmodel", tmp_path / "model")
+    assert raised.value.exit_status == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_export_is_left_alone(stored: cl.Run, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(cl.ConvladderError, match="no export"):
+        export(stored, "savedmodel", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_a_missing_runtime_names_its_extra(stored: cl.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(cl.ConvladderError, match=r"pip install 'convladder\[openvino\]'"):
+        export(stored, "openvino")
+
+
+def test_eight_bits_are_kept_only_where_they_pay(
+    stored: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "SECONDS_A_ROUND", 0.002)
+    monkeypatch.setattr(int8, "LARGEST_DROP", -1.0)  # whatever is lost is too much
+    with pytest.raises(cl.ConvladderError, match=r"accuracy .* for .* µs .* nothing was written") as raised:
+        export(stored, "onnx", tmp_path / "small.onnx", int8=True)
+    assert raised.value.exit_status == 3
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(int8, "LARGEST_DROP", 0.05)
+    monkeypatch.setattr(int8, "ROUNDS_TO_WIN", 0)
+    account = export(stored, "onnx", tmp_path / "small.onnx", int8=True)
+    assert account["accuracy"] > account["float_accuracy"] - 0.05
+    assert (tmp_path / "small.onnx").stat().st_size < 0.5 * (stored.path / "model.onnx").stat().st_size
+    assert cl.Classifier(tmp_path / "small.onnx").metadata["quantized"] == "int8"
+
+
+def test_an_average_of_networks_shows_the_stages_of_the_first(small: cl.Dataset, tmp_path: Path) -> None:
+    members = [build_model("tiny", (28, 28, 1), 10) for _ in range(2)]
+    model = assemble(members)
+    images = small.test.images[:20]
+    export_onnx(model, tmp_path / "model.onnx", METADATA, images, predict_probabilities(model, images))
+    maps = cl.Classifier(tmp_path / "model.onnx").feature_maps(images)
+    expected = keras.Model(members[0].inputs[0], members[0].get_layer("stage2_relu").output)(images.astype(np.float32))
+    assert list(maps) == ["stage1", "stage2", "stage3"]
+    np.testing.assert_allclose(maps["stage2"], expected, atol=1e-4)

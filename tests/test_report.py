@@ -1,4 +1,4 @@
-"""The report, opened in a real browser: what is clicked, typed and read; what it says where data are gone or hostile."""
+"""The report, opened in a real browser: what is clicked, typed and read; what it says where data are gone."""
 
 import json
 import os

@@ -25,7 +25,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
-    nodes = Cluster(initialize_head=True, head_node_args=node)
+    nodes: Any = Cluster(initialize_head=True, head_node_args=node)
     nodes.second = nodes.add_node(**node)
     yield nodes
     nodes.shutdown()

@@ -219,6 +219,32 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise _unwritable(path, error) from error
 
 
+@contextlib.contextmanager
+def whole_folder(path: Path, mark: str) -> Iterator[Path]:
+    """Give an empty folder beside `path` to write to; rename it when all went well, remove it when not.
+
+    Args:
+        path: A folder that is there is replaced if it holds a file named `mark`.
+        mark: The file that tells such a folder from another.
+
+    Raises:
+        ConvladderError: Something else stands there; it cannot be written; exit status 1 for the latter.
+    """
+    if path.exists() and not (path / mark).is_file():
+        raise ConvladderError(f"{path} is there already, and no export. Expected a new path, or a former export.")
+    create_folder(path.parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as name:
+            written, former = Path(name) / "written", Path(name) / "former"
+            written.mkdir()
+            yield written
+            if path.exists():
+                path.rename(former)
+            written.rename(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON that a person can read as well."""
     with whole_file(path) as temporary:

@@ -5,12 +5,13 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convladder.data import Dataset
+from convladder.data import Dataset, Split
 from convladder.errors import ConvladderError
 from convladder.runs import Run, create_folder, create_run_folder
 from convladder.trials import LookOn, Outcome, Say, Trial, run_trial
@@ -57,7 +58,7 @@ def run_on_ray(
         _check_cores(cores)
         shared = ray.put(_in_memory(dataset))
         starts, fingerprint = _count_starts(), dataset.fingerprint
-        task = ray.remote(_task).options(num_cpus=cores, max_retries=RETRIES)
+        task = ray.remote(num_cpus=cores, max_retries=RETRIES)(_task)
         target = storage or str(directory.resolve())
         waiting = {
             task.options(name=trial.label).remote(
@@ -113,10 +114,10 @@ def _nodes() -> list[dict[str, Any]]:
 
 def _in_memory(dataset: Dataset) -> Dataset:
     """The data set with arrays where it had mapped files, which other machines do not have."""
-    from dataclasses import replace
-
-    splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
-    return replace(dataset, **{name: split._replace(images=np.asarray(split.images)) for name, split in splits.items()})
+    train, validation, test = (
+        Split(np.asarray(split.images), split.labels) for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    return replace(dataset, train=train, validation=validation, test=test)
 
 
 def _task(trial: Trial, dataset: Dataset, target: str, key: str, cores: int, starts: Any) -> str:

@@ -21,7 +21,7 @@ from convladder.describing import count_macs
 from convladder.errors import ConvladderError, check_range
 from convladder.evaluating import describe, predict_probabilities
 from convladder.evaluating.calibration import fit_threshold, reliability
-from convladder.exporting import export_onnx
+from convladder.exporting import export_onnx, parity_images
 from convladder.fitting import Fitted, Interrupted, fit
 from convladder.models import build_model
 from convladder.recipes import Recipe, default_recipe, resolve_precision
@@ -195,7 +195,8 @@ def _write_results(
         "dataset": data.name,
         "test_accuracy": metrics["test"]["accuracy"],
     }
-    parity = export_onnx(model, folder / "model.onnx", described, data.test.images, probabilities)
+    images = parity_images(data)
+    parity = export_onnx(model, folder / "model.onnx", described, images, predict_probabilities(model, images))
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
     return accuracies | fitted | {"temperature_reason": calibration.reason}

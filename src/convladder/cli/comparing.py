@@ -60,6 +60,7 @@ class Cluster:
 
         if self.ray is None:
             return run_in_processes
+        import ray  # noqa: F401 (before the data are loaded: it is then that a missing extra is said)
 
         from convladder.scaling import run_on_ray
 

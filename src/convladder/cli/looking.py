@@ -59,20 +59,19 @@ def explain(
 ) -> None:
     """What a run looks at: its first filters, Grad-CAM, occlusion, and a layer's feature maps."""
     from convladder.classifier import Classifier
-    from convladder.data.decoding import decode_image
 
     if figure and figure.suffix not in (".png", ".svg"):
         raise ConvladderError(f"{figure} is no picture file to write. Expected a name that ends in .png or .svg.")
     if not model.is_dir() and (layer or sanity):
         raise ConvladderError(f"{model} holds no network to look into. Expected a run folder for --layer and --sanity.")
-    classifier = Classifier(model / "model.onnx" if model.is_dir() else model)
+    classifier = Classifier(model)
     network, random, filters = _load_networks(model, sanity) if model.is_dir() else (None, [], None)
     from convladder.explaining import explain as explain_picture
 
     seen, failed = [], False
     for source in sources:
         try:
-            image = decode_image(source, classifier.input_shape, classifier.fit)
+            image = classifier.decode(source)
         except ConvladderError as error:
             failed = True
             if as_json:

@@ -1,37 +1,130 @@
-"""`predict`: what a shipped model answers."""
+"""`export`: a run in the format that is wanted. `predict`: what a shipped model answers."""
 
+import csv
+import glob
 import json
-from dataclasses import asdict
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, tee
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convladder.cli.application import AsJson, app, errors
 from convladder.errors import ConvladderError
 
+if TYPE_CHECKING:
+    from convladder.classifier import Prediction
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    format: Annotated[str, typer.Option(help="onnx, openvino, litert or savedmodel.")] = "onnx",
+    path: Annotated[Path | None, typer.Option("--output", help="What to write; by default in the run.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="In 8 bits, if that loses little and is faster here.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's model in a format, if its runtime answers as Keras does; else exit with status 3."""
+    from convladder.engine import import_engine
+
+    import_engine()
+    from convladder.exporting import export as export_run
+    from convladder.runs import Run
+
+    account = export_run(Run(run), format, path, int8=int8)
+    if as_json:
+        print(json.dumps(account, indent=2))
+    elif int8:
+        one, many = account["latency"], account["throughput"]
+        print(
+            f"{account['path']}: accuracy {account['accuracy']:.4f}, in float {account['float_accuracy']:.4f}; "
+            f"{one['float_microseconds']['median'] / one['microseconds']['median']:.2f} times as fast one by one, "
+            f"{many['float_microseconds']['median'] / many['microseconds']['median']:.2f} times in batches"
+        )
+    else:
+        print(
+            f"{account['path']}: agrees with Keras on {account['images']:,} images, "
+            f"to {account['largest_difference']:.0e}"
+        )
+
 
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A run folder, or an .onnx file.")],
-    sources: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Pictures, folders of them, patterns like '*.png'; - reads paths."),
+    ],
+    top: Annotated[int | None, typer.Option(min=1, help="How many classes to name; --json names all.")] = None,
     as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a table for a spreadsheet.")] = False,
 ) -> None:
-    """A line a picture: its label, and how probable that is."""
+    """A line a picture: its label, and how probable that is. A bad picture is a line too, and the rest goes on."""
     from convladder.classifier import Classifier
 
-    classifier = Classifier(model / "model.onnx" if model.is_dir() else model)
+    if as_json and as_csv:
+        raise ConvladderError("--json and --csv were both given. Expected one of them.")
+    classifier = Classifier(model)
+    named = top or 1
+    write = _write_json if as_json else _csv_writer(named) if as_csv else _write_line
     failed = False
-    for source, answer in zip(sources, classifier.predict(sources), strict=True):
-        if isinstance(answer, ConvladderError):
-            failed = True
-            if as_json:
-                print(json.dumps({"source": str(source), "error": str(answer)}))
-            else:
-                errors.print(f"Error: {answer}", soft_wrap=True, markup=False)
-        elif as_json:
-            print(json.dumps(asdict(answer)))
-        else:
-            print(f"{answer.source}\t{answer.label}\t{answer.probability:.4f}")
+    paths: Iterable[str] = chain.from_iterable(map(expand, sources))
+    paths, shown = tee(paths) if "-" in sources else [list(paths)] * 2
+    for path, answer in zip(shown, classifier.predict(paths, top if as_json else named), strict=False):
+        failed |= isinstance(answer, ConvladderError)
+        write(path, answer)
     if failed:
         raise typer.Exit(2)
+
+
+def expand(source: str) -> Sequence[str] | Iterator[str]:
+    """The paths that a SOURCE stands for: a folder's pictures, a pattern's matches, the lines of standard input.
+
+    Raises:
+        ConvladderError: A folder without pictures, a pattern without a match.
+    """
+    if source == "-":
+        return (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+    if os.path.isdir(source):
+        from convladder.data.folders import list_pictures
+
+        return list_pictures(Path(source))
+    if glob.has_magic(source) and not os.path.lexists(source):
+        found = sorted(path for path in glob.iglob(source, recursive=True) if not os.path.isdir(path))
+        if not found:
+            raise ConvladderError(f"{source} matches no file. Expected a pattern of pictures, such as 'photos/*.jpg'.")
+        return found
+    return [source]
+
+
+def _write_json(path: str, answer: "Prediction | ConvladderError") -> None:
+    error = isinstance(answer, ConvladderError)
+    print(json.dumps({"source": path, "error": str(answer)} if error else vars(answer)), flush=True)
+
+
+def _write_line(path: str, answer: "Prediction | ConvladderError") -> None:
+    if isinstance(answer, ConvladderError):
+        errors.print(f"Error: {answer}", soft_wrap=True, markup=False)
+        return
+    classes = "\t".join(f"{name}\t{probability:.4f}" for name, probability in answer.top)
+    print(f"{path}\t{classes}" + ("\tabstained" if answer.abstained else ""), flush=True)
+
+
+def _csv_writer(top: int) -> "Callable[[str, Prediction | ConvladderError], None]":
+    more = [f"{column}_{place}" for place in range(2, top + 1) for column in ("label", "probability")]
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["source", "label", "probability", *more, "abstained", "error"])
+
+    def write(path: str, answer: "Prediction | ConvladderError") -> None:
+        if isinstance(answer, ConvladderError):
+            table.writerow([path, "", "", *[""] * len(more), "", answer])
+        else:
+            classes = [cell for name, probability in answer.top for cell in (name, f"{probability:.6f}")]
+            classes += [""] * (2 + len(more) - len(classes))  # fewer classes than were asked for
+            table.writerow([path, *classes, str(answer.abstained).lower(), ""])
+        sys.stdout.flush()
+
+    return write

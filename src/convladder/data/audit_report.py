@@ -21,7 +21,12 @@ def render_audit(audit: Audit) -> str:
     template = Path(__file__).with_name("audit.html").read_text()
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(template)
-    return page.render(audit=audit, shown=GROUPS_SHOWN, thumbnail=thumbnail_uri, basename=lambda name: Path(name).name)
+    return page.render(
+        audit=audit,
+        shown=GROUPS_SHOWN,
+        thumbnail=thumbnail_uri,
+        below=lambda name: name.removeprefix(f"{audit.source}/"),
+    )
 
 
 def thumbnail_uri(name: str) -> str:

@@ -66,12 +66,17 @@ def decode_image(
             pixels; `name_defect` tells which.
     """
     check_choice("fit", fit, FITS)
+    with open_picture(path) as picture:
+        return read_pixels(picture, input_shape, fit)
+
+
+def read_pixels(picture: Image.Image, input_shape: tuple[int, int, int], fit: str) -> npt.NDArray[np.uint8]:
+    """What `decode_image` makes of an opened picture, for those who look at its header first."""
     height, width, channels = input_shape
     mode = "L" if channels == 1 else "RGB"
-    with open_picture(path) as picture:
-        # A JPEG is read at a half, a quarter or an eighth of its size where that leaves at least what is wanted.
-        picture.draft(mode, (max(width, height),) * 2)
-        pixels = _resize(_convert(_turn_upright(picture), mode), width, height, fit)
+    # A JPEG is read at a half, a quarter or an eighth of its size where that leaves at least what is wanted.
+    picture.draft(mode, (max(width, height),) * 2)
+    pixels = _resize(_convert(_turn_upright(picture), mode), width, height, fit)
     return np.asarray(pixels, dtype=np.uint8).reshape(input_shape)
 
 

@@ -87,6 +87,22 @@ def list_folder(folder: Path) -> Listing:
     return listing
 
 
+def list_pictures(folder: Path) -> list[str]:
+    """Every file in a folder and the folders in it that may be a picture, in order; hidden ones are passed over.
+
+    Raises:
+        ConvladderError: There is none.
+    """
+    found = [
+        entry.path
+        for entry, hidden in _walk(str(folder), Listing())
+        if not hidden and not _passed_over(entry.name) and os.path.isfile(entry.path)
+    ]
+    if not found:
+        raise ConvladderError(f"{folder} holds no pictures. Expected {', '.join(READ)} in it or in folders of it.")
+    return found
+
+
 def list_csv(path: Path) -> Listing:
     """List a CSV file of path and label; paths are relative to it. A header may name the two columns.
 

@@ -12,8 +12,11 @@ import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 from convladder.errors import ConvladderError
@@ -23,6 +26,9 @@ Result = TypeVar("Result")
 
 CHUNK = 128  # small files: fewer are done before a process has started
 BYTES_A_CHUNK = 16e6
+SECONDS_A_START = 0.5  # of processors, to start two processes
+SECONDS_TO_JUDGE = 0.05
+SECONDS_A_CHUNK = 0.02
 
 
 def map_files(
@@ -47,31 +53,91 @@ def map_files(
         yield from map(function, items)
         return
     chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
-    count = min(os.cpu_count() or 1, len(chunks))
-    idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+    with _Processes(function, min(os.cpu_count() or 1, len(chunks))) as processes:
+        processes.wait()
+        for results in processes.threads.map(processes.work, chunks):
+            yield from results
 
-    def work(chunk: Sequence[Item]) -> list[Result | None]:
-        process = idle.get()
+
+def stream_files(function: Callable[[Item], Result], items: Iterable[Item], total: int = 0) -> Iterator[Result | None]:
+    """Like `map_files`, for items of any number, that are taken as results are: the first result at once.
+
+    The calling process works alone until what is left is worth starting others; where that is not known, until it has
+    worked as long as they take to start. It goes on while they do.
+
+    Args:
+        function: Picklable, and importable without the caller's main module.
+        items: Picklable. At most some hundreds are taken ahead.
+        total: How many there are; 0 where that is not known.
+
+    Yields:
+        As `map_files`.
+    """
+    remaining = iter(items)
+    spent, count = 0.0, 0
+    for item in remaining:
+        began = time.perf_counter()
+        result = function(item)
+        spent += time.perf_counter() - began
+        count += 1
+        yield result
+        left = (total - count) * spent / count if total else spent
+        if spent > SECONDS_TO_JUDGE and left > SECONDS_A_START * (2 if total else 1):
+            break
+    else:
+        return
+    size = min(CHUNK, max(1, round(SECONDS_A_CHUNK * count / spent)))
+    ahead: deque[tuple[Future[list[Result | None]], list[Item]]] = deque()
+    number = os.cpu_count() or 1
+    with _Processes(function, number) as processes:
+        while True:
+            while len(ahead) < 2 * number + 1 and (chunk := list(islice(remaining, size))):
+                ahead.append((processes.threads.submit(processes.work, chunk), chunk))
+            if not ahead:
+                return
+            future, chunk = ahead.popleft()
+            # What no process has begun with is done here: it is so while they start.
+            yield from map(function, chunk) if future.cancel() else future.result()
+
+
+class _Processes:
+    """Processes that wait for chunks, each fed by a thread; they end with the context."""
+
+    def __init__(self, function: Callable[[Any], Any], count: int) -> None:
+        self._function = function
+        self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+        self.threads = ThreadPoolExecutor(count)
+        self._starts = [self.threads.submit(lambda: self._idle.put(_start())) for _ in range(count)]
+
+    def __enter__(self) -> "_Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.threads.shutdown(cancel_futures=True)
+        while not self._idle.empty():
+            _end(self._idle.get())
+
+    def wait(self) -> None:
+        """Until all have started; raises what kept one from it."""
+        for start in self._starts:
+            start.result()
+
+    def work(self, chunk: Sequence[Any]) -> list[Any]:
+        """The function's results, in a process; None for an item that ends it."""
+        for start in self._starts:
+            if start.done():
+                start.result()  # a process that cannot be started would be waited for without end
+        process = self._idle.get()
         try:
-            return _call(process, function, chunk)
+            return _call(process, self._function, chunk)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             _end(process)
             process = _start()
             if len(chunk) == 1:
                 return [None]
         finally:
-            idle.put(process)
-        return [result for item in chunk for result in work([item])]
-
-    try:
-        with ThreadPoolExecutor(count) as threads:
-            for _ in range(count):
-                idle.put(_start())
-            for results in threads.map(work, chunks):
-                yield from results
-    finally:
-        while not idle.empty():
-            _end(idle.get())
+            self._idle.put(process)
+        return [result for item in chunk for result in self.work([item])]
 
 
 def chunk_size(paths: Sequence[str]) -> int:

@@ -1,0 +1,54 @@
+"""`serve`: a shipped model over HTTP."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convladder.cli.application import app, errors
+from convladder.errors import ConvladderError
+
+
+@app.command()
+def serve(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Run folders, or .onnx files.")],
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; another than loopback needs a key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="CONVLADDER_API_KEY", help="Asked of every request. Rather in the environment than here."),
+    ] = None,
+    limits: Annotated[
+        str, typer.Option(metavar="NAME=NUMBER,...", help="body, pixels, images, requests, connections, seconds.")
+    ] = "",
+) -> None:
+    """Answer over HTTP: POST /predict, the Open Inference Protocol at /v2, metrics; /docs explains."""
+    from convladder.serving.limits import parse_limits
+
+    chosen = parse_limits(limits)
+    loopback = host in ("127.0.0.1", "localhost", "::1")
+    if not loopback and not api_key:
+        raise ConvladderError(
+            f"{host} can be reached from other machines. Expected a key for that: set CONVLADDER_API_KEY, or listen at "
+            "127.0.0.1."
+        )
+    from convladder.classifier import Classifier
+    from convladder.serving.application import create_application
+    from convladder.serving.guard import LOOPBACK
+    from convladder.serving.server import serve as serve_application
+
+    classifiers = {}
+    for path in models:
+        file = path / "model.onnx" if path.is_dir() else path
+        name = file.resolve().parent.name if file.name == "model.onnx" else file.stem
+        if name in classifiers:
+            raise ConvladderError(
+                f"Two models are named {name}. Expected names that differ: rename one's folder or file."
+            )
+        classifiers[name] = Classifier(file, threads=1)
+    application = create_application(classifiers, chosen, api_key=api_key, hosts=LOOPBACK if loopback else ())
+    serve_application(
+        application, host, port, chosen, lambda url: errors.print(f"{', '.join(classifiers)}: {url}", soft_wrap=True)
+    )

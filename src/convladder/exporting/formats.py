@@ -1,0 +1,159 @@
+"""A run in the format that is wanted: each written by its own library, each run by it in the parity gate."""
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from convladder import __version__
+from convladder.classifier import Classifier
+from convladder.errors import ConvladderError, check_choice
+from convladder.evaluating import predict_probabilities
+from convladder.exporting.onnx_file import PROBABILITIES, convert, export_onnx, find_stages, with_stages
+from convladder.exporting.parity import Answer, check_parity, parity_images
+from convladder.runs import Run, whole_folder
+
+METADATA_FILE = "convladder.json"  # beside the model, in formats that are folders
+
+# For OpenVINO, and told in that file: by default it computes in bfloat16 where the processor can, and is off by 1e-2.
+COMPILE = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a run becomes a folder.
+
+    Attributes:
+        write: Given the Keras model and an empty folder, writes the model's files there.
+        load: Given that folder, the function from pixels to probabilities that a user of it would have.
+        runtime: The module that runs it.
+        extra: Of the package, what installs that.
+        told: What convladder.json says beside what the .onnx file does.
+    """
+
+    write: Callable[[keras.Model, Path], None]
+    load: Callable[[Path], Answer]
+    runtime: str
+    extra: str
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+def export(run: Run, format: str = "onnx", output: str | Path | None = None, *, int8: bool = False) -> dict[str, Any]:
+    """Write a run's model in a format, if the format's own runtime answers as Keras does.
+
+    Args:
+        run: A finished run; its data must still be where it was.
+        format: "onnx", a file; "openvino", "litert" or "savedmodel", a folder that holds convladder.json as well:
+            class names, input size and all that the .onnx file says of itself.
+        output: What to write; by default `model.onnx`, `model-int8.onnx` or `model.FORMAT` in the run.
+        int8: Whether to quantize to 8 bits ("onnx" only), and keep that if it is as accurate and faster.
+
+    Returns:
+        `format`, `path`, and the gate's account: `images`, `largest_difference`, `label_flips`; where quantized,
+        the figures that it was kept for.
+
+    Raises:
+        ConvladderError: A gate refused, exit status 3; the runtime is missing, exit status 1; the data is gone.
+    """
+    check_choice("format", format, FORMATS)
+    if int8 and format != "onnx":
+        raise ConvladderError(f"--int8 is not possible as {format}. Expected the format onnx.")
+    name = "model-int8.onnx" if int8 else "model.onnx" if format == "onnx" else f"model.{format}"
+    path = run.path / name if output is None else Path(output)
+    metadata = Classifier(run.path).metadata
+    chosen = FORMATS[format]
+    if chosen:
+        _import_runtime(chosen)
+    if int8:
+        from convladder.exporting.int8 import export_int8
+
+        return {"format": format, "path": str(path)} | export_int8(run, path, metadata)
+    model, images = run.load_model(), parity_images(run.load_dataset())
+    expected = predict_probabilities(model, images)
+    if not chosen:
+        account = export_onnx(model, path, metadata, images, expected)
+    else:
+        account = _export_folder(chosen, model, path, metadata, images, expected)
+    return {"format": format, "path": str(path)} | account
+
+
+def _export_folder(
+    chosen: Format,
+    model: keras.Model,
+    path: Path,
+    metadata: Mapping[str, Any],
+    images: npt.NDArray[np.uint8],
+    expected: npt.NDArray[np.float32],
+) -> dict[str, Any]:
+    with whole_folder(path, METADATA_FILE) as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the converters' own
+        chosen.write(model, folder)
+        told = {key: value for key, value in metadata.items() if key != "digest"}
+        told |= {"version": __version__, "stages": list(find_stages(model)), **chosen.told}
+        (folder / METADATA_FILE).write_text(json.dumps(told, indent=2) + "\n")
+        return check_parity(chosen.load(folder), images, expected)
+
+
+def _import_runtime(chosen: Format) -> None:
+    try:
+        import_module(chosen.runtime)
+    except ModuleNotFoundError as error:
+        raise ConvladderError(
+            f"{error.name} is not installed. Run: pip install 'convladder[{chosen.extra}]'", exit_status=1
+        ) from error
+
+
+def _write_openvino(model: keras.Model, folder: Path) -> None:
+    import onnx
+    import openvino
+
+    onnx.save(convert(model, find_stages(model)), folder / "model.onnx")
+    converted = openvino.convert_model(folder / "model.onnx")
+    openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
+    (folder / "model.onnx").unlink()
+
+
+def _load_openvino(folder: Path) -> Answer:
+    import openvino
+
+    compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", COMPILE)
+    return lambda images: np.asarray(compiled(images.astype(np.float32))[PROBABILITIES])
+
+
+def _write_litert(model: keras.Model, folder: Path) -> None:
+    with_stages(model, find_stages(model)).export(str(folder / "model.tflite"), format="litert", verbose=False)
+
+
+def _load_litert(folder: Path) -> Answer:
+    from ai_edge_litert.interpreter import Interpreter
+
+    signature = Interpreter(str(folder / "model.tflite")).get_signature_runner()
+    (name,) = signature.get_input_details()
+    return lambda images: signature(**{name: images.astype(np.float32)})[PROBABILITIES]
+
+
+def _write_savedmodel(model: keras.Model, folder: Path) -> None:
+    with_stages(model, find_stages(model)).export(str(folder), format="tf_saved_model", verbose=False)
+
+
+def _load_savedmodel(folder: Path) -> Answer:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(folder)
+    return lambda images: loaded.serve(images.astype(np.float32))[PROBABILITIES].numpy()
+
+
+# The first is a file that Classifier runs; the others are folders. Its own runtime is part of every install.
+FORMATS: Mapping[str, Format | None] = {
+    "onnx": None,
+    "openvino": Format(_write_openvino, _load_openvino, "openvino", "openvino", {"compile": COMPILE}),
+    "litert": Format(_write_litert, _load_litert, "ai_edge_litert", "litert"),
+    "savedmodel": Format(_write_savedmodel, _load_savedmodel, "tensorflow", "train"),
+}

@@ -1,0 +1,99 @@
+"""One .onnx file: Keras's own export, a description, a digest, and the maps of each stage."""
+
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from convladder import __version__
+from convladder.artifact import METADATA_KEY, describe, seal
+from convladder.classifier import Classifier
+from convladder.exporting.parity import check_parity
+from convladder.runs import whole_file
+
+PROBABILITIES = "probabilities"
+STAGE = re.compile(r"(stage\d+|hidden\d*)(_|$)")
+
+
+def export_onnx(
+    model: keras.Model,
+    path: Path,
+    metadata: Mapping[str, Any],
+    images: npt.NDArray[np.uint8],
+    expected: npt.NDArray[np.float32],
+) -> dict[str, Any]:
+    """Write a model as ONNX by Keras's own export, if ONNX Runtime answers as Keras does.
+
+    Args:
+        model: From pixels, shape (batch, height, width, channels), to probabilities.
+        path: The file to write; it appears only when the gate has opened.
+        metadata: Stored in the file; what Classifier reads: `class_names`, `input_shape`, `fit`, `temperature`,
+            `threshold`. `format`, `version` and `stages` are added.
+        images: Those that are compared; `parity_images` chooses them.
+        expected: What Keras answers for the images, shape (count, num_classes).
+
+    Returns:
+        The gate's account: `images`, `largest_difference`, `label_flips`.
+
+    Raises:
+        ConvladderError: A probability differs by more than 1e-4, or a label flips; exit status 3.
+    """
+    stages = find_stages(model)
+    with whole_file(path) as temporary:
+        graph = convert(model, stages)
+        described = describe(metadata, version=__version__, stages=list(stages))
+        write_sealed(graph, described, temporary)
+        return check_parity(Classifier(temporary).predict_probabilities, images, expected)
+
+
+def convert(model: keras.Model, stages: Mapping[str, Any]) -> Any:
+    """An onnx.ModelProto whose outputs are the probabilities, then the stages, in order."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tf2onnx's own use of what NumPy and protobuf deprecate
+        exported = Path(folder) / "model.onnx"
+        with_stages(model, stages).export(exported, format="onnx", verbose=False)
+        graph = onnx.load(exported)
+    by_name = {output.name: onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in graph.graph.output}
+    del graph.graph.output[:]
+    graph.graph.output.extend(by_name[name] for name in (PROBABILITIES, *stages))
+    return graph
+
+
+def write_sealed(graph: Any, described: str, path: Path) -> None:
+    """Write an onnx.ModelProto with its description and its digest."""
+    import onnx
+
+    onnx.helper.set_model_props(graph, {METADATA_KEY: described})
+    path.write_bytes(seal(graph.SerializeToString()))
+
+
+def find_stages(model: keras.Model) -> dict[str, Any]:
+    """By the name of each stage, `stage1`, …, `hidden`, what its last layer gives; dropout, which is idle, apart.
+
+    Of a mean over several networks or views, the stages of the first network, which looks at the picture itself.
+    """
+    stages: dict[str, Any] = {}
+    for layer in model.layers:
+        named = STAGE.match(layer.name)
+        if named and not isinstance(layer, keras.layers.Dropout):
+            stages[named[1]] = layer.output
+    if not stages:
+        for member in model.layers:
+            if isinstance(member, keras.Model) and member.input_shape == model.input_shape and find_stages(member):
+                return dict(keras.Model(member.inputs[0], find_stages(member))(model.inputs[0]))
+    return stages
+
+
+def with_stages(model: keras.Model, stages: Mapping[str, Any]) -> keras.Model:
+    """The same network, called once, with an output for each stage beside the probabilities."""
+    wide = keras.Model(model.inputs[0], {PROBABILITIES: model.outputs[0], **stages}, name=model.name)
+    wide(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
+    return wide

@@ -1,0 +1,219 @@
+"""The guard: what every request passes before anything looks at it, and what every answer carries.
+
+Host and Origin defend against a web page that the user visits: its scripts may send requests to this machine
+(cross-site request forgery), or have a name of their own point at it (DNS rebinding).
+"""
+
+import base64
+import binascii
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from convladder.serving.limits import Limits
+from convladder.serving.observing import Observations
+from convladder.serving.refusals import Refusal, busy
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")  # asked by what supervises a server, which holds no key
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+        "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+NO_STORE = (b"cache-control", b"no-store")
+CLOSE = {"Connection": "close"}  # where a body has not been read to its end
+DRAINED = 4  # times the limit: so much of a body that is too large is read, and dropped
+BODIES = 16  # times the limit: the bodies of all requests at work
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+logger = logging.getLogger(__name__)
+
+
+class Guard:
+    """Middleware that refuses what must not be answered, and receives a body whole before it is looked at.
+
+    Args:
+        app: What answers.
+        limits: Of body, requests and seconds.
+        observations: Told of every request.
+        api_key: Asked for, if there is one.
+        hosts: Names that the Host header may hold; empty for any, which is for servers with a key.
+        routes: Whose requests are counted under their paths. Those without a parameter in them are answered from here.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        observations: Observations,
+        api_key: str | None = None,
+        hosts: Iterable[str] = LOOPBACK,
+        routes: Iterable[Route] = (),
+    ) -> None:
+        self.app = app
+        self.limits = limits
+        self.observations = observations
+        self.api_key = api_key
+        self.hosts = frozenset(hosts)
+        self.paths: dict[object, str] = {}
+        self.endpoints: dict[tuple[str, str], Endpoint] = {}
+        for route in reversed(list(routes)):
+            self.paths[route.endpoint] = route.path
+            if "{" not in route.path:
+                self.endpoints |= {(method, route.path): route.endpoint for method in route.methods or ()}
+        self.received = 0  # bytes of the bodies of all requests at work
+        self.at_work = 0
+        observations.in_flight.set_function(lambda: self.at_work)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        status = 0
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = message["headers"]
+                if all(name != b"cache-control" for name, _ in headers):
+                    headers.append(NO_STORE)
+                headers.extend(RAW_HEADERS)
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, send_guarded)
+        except Refusal as refusal:
+            self.observations.refusals.labels(refusal.code).inc()
+            await refusal.response()(scope, receive, send_guarded)
+        except Exception:
+            logger.exception("A request failed.")
+            if status:
+                raise  # the answer has begun, so the connection can only be cut
+            failure = Refusal(500, "failed", "The server failed to answer. Its log says why.")
+            await failure.response()(scope, receive, send_guarded)
+        finally:
+            route = self.paths.get(scope.get("endpoint"), "none")
+            self.observations.observe(route, status, time.perf_counter() - start)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._check(scope)
+        body = bytearray()
+        try:
+            if scope["method"] not in ("GET", "HEAD"):
+                await self._receive_body(scope, receive, body)
+            if self.at_work >= self.limits.requests:
+                raise busy(f"{self.limits.requests} requests are at work already.")
+            self.at_work += 1
+            try:
+                replay = _replay(bytes(body), receive)
+                endpoint = self.endpoints.get((scope["method"], scope["path"]))
+                if endpoint is None:
+                    await self.app(scope, replay, send)
+                else:  # what is asked for most goes by the framework's routing, which costs as much as a small network
+                    scope["endpoint"] = endpoint
+                    response = await endpoint(Request(scope, replay))
+                    await response(scope, replay, send)
+            finally:
+                self.at_work -= 1
+        finally:
+            self.received -= len(body)
+
+    def _check(self, scope: Scope) -> None:
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self.hosts and _name(host) not in self.hosts:
+            expected = ", ".join(sorted(self.hosts))
+            raise Refusal(421, "wrong_host", f"Host {host[:100]!r} is not served here. Expected one of: {expected}.")
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and origin.rpartition("/")[2] != host:
+            raise Refusal(403, "wrong_origin", f"Requests by pages of {origin[:100]!r} are not answered.")
+        if self.api_key and scope["path"] not in OPEN_PATHS and not _holds_key(headers, self.api_key):
+            raise Refusal(
+                401,
+                "no_key",
+                "The API key is missing or wrong. Expected it in X-API-Key, or in Authorization as Bearer.",
+                {"WWW-Authenticate": 'Basic realm="convladder: any name, and the API key as password"'},
+            )
+
+    async def _receive_body(self, scope: Scope, receive: Receive, body: bytearray) -> None:
+        headers = dict(scope["headers"])
+        stated = headers.get(b"content-length", b"")
+        length = int(stated) if stated.isdigit() else 0
+        if length > self.limits.body and (b"expect" in headers or length > DRAINED * self.limits.body):
+            raise self._too_large()
+        if b"content-encoding" in headers:
+            raise Refusal(415, "compressed", "The body is compressed. Expected it as it is.")
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refusal(400, "disconnected", "The client left before its request was complete.")
+            part = message.get("body", b"")
+            size += len(part)
+            more = message.get("more_body", False)
+            if size > DRAINED * self.limits.body:
+                raise self._too_large()
+            if size > self.limits.body:  # the rest is read and dropped, so that the client gets to read the refusal
+                continue
+            body += part
+            self.received += len(part)
+            if self.received > BODIES * self.limits.body:
+                raise busy("The bodies of the requests at work fill the memory that they may have.")
+        if size > self.limits.body:
+            raise self._too_large()
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, "body_too_large", f"The body is larger than {self.limits.body:,} bytes.", CLOSE)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body at once, then what the client does next."""
+    first = True
+
+    async def replayed() -> Message:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replayed
+
+
+def _name(host: str) -> str:
+    """A Host header without its port: "[::1]:8000" is "::1"."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower()
+
+
+def _holds_key(headers: dict[bytes, bytes], key: str) -> bool:
+    given = headers.get(b"x-api-key", b"")
+    scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer":
+        given = credentials
+    elif scheme.lower() == b"basic":  # what a browser asks its user for
+        try:
+            given = base64.b64decode(credentials).partition(b":")[2]
+        except binascii.Error:
+            given = b""
+    return hmac.compare_digest(given.strip(), key.encode())

@@ -1,0 +1,171 @@
+"""The Open Inference Protocol, version 2, over HTTP: what clients of other inference servers speak.
+
+Facts from the protocol's specification (kserve/open-inference-protocol) and, for binary tensors, from the extension
+that Triton's documentation describes (protocol/extension_binary_data.md): a body is JSON, then the tensors' bytes in
+order, little-endian, and the header Inference-Header-Content-Length says where the JSON ends.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from starlette.requests import Request
+from starlette.responses import Response
+
+from convladder import __version__
+from convladder.serving.refusals import Refusal
+from convladder.serving.service import Model, Pixels, Service
+
+DATATYPES: dict[str, str] = {"UINT8": "u1", "FP32": "<f4"}  # pixels of 0–255 in either
+INPUT, OUTPUT = "image", "probabilities"
+VERSION = "1"
+JSON_LENGTH = "inference-header-content-length"
+LARGE_BODY = 65_536  # bytes; more is read in a thread
+
+
+async def server(_request: Request) -> Response:
+    """Which server this is."""
+    return _json({"name": "convladder", "version": __version__, "extensions": ["binary_tensor_data"]})
+
+
+async def live(_request: Request) -> Response:
+    """That it answers at all."""
+    return _json({"live": True})
+
+
+async def ready(_request: Request) -> Response:
+    """That models are loaded; before that, nothing is listened to."""
+    return _json({"ready": True})
+
+
+async def model_metadata(request: Request) -> Response:
+    """What a model takes and gives."""
+    model = _find(request)
+    shape = [-1, *model.classifier.input_shape]
+    return _json(
+        {
+            "name": model.name,
+            "versions": [VERSION],
+            "platform": "onnxruntime_onnx",
+            "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": shape}],
+            "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(model.classifier.class_names)]}],
+        }
+    )
+
+
+async def model_ready(request: Request) -> Response:
+    """That a model is loaded."""
+    return _json({"name": _find(request).name, "ready": True})
+
+
+async def infer(request: Request) -> Response:
+    """Pixels in, probabilities out."""
+    model = _find(request)
+    service: Service = request.app.state.service
+    body = await request.body()
+    length = request.headers.get(JSON_LENGTH)
+    if len(body) > LARGE_BODY:
+        loop = asyncio.get_running_loop()
+        asked, images = await loop.run_in_executor(service.threads, _read, model, body, length, service.limits.images)
+    else:
+        asked, images = _read(model, body, length, service.limits.images)
+    probabilities = await service.predict(model, images)
+    described: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": list(probabilities.shape)}
+    said = {"model_name": model.name, "model_version": VERSION, "outputs": [described]}
+    if "id" in asked:
+        said["id"] = str(asked["id"])
+    if not _wants_binary(asked):
+        described["data"] = probabilities.ravel().tolist()
+        return _json(said)
+    content = probabilities.astype("<f4").tobytes()
+    described["parameters"] = {"binary_data_size": len(content)}
+    head = json.dumps(said).encode()
+    return Response(head + content, 200, {JSON_LENGTH: str(len(head))}, "application/octet-stream")
+
+
+def _find(request: Request) -> Model:
+    service: Service = request.app.state.service
+    version = request.path_params.get("version", VERSION)
+    if version != VERSION:
+        raise Refusal(404, "no_such_model", f"Version {version[:100]!r} is not here. Expected {VERSION}.")
+    return service.find_model(request.path_params["name"])
+
+
+def _read(model: Model, body: bytes, json_length: str | None, most: int) -> tuple[dict[str, Any], Pixels]:
+    """The request's JSON, and the images of its one input, of a shape that the model takes."""
+    length = len(body)
+    if json_length is not None:
+        short = json_length.isascii() and json_length.isdigit() and len(json_length) <= 12
+        if not (short and int(json_length) <= len(body)):
+            raise _wrong(f"{JSON_LENGTH} {json_length[:20]!r} is no length within a body of {len(body)} bytes")
+        length = int(json_length)
+    try:
+        asked = json.loads(body[:length])
+    except (ValueError, RecursionError) as error:
+        raise _wrong(f"the body is no JSON ({error})") from error
+    inputs = asked.get("inputs") if isinstance(asked, dict) else None
+    if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):
+        raise _wrong("inputs does not hold one tensor")
+    given = inputs[0]
+    if given.get("name") != INPUT:
+        raise _wrong(f"the input is named {str(given.get('name'))[:100]!r}, not {INPUT!r}")
+    outputs = asked.get("outputs") or []
+    if not (isinstance(outputs, list) and all(isinstance(o, dict) and o.get("name") == OUTPUT for o in outputs)):
+        raise _wrong(f"outputs names another than {OUTPUT!r}")
+    datatype, shape = given.get("datatype"), given.get("shape")
+    if datatype not in DATATYPES:
+        raise _wrong(f"datatype {str(datatype)[:100]!r} is not one of {', '.join(DATATYPES)}")
+    expected = [-1, *model.classifier.input_shape]
+    if not (isinstance(shape, list) and len(shape) == 4 and shape[1:] == expected[1:] and type(shape[0]) is int):
+        raise _wrong(f"shape {str(shape)[:100]} is not {expected}")
+    if not 1 <= shape[0] <= most:
+        raise Refusal(413, "too_many_images", f"The request holds {shape[0]} images. Expected 1 to {most}.")
+    images = _read_data(given, body[length:], np.dtype(DATATYPES[datatype]))
+    if images.size != np.prod(shape):
+        raise _wrong(f"{images.size} values came for the shape {shape}")
+    return asked, images.reshape(shape)
+
+
+def _read_data(given: Mapping[str, Any], rest: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    size = _parameters(given).get("binary_data_size")
+    if size is not None:
+        if type(size) is not int or size != len(rest) or size % dtype.itemsize:
+            raise _wrong(f"binary_data_size {str(size)[:20]} does not fit the {len(rest)} bytes after the JSON")
+        values = np.frombuffer(rest, dtype)
+    else:
+        try:
+            with np.errstate(over="ignore"):  # an infinity is refused below
+                values = np.asarray(given.get("data"), dtype=np.float32).ravel()
+        except (ValueError, TypeError, OverflowError) as error:
+            raise _wrong("data holds something other than numbers in equal rows") from error
+    if dtype.kind == "f" or size is None:
+        if not (np.isfinite(values).all() and (values >= 0).all() and (values <= 255).all()):
+            raise _wrong("a value is out of range: pixels are 0 to 255")
+        if dtype.kind == "u" and (values % 1).any():
+            raise _wrong("a value of UINT8 is no whole number")
+    return values.astype(dtype, copy=False)
+
+
+def _wants_binary(asked: Mapping[str, Any]) -> bool:
+    """As the extension says: an output's binary_data, else the request's binary_data_output."""
+    for output in asked.get("outputs") or ():
+        wanted = _parameters(output).get("binary_data")
+        if wanted is not None:
+            return bool(wanted)
+    return bool(_parameters(asked).get("binary_data_output"))
+
+
+def _parameters(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    parameters = item.get("parameters")
+    return parameters if isinstance(parameters, dict) else {}
+
+
+def _wrong(reason: str) -> Refusal:
+    return Refusal(400, "bad_inference_request", f"Not understood: {reason}.")
+
+
+def _json(content: Mapping[str, Any]) -> Response:
+    return Response(json.dumps(content), media_type="application/json")
