@@ -324,10 +324,14 @@ class Comparison:
         return said
 
     def _repr_html_(self) -> str:
+        from convladder import plots
         from convladder.tables import cells_of_comparison, html_table
 
         said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
-        return f"{html_table(*cells_of_comparison(self.rows, self.pareto))}<ul>{said}</ul>"
+        figures = plots.svgs_of_costs(self.rows, self.pareto, len(self.runs[0].predictions["labels"]))
+        drawn = "".join(f'<div style="flex:1 1 18rem;max-width:24rem">{figure}</div>' for figure in figures)
+        table = html_table(*cells_of_comparison(self.rows, self.pareto))
+        return f'{table}<ul>{said}</ul><div style="display:flex;flex-wrap:wrap">{drawn}</div>'
 
     @cached_property
     def _answers(self) -> dict[str, Answers]:

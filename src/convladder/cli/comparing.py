@@ -100,6 +100,7 @@ def compare(
     from convladder.comparing import Comparison, climb, conclude, plan
     from convladder.models import MODELS
     from convladder.progress import ProgressBar
+    from convladder.report import write_report
 
     rungs = [name.strip() for name in models.split(",")] if models else list(MODELS)
     for rung in rungs:
@@ -136,5 +137,7 @@ def compare(
         for sentence in comparison.sentences:
             output.print(sentence, soft_wrap=True, markup=False)
         output.print(f"{len(comparison.runs)} runs in {runs}{os.sep}", soft_wrap=True)
+    report = write_report(comparison, runs / "report.html")
+    errors.print(f"What they show: {report}", soft_wrap=True, markup=False)
     if any(outcome.failed for outcome in ended):
         raise typer.Exit(1)
