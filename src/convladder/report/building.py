@@ -153,7 +153,9 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
         "account": dataset.account if dataset is not None else None,
         "command": command_for(comparison),
         "facts": facts_of(comparison.runs),
-        "runs": [run for group in comparison.groups.values() for run in group],
+        "runs": [
+            run for group in comparison.groups.values() for run in sorted(group, key=lambda run: run.info["seed"])
+        ],
         "recipe_in_words": recipe_in_words,
     }
 
