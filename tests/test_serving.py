@@ -200,7 +200,7 @@ def tensor(**changes: Any) -> dict[str, Any]:
         tensor() | {"outputs": [{"name": "logits"}]},
         tensor() | {"outputs": 5},
         tensor(data=[1e300] * 784),
-        tensor(data=[10**400] * 784),
+        tensor(data=[10**400] + [0] * 783),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_refused(client: Client, asked: dict[str, Any]) -> None:
