@@ -1,19 +1,14 @@
 # make run: climb the ladder on MNIST.  make test: run the tests.  make check: what CI runs.
-# make parity: every rung in every format through the gate.
 PYTHON ?= python3
 BIN := .venv/bin
 
-<<<<<<< HEAD
-.PHONY: run test test-cluster check lint format load clean
-=======
-.PHONY: run test check lint format parity clean
->>>>>>> artifact
+.PHONY: run test test-cluster check lint format parity load clean
 
 run: .venv/train
 	$(BIN)/convladder compare
 
 test: .venv/dev
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 # A real Ray cluster of two nodes, one of which is killed.
 test-cluster: .venv/dev
@@ -31,6 +26,7 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Every rung in every format, through the gate.
 parity: .venv/dev
 	$(BIN)/python benchmarks/parity.py
 

@@ -70,6 +70,20 @@ def test_a_better_rung_is_found_and_a_worse_one_is_not_recommended() -> None:
         assert comparison.recommendation["name"] in ("conv", "pool", "fast")
 
 
+def test_where_few_seeds_tell_nothing_apart_nothing_is_settled() -> None:
+    right = {"dense": (700, 860), "fast": (855, 865)}
+    few = [
+        imagined_run(rung, macs, np.arange(1000) < count)
+        for macs, rung in enumerate(right, start=1)
+        for count in right[rung]
+    ]
+    found = Comparison(tuple(few)).recommendation
+    assert (found["name"], found["best"], found["settled"]) == ("dense", "fast", False)
+    assert found["words"].startswith("Not settled: `dense`")
+    many = imagine(np.random.default_rng(0), {"dense": 0.90, "fast": 0.97}).recommendation
+    assert (many["name"], many["settled"]) == ("fast", True)
+
+
 def test_a_cost_has_the_front_of_those_that_nobody_undercuts() -> None:
     right = np.arange(1000)
     comparison = Comparison(

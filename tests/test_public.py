@@ -27,6 +27,7 @@ NAMES = {
     "load_dataset",
     "occlude",
     "train",
+    "write_report",
 }
 
 

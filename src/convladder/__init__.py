@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from convladder.recipes import ARTICLE as ARTICLE
     from convladder.recipes import DEFAULT as DEFAULT
     from convladder.recipes import Recipe as Recipe
+    from convladder.report import write_report as write_report
     from convladder.runs import Run as Run
     from convladder.training import train as train
 
@@ -50,6 +51,7 @@ _HOMES = {
     "load_dataset": "data",
     "occlude": "occlusion",
     "train": "training",
+    "write_report": "report",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 (a literal list would say the names a third time)

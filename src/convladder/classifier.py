@@ -6,14 +6,12 @@ Neither Keras nor TensorFlow is imported here, or by anything that this imports.
 import functools
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import tee
 from operator import length_hint
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,13 +49,6 @@ class Prediction:
     abstained: bool = False
 
 
-class Batch(NamedTuple):
-    """Pictures that are answered for together: pixels, or why there are none; None where a process ended by it."""
-
-    sources: list[str]
-    decoded: list[npt.NDArray[np.uint8] | ConvladderError | None]
-
-
 class Classifier:
     """A trained model that answers without what trained it. Threads may share one.
 
@@ -67,6 +58,7 @@ class Classifier:
             wait for the next call keep a processor busy for a while.
 
     Attributes:
+        path: The file.
         class_names: One a label.
         input_shape: (height, width, channels).
         fit: How a picture of another proportion is brought to that size, as it was for training.
@@ -81,7 +73,8 @@ class Classifier:
 
     def __init__(self, path: str | Path, *, threads: int = 0) -> None:
         path = Path(path)
-        self._artifact = read_artifact(path / "model.onnx" if path.is_dir() else path)
+        self.path = path / "model.onnx" if path.is_dir() else path
+        self._artifact = read_artifact(self.path)
         try:
             self._session = _open(self._artifact.first_output_alone, threads)
         except Exception as error:  # ONNX Runtime's exceptions share no class of their own
@@ -144,39 +137,27 @@ class Classifier:
         decode = functools.partial(_decode, input_shape=self.input_shape, fit=self.fit)
         height, width, _ = self.input_shape
         largest = max(1, min(IMAGES_A_BATCH, PLACES_A_BATCH // (height * width)))
-        size, batch = 1, Batch([], [])  # doubled from batch to batch, so that the first answer waits for no other
+        size = 1  # doubled from batch to batch, so that the first answer waits for no other picture
+        batch: list[tuple[str, npt.NDArray[np.uint8] | ConvladderError | None]] = []
         began = time.perf_counter()
-        answering: deque[tuple[Batch, Future[npt.NDArray[np.float32]]]] = deque()
-        with ThreadPoolExecutor(1) as thread:
-            for source, decoded in zip(named, stream_files(decode, map(str, sources), total), strict=False):
-                batch.sources.append(str(source))
-                batch.decoded.append(decoded)
-                full = len(batch.sources) == size
-                if full or time.perf_counter() - began > SECONDS_A_BATCH:
-                    answering.append((batch, thread.submit(self._answer, batch)))
-                    # Where pictures come fast, one batch is decoded while the one before it is answered.
-                    while len(answering) > (1 if full and size == largest else 0):
-                        yield from self._predictions(*answering.popleft(), top)
-                    size, batch = min(2 * size, largest), Batch([], [])
-                    began = time.perf_counter()
-            answering.append((batch, thread.submit(self._answer, batch)))
-            while answering:
-                yield from self._predictions(*answering.popleft(), top)
+        for source, decoded in zip(named, stream_files(decode, map(str, sources), total), strict=False):
+            batch.append((str(source), decoded))
+            if len(batch) == size or time.perf_counter() - began > SECONDS_A_BATCH:
+                yield from self._answer(batch, top)
+                size, batch = min(2 * size, largest), []
+                began = time.perf_counter()
+        yield from self._answer(batch, top)
 
-    def _answer(self, batch: Batch) -> npt.NDArray[np.float32]:
-        images = [decoded for decoded in batch.decoded if isinstance(decoded, np.ndarray)]
-        return (
-            self.predict_probabilities(np.stack(images)) if images else np.empty((0, len(self.class_names)), np.float32)
-        )
-
-    def _predictions(
-        self, batch: Batch, answer: Future[npt.NDArray[np.float32]], top: int | None
+    def _answer(
+        self, batch: Sequence[tuple[str, npt.NDArray[np.uint8] | ConvladderError | None]], top: int | None
     ) -> Iterator[Prediction | ConvladderError]:
-        probabilities = answer.result()
-        rows = zip(
-            probabilities.tolist(), (-probabilities).argsort(axis=1, kind="stable")[:, :top].tolist(), strict=True
-        )
-        for source, decoded in zip(batch.sources, batch.decoded, strict=True):
+        """Answers for pixels; for what is none, why; None stands for a file that ended the process that read it."""
+        images = [decoded for _, decoded in batch if isinstance(decoded, np.ndarray)]
+        shape = (0, len(self.class_names))
+        probabilities = self.predict_probabilities(np.stack(images)) if images else np.empty(shape, np.float32)
+        orders = (-probabilities).argsort(axis=1, kind="stable")[:, :top]
+        rows = zip(probabilities.tolist(), orders.tolist(), strict=True)
+        for source, decoded in batch:
             if isinstance(decoded, np.ndarray):
                 yield self._prediction(source, *next(rows))
             else:

@@ -28,6 +28,9 @@ BETTER, WORSE, ALIKE = "more accurate", "less accurate", "cannot be told apart"
 COSTS = ("parameters", "macs", "fit_seconds", "latency_seconds", "bytes")
 FILE = "comparison.json"
 
+# What a recommended rung may be less accurate than the best, at the end of the interval, without a warning.
+SETTLED = 0.01
+
 
 def compare(
     dataset: Dataset,
@@ -123,13 +126,13 @@ def climb(
     if outcomes:
         say(f"{len(outcomes)} of {len(trials)} runs are there already, in {directory}; --fresh trains them anew.")
         yield from outcomes
-    if waiting:
-        say(f"{_count(len(waiting), 'run')} on {len(dataset.train):,} images: {budget.foresee(waiting)}.")
     create_folder(directory)
     skipped: list[Trial] = []
-    for outcome in runner(budget.select(waiting, skipped), dataset, directory, look_on=look_on, say=say):
-        outcomes.append(outcome)
-        yield outcome
+    if waiting:
+        say(f"{_count(len(waiting), 'run')} on {len(dataset.train):,} images: {budget.foresee(waiting)}.")
+        for outcome in runner(budget.select(waiting, skipped), dataset, directory, look_on=look_on, say=say):
+            outcomes.append(outcome)
+            yield outcome
     for trial in skipped:
         yield Outcome(trial, error=f"would not have fitted into {minutes:g} minutes")
     for outcome in outcomes:  # one after the other, when nothing else is computed any more
@@ -272,7 +275,8 @@ class Comparison:
     def recommendation(self) -> dict[str, Any]:
         """The rung of the fewest MACs that cannot be told apart from the most accurate; of equal ones, the smaller.
 
-        MACs, because they are the same on every machine and in every run, where seconds are not.
+        MACs, because they are the same on every machine and in every run, where seconds are not. It is `settled` where
+        that rung is at most one point below the best: few seeds tell nothing apart, and would recommend anything.
         """
         rows = {row["name"]: row for row in self.rows}
         best = max(rows, key=lambda name: rows[name]["test_accuracy"])
@@ -282,15 +286,20 @@ class Comparison:
         name = min(alike, key=lambda name: (rows[name]["macs"], rows[name]["parameters"]))
         result = {"name": name, "best": best, "cost": "macs", "alike": alike}
         if name == best:
-            result |= {"difference": 0.0, "low": 0.0, "high": 0.0}
-            reason = "the most accurate; every rung of fewer MACs is less accurate"
+            words = f"Recommended: `{best}`, the most accurate; every rung of fewer MACs is less accurate."
+            return result | {"difference": 0.0, "low": 0.0, "high": 0.0, "settled": True, "words": words}
+        result |= {key: judged[name][key] for key in ("difference", "low", "high")}
+        settled = result["low"] >= -SETTLED
+        words = (
+            f"`{name}`, the fewest MACs ({rows[name]['macs']:,}) of those that cannot be told apart from the most "
+            f"accurate, `{best}`"
+        )
+        below = f"{-100 * result['low']:.2f} points below it"
+        if settled:
+            words = f"Recommended: {words}; it is at most {below}."
         else:
-            result |= {key: judged[name][key] for key in ("difference", "low", "high")}
-            reason = (
-                f"the fewest MACs ({rows[name]['macs']:,}) of those that cannot be told apart from the most accurate, "
-                f"`{best}`; it may be up to {-100 * result['low']:.2f} points below it"
-            )
-        return result | {"words": f"Recommended: `{name}`, {reason}."}
+            words = f"Not settled: {words}, may be up to {below}: more seeds would tell. Until then, `{best}`."
+        return result | {"settled": settled, "words": words}
 
     @property
     def content(self) -> dict[str, Any]:
@@ -315,10 +324,14 @@ class Comparison:
         return said
 
     def _repr_html_(self) -> str:
+        from convladder import plots
         from convladder.tables import cells_of_comparison, html_table
 
         said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
-        return f"{html_table(*cells_of_comparison(self.rows, self.pareto))}<ul>{said}</ul>"
+        figures = plots.svgs_of_costs(self.rows, self.pareto, len(self.runs[0].predictions["labels"]))
+        drawn = "".join(f'<div style="flex:1 1 18rem;max-width:24rem">{figure}</div>' for figure in figures)
+        table = html_table(*cells_of_comparison(self.rows, self.pareto))
+        return f'{table}<ul>{said}</ul><div style="display:flex;flex-wrap:wrap">{drawn}</div>'
 
     @cached_property
     def _answers(self) -> dict[str, Answers]:

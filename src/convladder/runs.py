@@ -50,7 +50,15 @@ class Run:
         cells += [[f"{split} accuracy", f"{info[key]:.4f}"] for split in SPLITS if (key := f"{split}_accuracy") in info]
         cells += [[key, f"{info[key]:,}"] for key in ("parameters", "macs") if key in info]
         cells += [["fit seconds", f"{info['fit_seconds']:.1f}"]] if "fit_seconds" in info else []
-        return html_table(["run", str(self.path)], cells)
+        table = html_table(["run", str(self.path)], cells)
+        curves = self.epochs("validation_accuracy")
+        with contextlib.suppress(ModuleNotFoundError):  # what plots is not installed where nothing is trained
+            from convladder import plots
+
+            if curves:
+                figure = plots.svg_of_learning([curves], 0, info["rung"], info["images"]["validation"])
+                return f'{table}<div style="max-width:20rem">{figure}</div>'
+        return table
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -67,6 +75,15 @@ class Run:
         """history.csv: a row an epoch."""
         with (self.path / "history.csv").open(newline="") as file:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    def epochs(self, key: str) -> list[list[float]]:
+        """A column of history.csv, by member of the ensemble: a value an epoch; empty where it is not there."""
+        members: dict[float, list[float]] = {}
+        with contextlib.suppress(OSError):
+            for row in self.history:
+                if key in row:
+                    members.setdefault(row.get("member", 1), []).append(row[key])
+        return list(members.values())
 
     @cached_property
     def predictions(self) -> dict[str, npt.NDArray[Any]]:

@@ -21,6 +21,7 @@ from convladder.describing import count_macs
 from convladder.errors import ConvladderError, check_range
 from convladder.evaluating import describe, predict_probabilities
 from convladder.evaluating.calibration import fit_threshold, reliability
+from convladder.examples import choose_examples
 from convladder.exporting import export_onnx, parity_images
 from convladder.fitting import Fitted, Interrupted, fit
 from convladder.models import build_model
@@ -185,6 +186,8 @@ def _write_results(
     probabilities = predict_probabilities(model, data.test.images)
     metrics["test"] = describe(probabilities, data.test.labels, data.class_names, threshold)
     write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels, **arrays)
+    examples = choose_examples(data.test.images, data.test.labels, probabilities.argmax(axis=1))
+    write_arrays(folder / "examples.npz", **examples._asdict())
     fitted = {"temperature": calibration.temperature, "threshold": threshold}
     described = fitted | {
         "rung": model.name,

@@ -8,7 +8,16 @@ import warnings
 
 import typer
 
-from convladder.cli import ladder, training, comparing, auditing, looking, shipping, serving  # noqa: F401  # isort: skip
+from convladder.cli import (  # noqa: F401  # isort: skip
+    ladder,
+    training,
+    comparing,
+    reporting,
+    auditing,
+    looking,
+    shipping,
+    serving,
+)
 from convladder.cli.application import CHOICES, app, errors
 from convladder.errors import ConvladderError
 

@@ -1,8 +1,10 @@
 """`compare`: several rungs, side by side."""
 
+import contextlib
 import functools
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +100,7 @@ def compare(
     from convladder.comparing import Comparison, climb, conclude, plan
     from convladder.models import MODELS
     from convladder.progress import ProgressBar
+    from convladder.report import write_report
 
     rungs = [name.strip() for name in models.split(",")] if models else list(MODELS)
     for rung in rungs:
@@ -108,7 +111,8 @@ def compare(
     trials = plan(data, rungs, recipe_for, seeds=seeds, deterministic=deterministic, tensorboard=tracking.tensorboard)
     sizes = {trial.label: trial.recipe.batch_size for trial in trials}
     ended = []
-    with Live(console=errors, transient=True) as live:
+    # What a library prints meanwhile, as Ray does of a node that is lost, is no result.
+    with contextlib.redirect_stdout(sys.stderr), Live(console=errors, transient=True) as live:
         for outcome in climb(
             trials,
             data,
@@ -133,5 +137,7 @@ def compare(
         for sentence in comparison.sentences:
             output.print(sentence, soft_wrap=True, markup=False)
         output.print(f"{len(comparison.runs)} runs in {runs}{os.sep}", soft_wrap=True)
+    report = write_report(comparison, runs / "report.html")
+    errors.print(f"What they show: {report}", soft_wrap=True, markup=False)
     if any(outcome.failed for outcome in ended):
         raise typer.Exit(1)

@@ -82,7 +82,7 @@ def stream_files(function: Callable[[Item], Result], items: Iterable[Item], tota
         count += 1
         yield result
         left = (total - count) * spent / count if total else spent
-        if spent > SECONDS_TO_JUDGE and left > SECONDS_A_START * (2 if total else 1):
+        if spent > SECONDS_TO_JUDGE and left > SECONDS_A_START * (3 if total else 1):
             break
     else:
         return

@@ -78,7 +78,7 @@ def evaluate(
     if robustness:
         result["robustness"] = measure_robustness(run.classifier().predict_probabilities, *images)
         if own_test:
-            _keep(run, result["robustness"])
+            keep_robustness(run, result["robustness"])
     elif own_test and "robustness" in run.metrics:
         result["robustness"] = run.metrics["robustness"]
     return result
@@ -137,7 +137,8 @@ def _of_other_data(run: Run, data: str | Path | Dataset, split: str) -> Split:
     return Split(images, label_of[labels])
 
 
-def _keep(run: Run, robustness: dict[str, Any]) -> None:
+def keep_robustness(run: Run, robustness: dict[str, Any]) -> None:
+    """Add what `measure_robustness` gave for the test images to a run's metrics.json."""
     metrics = json.loads((run.path / "metrics.json").read_text())
     write_json(run.path / "metrics.json", metrics | {"robustness": robustness})
     run.__dict__.pop("metrics", None)  # read again when asked for

@@ -61,8 +61,8 @@ def export_int8(run: Run, path: Path, metadata: Mapping[str, Any]) -> dict[str, 
         if drop > LARGEST_DROP or slower:
             raise ConvladderError(
                 f"Quantized, {run.path} is not better: {_tell(account)}. Expected at most {LARGEST_DROP * 100:.1f} "
-                f"points less accuracy, and to be faster both ways in {ROUNDS_TO_WIN} of {ROUNDS} rounds, so nothing was "
-                "written.",
+                f"points less accuracy, and to be faster both ways in {ROUNDS_TO_WIN} of {ROUNDS} rounds, so nothing "
+                "was written.",
                 exit_status=3,
             )
     return account

@@ -152,6 +152,19 @@ class Service:
         images = _stack(decoded)
         return _merge(decoded, () if images is None else await model.predict_together(images))
 
+    async def decode(self, model: Model, upload: Upload) -> Pixels:
+        """The pixels that a model takes of a picture, of its input shape.
+
+        Raises:
+            Refusal: It is no picture, has too many pixels, or took too long.
+        """
+        budget = Budget(self.limits.pixels, self.limits.seconds)
+        loop = asyncio.get_running_loop()
+        [decoded] = await loop.run_in_executor(self.threads, _decode, model.classifier, [upload], budget)
+        if isinstance(decoded, Refusal):
+            raise decoded
+        return decoded
+
     async def predict(self, model: Model, images: Pixels) -> Probabilities:
         """Probabilities of images that need no decoding."""
         self.observations.images.labels(model.name).inc(len(images))

@@ -1,0 +1,57 @@
+"""Test images to look at: a few of each class, and a few that were misjudged, kept in a run folder."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+COUNT = 72
+MISJUDGED_SHARE = 4  # one in four
+LARGEST_BYTES = 1 << 20
+
+
+class Examples(NamedTuple):
+    """Images of shape (count, height, width, channels), uint8, their labels, and whether the run misjudged them."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    misjudged: npt.NDArray[np.bool_]
+
+
+def choose_examples(
+    images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]
+) -> Examples:
+    """Choose at most 72 test images, class by class in turn, every fourth a misjudged one while there are any.
+
+    Args:
+        images: Shape (count, height, width, channels).
+        labels: Shape (count,).
+        predicted: What the run took them for, shape (count,).
+    """
+    count = max(8, min(COUNT, LARGEST_BYTES // int(np.prod(images.shape[1:]))))
+    right = _by_turns(labels, np.flatnonzero(predicted == labels))[:count]
+    wrong = _by_turns(labels, np.flatnonzero(predicted != labels))[: count // MISJUDGED_SHARE]
+    chosen: list[int] = []
+    while len(chosen) < count and (right or wrong):
+        fourth = len(chosen) % MISJUDGED_SHARE == MISJUDGED_SHARE - 1
+        chosen.append((wrong if wrong and (fourth or not right) else right).pop(0))
+    order = np.asarray(chosen, dtype=np.int64)
+    return Examples(images[order], labels[order], predicted[order] != labels[order])
+
+
+def read_examples(path: Path) -> Examples:
+    """What a run folder's examples.npz holds."""
+    with np.load(path, allow_pickle=False) as archive:
+        return Examples(archive["images"], archive["labels"], archive["misjudged"])
+
+
+def _by_turns(labels: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> list[int]:
+    """The places in the order first of each class, second of each class, and so on."""
+    turns: dict[int, int] = {}
+    keys = []
+    for place in places.tolist():
+        label = int(labels[place])
+        turns[label] = turns.get(label, -1) + 1
+        keys.append((turns[label], label, place))
+    return [place for _, _, place in sorted(keys)]

@@ -1,0 +1,275 @@
+"""Building the report: from stored runs to what the template shows, and to one file."""
+
+import base64
+import contextlib
+import hashlib
+import html
+import re
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder import __version__, plots
+from convladder.comparing import FILE, Comparison
+from convladder.data import Dataset
+from convladder.data.audit import audit
+from convladder.errors import ConvladderError
+from convladder.evaluating.evaluation import keep_robustness
+from convladder.evaluating.robustness import measure_robustness
+from convladder.models import MODELS, rung_idea
+from convladder.report.pictures import Gallery, describe_worst, fill, name_top, sort_into_cells
+from convladder.report.repeating import command_for, facts_of, recipe_in_words
+from convladder.runs import Run, finished_runs, whole_file
+from convladder.tables import cells_of_comparison
+
+WIDEST_MATRIX = 20  # classes; of more, the commonest confusions are listed
+CONFUSIONS_LISTED = 30
+MOST_FILES_AUDITED = 5000  # what takes longer than a report may is left to `convladder audit`
+Say = Callable[[str], None]
+
+
+def collect_runs(sources: Sequence[str | Path]) -> Comparison:
+    """The runs of folders: each one run, or a directory of runs.
+
+    Of a directory that compare wrote to, the runs of its last comparison; of another, all that are finished.
+
+    Raises:
+        ConvladderError: There is no finished run, or the runs were tested on different images.
+    """
+    runs: list[Run] = []
+    not_run: tuple[Mapping[str, Any], ...] = ()
+    for source in map(Path, sources):
+        if (source / "run.json").exists():
+            runs.append(Run(source))
+        elif (source / FILE).exists():
+            comparison = Comparison.load(source)
+            runs += comparison.runs
+            not_run += comparison.not_run
+        else:
+            found = sorted(finished_runs(source), key=lambda run: run.info["started"])
+            if not found:
+                raise ConvladderError(f"{source} holds no finished run. Expected a run's folder, or one of runs.")
+            runs += found
+    return Comparison(tuple({run.path.resolve(): run for run in runs}.values()), not_run)
+
+
+def write_report(
+    runs: Comparison | Sequence[str | Path | Run], path: str | Path = "report.html", *, say: Say = lambda _: None
+) -> Path:
+    """Write what runs show: one HTML file, for somebody who has five minutes. It needs no other file and no network.
+
+    Where a rung's robustness is not known, it is measured on one of its runs and kept with that. Where the test images
+    are no longer there or have changed, the report does without pictures.
+
+    Args:
+        runs: A comparison; or runs of one data set, or their folders, or the directory that holds them.
+        path: The file.
+        say: Takes a line for the user.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConvladderError: No finished run, runs of different images, or a file that cannot be written.
+    """
+    if not isinstance(runs, Comparison):
+        runs = collect_runs([run.path if isinstance(run, Run) else run for run in runs])
+    for run in runs.runs:
+        if run.info.get("status") != "finished":
+            raise ConvladderError(f"{run.path} is {run.info.get('status')}. Expected a run that is finished.")
+    page = render_report(runs, say)
+    path = Path(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
+    """The page as text; what stands in names is escaped."""
+    from jinja2 import Environment, FileSystemLoader
+
+    folder = Path(__file__).parent
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FileSystemLoader(folder), auto_reload=False
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters |= {"percent": percent, "words": words, "sensible": sensible}
+    script, style = ((folder / name).read_text() for name in ("script.js", "style.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = environment.get_template("template.html")
+    return page.render(_content(comparison, say), script=script, style=style, script_digest=digest, version=__version__)
+
+
+def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
+    """All that the template shows."""
+    rows, recommended = comparison.rows, comparison.recommendation
+    names = [row["name"] for row in rows]
+    first = comparison.runs[0]
+    images = len(first.predictions["labels"])
+    dataset, without_pictures = _load(first)
+    typical = [_typical(group) for group in comparison.groups.values()]
+    robustness = {
+        number: found for number, run in enumerate(typical) if (found := _robustness(run, dataset, say)) is not None
+    }
+    chosen = names.index(recommended["name"])
+    views, gallery = _look_inside(typical, chosen, dataset)
+    curves, measured = _curves(comparison)
+    titles, cells = cells_of_comparison(rows, comparison.pareto)
+    return {
+        "comparison": comparison,
+        "dataset": first.info["dataset"],
+        "images": images,
+        "rows": rows,
+        "row": rows[chosen],
+        "chosen": chosen,
+        "recommended": recommended,
+        "steps": [pair | {"idea": _idea(pair["upper"])} for pair in comparison.pairs],
+        "counted": Counter(pair["verdict"] for pair in comparison.pairs),
+        "seeds": sorted({row["seeds"] for row in rows}),
+        "mixed": [
+            name for name, group in comparison.groups.items() if len({recipe_in_words(run) for run in group}) > 1
+        ],
+        "titles": titles,
+        "cells": cells,
+        "cost_figures": plots.svgs_of_costs(rows, comparison.pareto, images),
+        "learning_figures": [
+            plots.svg_of_learning(curves, number, name, first.info["images"]["validation"] or images)
+            for number, name in enumerate(names)
+            if curves[number]
+        ],
+        "learning_of": measured,
+        "curves": dict(zip(names, curves, strict=True)),
+        "views": views,
+        "gallery": gallery,
+        "without_pictures": without_pictures,
+        "robustness": {names[number]: found for number, found in robustness.items()},
+        "robustness_figures": _draw_robustness(robustness),
+        "audit": _audit(dataset) if dataset is not None else None,
+        "account": dataset.account if dataset is not None else None,
+        "command": command_for(comparison),
+        "facts": facts_of(comparison.runs),
+        "runs": [run for group in comparison.groups.values() for run in group],
+        "recipe_in_words": recipe_in_words,
+    }
+
+
+def _load(run: Run) -> tuple[Dataset | None, str]:
+    """The data that a run was trained on; or why there are none."""
+    try:
+        return run.load_dataset(), ""
+    except ConvladderError as error:
+        return None, str(error)
+
+
+def _typical(group: Sequence[Run]) -> Run:
+    """The run of a rung that is looked into: the one of median accuracy."""
+    median = statistics.median_low(run.info["test_accuracy"] for run in group)
+    return next(run for run in group if run.info["test_accuracy"] == median)
+
+
+def _idea(rung: str) -> str:
+    return rung_idea(rung) if rung in MODELS else ""
+
+
+def _robustness(run: Run, dataset: Dataset | None, say: Say) -> dict[str, Any] | None:
+    """What a rung stands: as stored with the run, or measured and stored; none where the images are gone."""
+    stored = run.metrics.get("robustness")
+    if stored is not None or dataset is None:
+        return stored
+    say(f"{run.path}: measuring what it can stand, once.")
+    measured = measure_robustness(run.classifier().predict_probabilities, *dataset.test)
+    with contextlib.suppress(ConvladderError):  # a folder that cannot be written is measured again the next time
+        keep_robustness(run, measured)
+    return measured
+
+
+def _look_inside(
+    typical: Sequence[Run], chosen: int, dataset: Dataset | None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A view of each rung, and what the page's script needs: pictures by number, and by rung and cell what is in it."""
+    cells = [sort_into_cells(run.predictions["probabilities"], run.predictions["labels"]) for run in typical]
+    images = None if dataset is None else dataset.test.images
+    shown: list[dict[tuple[int, int], list[int]]] = [{} for _ in typical]
+    gallery = Gallery(images) if images is not None else None
+    if gallery is not None:
+        order = sorted(range(len(typical)), key=lambda number: number != chosen)
+        for number, kept in zip(order, fill(gallery, [cells[number] for number in order]), strict=True):
+            shown[number] = kept
+    views = [_view(run, number, cells[number], images) for number, run in enumerate(typical)]
+    found = [
+        {
+            f"{label},{taken}": [[number, name_top(run.predictions["probabilities"][number])] for number in numbers]
+            for (label, taken), numbers in kept.items()
+        }
+        for run, kept in zip(typical, shown, strict=True)
+    ]
+    pictures = gallery.shown if gallery else {}
+    return views, {"pictures": pictures, "cells": found, "classes": typical[0].info["class_names"]}
+
+
+def _view(
+    run: Run, number: int, cells: Mapping[tuple[int, int], Sequence[int]], images: npt.NDArray[np.uint8] | None
+) -> dict[str, Any]:
+    """What is seen inside one rung."""
+    test, names = run.metrics["test"], run.info["class_names"]
+    confusions = sorted(
+        ((len(numbers), label, taken) for (label, taken), numbers in cells.items() if label != taken), reverse=True
+    )
+    predict = run.classifier().predict_probabilities if images is not None else None
+    return {
+        "name": run.info["rung"],
+        "number": number,
+        "run": run,
+        "test": test,
+        "validation": run.metrics.get("validation"),
+        "confusions": confusions[:CONFUSIONS_LISTED],
+        "most": max((count for count, _, _ in confusions), default=1),
+        "as_matrix": len(names) <= WIDEST_MATRIX,
+        "worst": describe_worst(cells, run.predictions["probabilities"], names, images, predict),
+        "reliability": plots.svg_of_reliability(test["calibration"]["bins"], number, run.info["rung"]),
+    }
+
+
+def _curves(comparison: Comparison) -> tuple[list[list[list[float]]], str]:
+    """By rung and run, of an ensemble by member, the accuracy after each epoch; and on which images it was measured."""
+    validated = all(run.epochs("validation_accuracy") for run in comparison.runs)
+    key = "validation_accuracy" if validated else "accuracy"
+    curves = [[curve for run in group for curve in run.epochs(key)] for group in comparison.groups.values()]
+    return curves, "validation" if validated else "training"
+
+
+def _draw_robustness(robustness: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    changes: dict[tuple[str, str], dict[int, Any]] = {}
+    for number, measured in robustness.items():
+        for curve in measured["curves"]:
+            changes.setdefault((curve["name"], curve["unit"]), {})[number] = curve["points"]
+    return [plots.svg_of_robustness(name, unit, curves) for (name, unit), curves in changes.items()]
+
+
+def _audit(dataset: Dataset) -> Any:
+    """What is wrong with the files, where the data come from files that are not too many."""
+    if dataset.account is None or dataset.source is None or dataset.account.files > MOST_FILES_AUDITED:
+        return None
+    return audit(dataset.source["source"])
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """0.9925 as 99.25 %."""
+    return f"{100 * value:.{digits}f}\u202f%"
+
+
+def sensible(value: float) -> str:
+    """A number with as many digits as mean something: 0.051, 3.2, 1,234."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def words(text: str) -> Any:
+    """A sentence whose `names` become code; all else in it is escaped."""
+    from markupsafe import Markup
+
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text)))

@@ -1,0 +1,95 @@
+"""How the runs of a report are made again: the command, and what they were made with."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from convladder.comparing import Comparison
+from convladder.models import MODELS
+from convladder.recipes import ARTICLE, default_recipe
+from convladder.runs import Run
+
+# What compare takes for all rungs alike, and its option for it.
+OPTIONS = {"epochs": "--epochs", "batch_size": "--batch-size"}
+
+
+def command_for(comparison: Comparison) -> str | None:
+    """The `convladder compare` that makes these runs, or none where no single one does."""
+    runs = comparison.runs
+    seeds = {rung: sorted(run.info["seed"] for run in group) for rung, group in comparison.groups.items()}
+    count = max(map(len, seeds.values()))
+    data = runs[0].info.get("data")
+    alike = (
+        data is not None
+        and all(numbers == list(range(count)) for numbers in seeds.values())
+        and all(rung in MODELS for rung in seeds)
+        and all(run.info.get("data") == data and not run.info["choices"] for run in runs)
+        and all(run.info["ensemble"] == 1 for run in runs)
+        and len({(run.info["recipe"]["name"], run.info["deterministic"]) for run in runs}) == 1
+    )
+    changes = [_changes(run) for run in runs]
+    if not alike or data is None or None in changes:
+        return None
+    words = ["convladder", "compare"]
+    if data["source"] != "mnist":
+        words += ["--data", Path(data["source"]).name]
+    words += [f"--{key.replace('_', '-')}={data[key]}" for key in ("image_size", "channels") if data.get(key)]
+    words += ["--fit", data["fit"]] if data.get("fit", "crop") != "crop" else []
+    words += ["--models", ",".join(seeds)] if list(seeds) != list(MODELS) else []
+    words += ["--seeds", str(count)]
+    words += ["--recipe", "article"] if runs[0].info["recipe"]["name"] == "article" else []
+    for key, option in OPTIONS.items():
+        changed = [one for one in changes if one and key in one]
+        if changed:
+            # It is an option for all rungs, so that each must have that value, by this option or by its own recipe.
+            if len({run.info["recipe"][key] for run in runs}) > 1:
+                return None
+            words += [option, f"{runs[0].info['recipe'][key]:g}"]
+    words += ["--deterministic"] if runs[0].info["deterministic"] else []
+    return shlex.join(words)
+
+
+def facts_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """What the runs were made on and with, as name and value; several values where the runs differ."""
+
+    def several(values: Sequence[Any]) -> str:
+        return "; ".join(dict.fromkeys(str(value) for value in values))
+
+    infos = [run.info for run in runs]
+    versions = [", ".join(f"{name} {version}" for name, version in info.get("versions", {}).items()) for info in infos]
+    hardware = [
+        f"{info['hardware']['processor']}, {info['hardware']['cores']} cores" for info in infos if "hardware" in info
+    ]
+    images = [", ".join(f"{count:,} {split}" for split, count in info["images"].items()) for info in infos]
+    facts = {
+        "data": several([info["dataset"] for info in infos]),
+        "images": several(images),
+        "fingerprint of the data (SHA-256)": several([info["fingerprint"] for info in infos]),
+        "versions": several(versions),
+        "processor": several(hardware),
+        "computed in": several([info.get("precision", "float32") for info in infos]),
+        "begun": f"{min(info['started'] for info in infos)} to {max(info['started'] for info in infos)}",
+        "deterministic": several(["yes" if info["deterministic"] else "no" for info in infos]),
+    }
+    return list(facts.items())
+
+
+def recipe_in_words(run: Run) -> str:
+    """The recipe, its changes of what is usual for the rung alone."""
+    recipe = run.info["recipe"]
+    words = [recipe["name"], f"{recipe['epochs']:g} epochs", f"{recipe['batch_size']} images a step"]
+    words += [f"{name} {value}" for name, value in run.info["choices"].items()]
+    words += [f"ensemble of {run.info['ensemble']}"] if run.info["ensemble"] > 1 else []
+    return ", ".join(words)
+
+
+def _changes(run: Run) -> dict[str, Any] | None:
+    """Where the recipe is not the rung's own; none where an option of compare cannot say so."""
+    if run.info["rung"] not in MODELS:
+        return None
+    article = run.info["recipe"]["name"] == "article"
+    usual = ARTICLE if article else default_recipe(run.info["rung"], run.info["input_shape"][2])
+    changed = {key: value for key, value in run.info["recipe"].items() if value != asdict(usual).get(key)}
+    return changed if set(changed) <= set(OPTIONS) else None

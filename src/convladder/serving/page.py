@@ -1,0 +1,130 @@
+"""The page at /: its files, what it is told of the models, and the two questions that it asks while one draws.
+
+The page's questions are not part of the API: they carry pixels as bare bytes, because the bars shall follow the hand.
+"""
+
+import asyncio
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from convladder.classifier import Classifier
+from convladder.serving.catalogue import (
+    Stage,
+    describe_examples,
+    describe_model,
+    find_examples,
+    list_stages,
+    thin_maps,
+)
+from convladder.serving.refusals import Refusal
+from convladder.serving.service import Service
+
+WEB = files("convladder.serving") / "web"
+TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
+
+router = APIRouter(include_in_schema=False)
+
+
+class Shown:
+    """What the page asks for again and again, found out once.
+
+    Args:
+        service: The server's models.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.stages: dict[str, list[Stage]] = {}
+        self.examples: dict[str, bytes] = {}
+        models = []
+        for name, classifier in service.classifiers.items():
+            self.stages[name] = list_stages(classifier)
+            model = describe_model(name, classifier)
+            examples = find_examples(classifier)
+            if examples:
+                self.examples[name] = examples.images.tobytes()
+                model["examples"] = describe_examples(examples, f"examples/{name}")
+            models.append(model)
+        self.catalogue = {"format": 1, "engine": "server", "models": models}
+
+
+def _read(name: str, kind: str) -> Callable[[], Response]:
+    content = (WEB / name).read_bytes()
+
+    def answer() -> Response:
+        return Response(content, media_type=TYPES[kind])
+
+    return answer
+
+
+# The files are few and small: each has its route, and nothing else of the disk can be asked for.
+for _name in ("index.html", *(f"page/{file.name}" for file in (WEB / "page").iterdir())):
+    _path = "/" if _name == "index.html" else f"/{_name}"
+    router.add_api_route(_path, _read(_name, _name.rpartition(".")[2]), methods=["GET"])
+
+
+@router.get("/models.json")
+async def models(request: Request) -> Response:
+    """What there is to say of the models."""
+    return JSONResponse((await _shown(request)).catalogue)
+
+
+@router.get("/examples/{name}")
+async def examples(request: Request, name: str) -> Response:
+    """Test images, one after the other, a byte a value."""
+    shown = await _shown(request)
+    if name not in shown.examples:
+        raise Refusal(404, "no_examples", f"There are no test images for {name[:100]!r}.")
+    return Response(shown.examples[name], media_type="application/octet-stream")
+
+
+@router.post("/look/{name}")
+async def look(request: Request, name: str, maps: int = 0) -> Response:
+    """Pixels of one image or many in; out float32 probabilities; of one, also float32 peaks and int8 maps by stage."""
+    service: Service = request.app.state.service
+    model = service.find_model(name)
+    body = await request.body()
+    size = int(np.prod(model.classifier.input_shape))
+    count, rest = divmod(len(body), size)
+    if rest or not 1 <= count <= service.limits.images or (maps and count != 1):
+        raise Refusal(
+            422, "bad_pixels", f"{len(body):,} bytes are not the pixels of whole images. Expected {size:,} an image."
+        )
+    images = np.frombuffer(body, np.uint8).reshape(count, *model.classifier.input_shape)
+    answer = (await service.predict(model, images)).astype("<f4").tobytes()
+    if maps:
+        stages = (await _shown(request)).stages[model.name]
+        answer += await _in_thread(service, _maps, model.classifier, images, stages)
+    return Response(answer, media_type="application/octet-stream")
+
+
+@router.post("/decode/{name}")
+async def decode(request: Request, name: str) -> Response:
+    """A picture's file in; out the pixels that the model takes of it, a byte a value."""
+    service: Service = request.app.state.service
+    pixels = await service.decode(service.find_model(name), ("The picture", await request.body()))
+    return Response(pixels.tobytes(), media_type="application/octet-stream")
+
+
+def _maps(classifier: Classifier, images: npt.NDArray[np.uint8], stages: list[Stage]) -> bytes:
+    maps = classifier.feature_maps(images) if stages else {}
+    thinned = [thin_maps(maps[stage.name], stage) for stage in stages]
+    peaks = np.asarray([peak for _, peak in thinned], "<f4").tobytes()
+    return b"".join([peaks, *(values.tobytes() for values, _ in thinned)])
+
+
+async def _shown(request: Request) -> Shown:
+    state = request.app.state
+    if not hasattr(state, "shown"):
+        state.shown = await _in_thread(state.service, Shown, state.service)
+    shown: Shown = state.shown
+    return shown
+
+
+async def _in_thread(service: Service, work: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(service.threads, work, *arguments)
