@@ -122,7 +122,7 @@ def test_a_comparison_has_all_that_its_table_shows(compared: Comparison) -> None
         assert 0 <= row["low"] <= row["test_accuracy"] <= row["high"] <= 1
         assert row["latency_seconds"] > 0
         assert row["images_per_second"] > 0
-        assert row["bytes"] == (Path(row["runs"][0]) / "model.onnx").stat().st_size
+        assert row["bytes"] == np.mean([(Path(run) / "model.onnx").stat().st_size for run in row["runs"]])
     assert [(pair["lower"], pair["upper"]) for pair in content["pairs"]] == [("dense", "fast")]
     assert {"name", "best", "words"} <= set(content["recommendation"])
     assert content["not_run"] == []

@@ -146,9 +146,10 @@ def test_a_digit_drawn_with_the_mouse_is_recognized(visit: Visit, classifiers: d
     centre = [(ink * axis).sum() / ink.sum() for axis in np.indices(ink.shape)]
     np.testing.assert_allclose(centre, 13.5, atol=0.6)
 
-    visit.page.locator("#occlusion .b .shifts + figcaption:not(:empty)").wait_for()
-    assert "Hiding" in visit.page.locator("#occlusion").inner_text()
-    assert "fast says 7" in visit.page.locator("#spoken").inner_text()
+    # Once the hand rests: said aloud, and what was looked at. Waited for, as it may have rested while it drew.
+    visit.page.locator("#spoken", has_text="fast says 7").wait_for(state="attached")
+    visit.page.locator("#occlusion .a figcaption", has_text="7 at").wait_for()
+    visit.page.locator("#occlusion .a figcaption", has_text="Hiding").wait_for()
 
     visit.page.get_by_role("button", name="Shift right").click()
     visit.settle()

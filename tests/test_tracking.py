@@ -7,7 +7,7 @@ import pytest
 
 import convladder as cl
 from convladder import cli, fitting
-from convladder.tracking import log_to_mlflow, with_tensorboard
+from convladder.tracking import check_mlflow, log_to_mlflow, with_tensorboard
 
 
 def test_tensorboard_reads_the_epochs_and_training_is_traced_once(small: cl.Dataset, tmp_path: Path) -> None:
@@ -54,6 +54,11 @@ def test_mlflow_s_client_reads_what_was_logged_once(
     assert [loss for _, loss in losses] == pytest.approx([row["loss"] for row in run.history])
     fetched = client.download_artifacts(name, "model.onnx", str(tmp_path))
     assert Path(fetched).read_bytes() == (run.path / "model.onnx").read_bytes()
+
+
+def test_an_mlflow_that_does_not_answer_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(cl.ConvladderError, match="Expected the address of a server"):
+        check_mlflow("nowhere://here")
 
 
 @pytest.mark.parametrize(

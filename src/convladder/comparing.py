@@ -126,13 +126,13 @@ def climb(
     if outcomes:
         say(f"{len(outcomes)} of {len(trials)} runs are there already, in {directory}; --fresh trains them anew.")
         yield from outcomes
-    if waiting:
-        say(f"{_count(len(waiting), 'run')} on {len(dataset.train):,} images: {budget.foresee(waiting)}.")
     create_folder(directory)
     skipped: list[Trial] = []
-    for outcome in runner(budget.select(waiting, skipped), dataset, directory, look_on=look_on, say=say):
-        outcomes.append(outcome)
-        yield outcome
+    if waiting:
+        say(f"{_count(len(waiting), 'run')} on {len(dataset.train):,} images: {budget.foresee(waiting)}.")
+        for outcome in runner(budget.select(waiting, skipped), dataset, directory, look_on=look_on, say=say):
+            outcomes.append(outcome)
+            yield outcome
     for trial in skipped:
         yield Outcome(trial, error=f"would not have fitted into {minutes:g} minutes")
     for outcome in outcomes:  # one after the other, when nothing else is computed any more

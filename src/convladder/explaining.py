@@ -6,6 +6,7 @@ Whether such a map tells of the network at all, and not of the picture alone, is
 Keras is imported where a network is looked into; a shipped model gets by without.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,8 @@ class Explanation:
         probability: Of that class, 0–1.
         maps: By method, "grad-cam", "hires-cam" and "occlusion", which pixels speak for it, shape (height, width).
         feature_maps: By layer, what it gives out, shape (height, width, channels) or (units,).
-        sanity: By method, the mean rank correlation of its map with those of networks with randomized weights, −1 to 1.
+        sanity: By method, the mean rank correlation of its map with those of networks with randomized weights, −1 to 1;
+            without those methods whose maps are flat.
     """
 
     image: Pixels
@@ -79,14 +81,16 @@ def explain(
         if has_convolution(model):
             maps |= _gradient_maps(model, image, label)
     maps["occlusion"] = occlude(predict, image, label)
-    correlations: dict[str, list[float]] = {}
+    correlations: dict[str, list[float]] = {method: [] for method in maps}
     for random_model in random_models:
         random = {"occlusion": occlude(predict_with(random_model), image, label)}
         if "grad-cam" in maps:
             random |= _gradient_maps(random_model, image, label)
         for method, trained in maps.items():
-            correlations.setdefault(method, []).append(rank_correlation(trained, random[method]))
-    sanity = {method: float(np.mean(several)) for method, several in correlations.items()}
+            correlation = rank_correlation(trained, random[method])
+            if not math.isnan(correlation):  # a flat map has no ranks to compare
+                correlations[method].append(correlation)
+    sanity = {method: float(np.mean(several)) for method, several in correlations.items() if several}
     return Explanation(image, label, float(answer[label]), maps, seen, sanity)
 
 
@@ -205,21 +209,32 @@ def has_convolution(model: "keras.Model") -> bool:
 
 
 def randomize(model: "keras.Model", seed: int = 0) -> "keras.Model":
-    """The same network, each layer's weights shuffled: as large as before, and without what was learned."""
+    """The same network that has learned nothing: kernels drawn anew (He et al. 2015, arXiv:1502.01852), the rest idle.
+
+    Shuffled instead, the weights of normalized networks answer alike whatever is covered, and their flat maps prove
+    nothing.
+    """
     import keras
 
     rng = np.random.default_rng(seed)
     twin = keras.models.clone_model(model)
-    twin.set_weights([rng.permuted(weight.ravel()).reshape(weight.shape) for weight in model.get_weights()])
+    drawn = []
+    for weight in model.weights:
+        if len(weight.shape) > 1:
+            deviation = (2 / np.prod(weight.shape[:-1])) ** 0.5
+            drawn.append(rng.normal(0, deviation, weight.shape))
+        else:
+            drawn.append(np.full(weight.shape, float(weight.name in ("gamma", "moving_variance"))))
+    twin.set_weights(drawn)
     return twin
 
 
 def rank_correlation(first: Map, second: Map) -> float:
-    """Spearman's rank correlation of two maps' values, −1 to 1; 0 where one of them is the same everywhere."""
+    """Spearman's rank correlation of two maps' values, −1 to 1; not a number where one is the same everywhere."""
     from scipy.stats import spearmanr
 
     if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return 0.0
+        return float("nan")
     return float(spearmanr(first.ravel(), second.ravel()).statistic)
 
 

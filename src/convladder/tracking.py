@@ -1,14 +1,17 @@
 """Tracking: what other tools read of a run. TensorBoard's event files, and runs in MLflow."""
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convladder.errors import ConvladderError
 from convladder.runs import Run
 
 if TYPE_CHECKING:
     import keras
+    from mlflow import MlflowClient
 
 EXPERIMENT = "convladder"
 
@@ -36,11 +39,14 @@ def with_tensorboard(
     return make
 
 
-def check_mlflow() -> None:
-    """Import MLflow before anything is trained, so that it is then that it is missing; it sends nothing home."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    import mlflow  # noqa: F401
+def check_mlflow(uri: str) -> None:
+    """Ask whether MLflow is installed and answers, before anything is trained.
+
+    Raises:
+        ConvladderError: It does not; exit status 1.
+    """
+    with _connect(uri) as client:
+        client.search_experiments(max_results=1)
 
 
 def log_to_mlflow(run: Run, uri: str) -> str:
@@ -52,11 +58,15 @@ def log_to_mlflow(run: Run, uri: str) -> str:
 
     Returns:
         MLflow's name of the run.
-    """
-    check_mlflow()
-    from mlflow import MlflowClient
 
-    client = MlflowClient(uri)
+    Raises:
+        ConvladderError: MLflow does not answer; exit status 1.
+    """
+    with _connect(uri) as client:
+        return _log(run, client)
+
+
+def _log(run: Run, client: "MlflowClient") -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     number = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
     identity = f"{run.info['started']} {run.path.resolve()}"
@@ -80,3 +90,24 @@ def log_to_mlflow(run: Run, uri: str) -> str:
     client.set_tag(name, "convladder.run", identity)  # the last thing: what was cut off is logged anew
     client.set_terminated(name)
     return name
+
+
+@contextlib.contextmanager
+def _connect(uri: str) -> "Iterator[MlflowClient]":
+    """MLflow's client, which sends nothing home and does not try for minutes."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    from mlflow import MlflowClient
+
+    try:
+        yield MlflowClient(uri)
+    except ImportError:
+        raise
+    except Exception as error:  # MLflow lets pass what its databases and stores raise
+        reason = str(error).partition("\n")[0]
+        raise ConvladderError(
+            f"MLflow at {uri} does not answer ({reason}). Expected the address of a server, such as "
+            "http://127.0.0.1:5000, or of a database, such as sqlite:///mlflow.db.",
+            exit_status=1,
+        ) from error

@@ -127,7 +127,7 @@ class Tracking:
         if self.tensorboard:
             check_tensorboard()
         if self.mlflow:
-            check_mlflow()
+            check_mlflow(self.mlflow)
 
     def log(self, run: "Run") -> None:
         """Log a finished run."""
