@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-cluster check lint format parity load clean
+.PHONY: run test test-long check lint format parity load clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -10,9 +10,10 @@ run: .venv/train
 test: .venv/dev
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-# A real Ray cluster of two nodes, one of which is killed.
-test-cluster: .venv/dev
+# What takes minutes: a real Ray cluster of two nodes, one of which is killed; all twelve trainings of the article's claims.
+test-long: .venv/dev
 	$(BIN)/pytest -m cluster -W ignore tests/test_scaling.py
+	$(BIN)/pytest -m long
 
 # A minute of the server under load; the figures go to docs/benchmarks/load.json.
 load: .venv/dev

@@ -137,12 +137,10 @@ def test_export_writes_a_file_and_says_how_near_it_is(convladder: Any, small_npz
 
 
 def test_compare_climbs(convladder: Any, small_npz: Path) -> None:
-    result = convladder(
-        "compare", "--models", "dense,fast", "--data", small_npz, "--epochs", 0.5, "--seeds", 2, "--json"
-    )
+    result = convladder("compare", "--models", "dense", "--data", small_npz, "--epochs", 0.5, "--seeds", 2, "--json")
     assert "about" in result.err  # how long it will take, before it starts
     rows = json.loads(result.out)["models"]
-    assert [(row["name"], row["seeds"]) for row in rows] == [("dense", 2), ("fast", 2)]
+    assert [(row["name"], row["seeds"]) for row in rows] == [("dense", 2)]
     assert rows[0]["runs"] == ["runs/dense-1", "runs/dense-2"]
 
 
@@ -150,7 +148,7 @@ def test_a_terminal_shows_the_table_and_the_bar_while_it_climbs(small_npz: Path,
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "convladder", "compare", "--models", "dense,fast", "--data", str(small_npz)]
     process = subprocess.Popen(
-        [*command, "--epochs", "20", "--runs", str(tmp_path)],
+        [*command, "--epochs", "8", "--runs", str(tmp_path)],
         stdout=subprocess.DEVNULL,
         stderr=follower,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "150"},

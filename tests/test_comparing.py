@@ -21,6 +21,8 @@ from convladder.recipes import default_recipe
 from convladder.trials import Outcome
 from test_significance import simulate
 
+pytestmark = pytest.mark.xdist_group("comparing")  # in one process, so that its runs are made once
+
 RUNGS = ["dense", "fast"]
 QUICK = ["--models", "fast,dense", "--epochs", "2", "--seeds", "2", "--deterministic"]
 

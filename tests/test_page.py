@@ -58,6 +58,7 @@ def served(classifiers: dict[str, cl.Classifier]) -> Iterator[str]:
     config = uvicorn.Config(create_application(classifiers), port=0, log_level="warning", lifespan="off", ws="none")
     server = uvicorn.Server(config)
     listener = config.bind_socket()
+    listener.listen()  # what comes before the server has started waits
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/"

@@ -20,6 +20,7 @@ from convladder.reproducing import (
 )
 
 
+@pytest.mark.long
 def test_all_tables(small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "STEPS_PER_LOOK", 4)  # else steps are timed for longer than a test should take
     result = reproduce(small, epochs=2, directory=tmp_path)

@@ -1,4 +1,4 @@
-"""Scaling, on a real Ray cluster of two nodes on this machine: `make test-cluster`, for it takes a minute or more."""
+"""Scaling, on a real Ray cluster of two nodes on this machine: `make test-long`, for it takes a minute or more."""
 
 import json
 import subprocess
