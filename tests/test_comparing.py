@@ -208,7 +208,12 @@ def finished(directory: Path) -> dict[str, str]:
 def test_ctrl_c_ends_everything_and_leaves_whole_files(small_npz: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "convladder", "compare", "--data", str(small_npz), "--models", "dense"]
     process = subprocess.Popen(
-        [*command, "--epochs", "10000"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--epochs", "10000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (a background job ignores it)
     )
     assert process.stderr is not None
     while "epoch 3" not in process.stderr.readline():
