@@ -1,8 +1,11 @@
 """Fitting: a model, images and a recipe to the best weights, by Keras's own `fit` on a tf.data pipeline."""
 
+import contextlib
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +76,8 @@ def fit(
         Interrupted: Ctrl-C.
     """
     copy, schedule = compile_copy(model, recipe, precision)
-    keeper = BestWeights(data.validation, recipe)
+    asked_to_stop = threading.Event()
+    keeper = BestWeights(data.validation, recipe, asked_to_stop)
     passes = len(data.train) / recipe.batch_size  # steps that see every image once
     steps = recipe.epochs * passes
     try:
@@ -91,14 +95,15 @@ def fit(
         steps_an_epoch = looks * copy.steps_per_execution
         if schedule:
             schedule.span(rounds * steps_an_epoch)
-        copy.fit(
-            training_batches(data.train, data.num_classes, recipe, rounds * steps_an_epoch, seed),
-            epochs=rounds,
-            steps_per_epoch=steps_an_epoch,
-            callbacks=[keeper, *callbacks],
-            shuffle=False,  # the batches are
-            verbose=0,
-        )
+        with _ctrl_c_sets(asked_to_stop):
+            copy.fit(
+                training_batches(data.train, data.num_classes, recipe, rounds * steps_an_epoch, seed),
+                epochs=rounds,
+                steps_per_epoch=steps_an_epoch,
+                callbacks=[keeper, *callbacks],
+                shuffle=False,  # the batches are
+                verbose=0,
+            )
     except BaseException as error:
         for callback in callbacks:
             callback.on_train_end()  # Keras calls it at a good end alone, and a progress bar must not stay
@@ -107,6 +112,35 @@ def fit(
         keeper.fitted.weights = keeper.fitted.weights or copy.get_weights()
         raise Interrupted(keeper.fitted) from None
     return keeper.fitted
+
+
+@contextlib.contextmanager
+def _ctrl_c_sets(event: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C set an event, which is looked at between steps; a second one interrupts at once.
+
+    Raised wherever Python happens to be, one KeyboardInterrupt in some 450 was lost inside TensorFlow and Keras, and
+    the training went on.
+
+    Raises:
+        KeyboardInterrupt: At the end, if the event is set.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()  # elsewhere Python takes no signal
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # another handles it, or it is ignored
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if event.is_set():
+            signal.default_int_handler(number, frame)
+        event.set()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if event.is_set():
+        raise KeyboardInterrupt
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -154,19 +188,26 @@ class OneCycle:
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Scores each epoch on the validation images, keeps the best weights and the history, and times the fitting."""
+    """Scores each epoch on the validation images, keeps the best weights and the history, and times the fitting.
 
-    def __init__(self, validation: Split, recipe: Recipe) -> None:
+    Raises:
+        KeyboardInterrupt: After a step, where the event is set that it was given.
+    """
+
+    def __init__(self, validation: Split, recipe: Recipe, asked_to_stop: threading.Event) -> None:
         super().__init__()
         self.fitted = Fitted()
         self._validation, self._until = validation, recipe.until
+        self._asked_to_stop = asked_to_stop
         self._budget = math.inf if recipe.minutes is None else recipe.minutes * 60
         self._best_accuracy = -1.0
         self._evaluated = 0.0
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Keep the time, should this have been the last step; stop where the minutes are over."""
+        """Keep the time, should this have been the last step; stop where the minutes are over, or Ctrl-C came."""
+        if self._asked_to_stop.is_set():
+            raise KeyboardInterrupt
         self.fitted.seconds = time.perf_counter() - self._started - self._evaluated
         if self.fitted.seconds > self._budget:
             self.model.stop_training = True
