@@ -75,7 +75,7 @@ def recolour(photos: np.ndarray, *seed: int) -> np.ndarray:
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *kept: str) -> None:
-    for name in {"CROP", "BRIGHTNESS", "CONTRAST", "SATURATION"} - set(kept):
+    for name in {"CROP", "BRIGHTNESS", "CONTRAST", "SATURATION", "CUTOUT"} - set(kept):
         monkeypatch.setattr(augmentation, name, 0.0)
 
 
@@ -135,6 +135,19 @@ def test_each_change_of_colour_is_what_it_says(name: str, photos: np.ndarray, mo
             np.testing.assert_allclose(after @ weights, upright @ weights, atol=1)
             spread = np.ptp(after, axis=2).sum() / np.ptp(upright, axis=2).sum()
             assert 0.78 < spread < 1.22
+
+
+def test_a_rectangle_of_a_quarter_of_each_side_is_hidden(photos: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "CUTOUT")
+    areas = []
+    for after, before in zip(recolour(photos, 0, 0).astype(float), photos.astype(float), strict=True):
+        upright = min((before, before[:, ::-1]), key=lambda image: np.abs(after - image).mean())
+        hidden = (after != upright).any(axis=2)
+        np.testing.assert_allclose(after[hidden], upright.mean(), atol=1)
+        assert hidden.any(axis=1).sum() <= 24 / 4
+        assert hidden.any(axis=0).sum() <= 32 / 4
+        areas.append(hidden.sum())
+    assert np.median(areas) > 24 * 32 / 4**2 / 2
 
 
 def test_gray_photos_can_be_changed_too(photos: np.ndarray) -> None:

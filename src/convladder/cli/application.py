@@ -35,8 +35,8 @@ Epochs = Annotated[float | None, typer.Option(help="Passes over the training ima
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 RunsDirectory = Annotated[Path, typer.Option("--runs", help="Where run folders are made.")]
 AUGMENT_HELP = (
-    "none; digits: small shifts, turns and scalings; photos: flips, shifts, changes of colour. By default none, and of "
-    "strong and tiny digits where pictures are gray, photos where they have colours."
+    "none; digits: small shifts, turns and scalings; photos: flips, shifts, changes of colour, a hidden "
+    "square. By default none, and of strong and tiny digits where pictures are gray, photos where they have colours."
 )
 VIEWS_HELP = (
     "What predictions are averaged over: none; digits: the picture and its four neighbours a pixel away; photos: the "

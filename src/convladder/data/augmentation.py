@@ -9,6 +9,7 @@ CROP = 1 / 8  # of the side: how far a picture is moved, the mirrored border com
 BRIGHTNESS = 0.1  # of the range
 CONTRAST = 0.2
 SATURATION = 0.2
+CUTOUT = 1 / 4  # of the side: a square of its own mean colour is laid over each (DeVries and Taylor 2017)
 
 # Of handwriting: more than this, and a 9 becomes something else.
 SHIFT = 2 / 28  # of the side
@@ -49,7 +50,7 @@ def augment_digits(images: Any, seed: Any) -> Any:
 
 
 def augment_photos(images: Any, seed: Any) -> Any:
-    """Flip, shift and recolour each image by its own amounts.
+    """Flip, shift and recolour each image by its own amounts, and hide a square of it (arXiv:1708.04552).
 
     Args:
         images: Shape (batch, height, width, channels), uint8.
@@ -60,9 +61,11 @@ def augment_photos(images: Any, seed: Any) -> Any:
     """
     height, width, channels = images.shape[1:]
     batch = tf.shape(images)[0]
-    limits = tf.constant([1.0, CROP * width, CROP * height, 255 * BRIGHTNESS, CONTRAST, SATURATION])
-    flip, right, down, brightness, contrast, saturation = tf.unstack(
-        tf.random.stateless_uniform((batch, 6), seed, -1, 1) * limits, axis=1
+    limits = tf.constant(
+        [1.0, CROP * width, CROP * height, 255 * BRIGHTNESS, CONTRAST, SATURATION, width / 2, height / 2]
+    )
+    flip, right, down, brightness, contrast, saturation, x, y = tf.unstack(
+        tf.random.stateless_uniform((batch, 8), seed, -1, 1) * limits, axis=1
     )
     zeros, ones = tf.zeros(batch), tf.ones(batch)
     direction = tf.where(flip < 0, -ones, ones)
@@ -87,7 +90,11 @@ def augment_photos(images: Any, seed: Any) -> Any:
     if channels == 3:
         gray = tf.reduce_sum(pixels * [0.299, 0.587, 0.114], axis=3, keepdims=True)
         pixels = gray + saturation * (pixels - gray)
-    pixels = mean + contrast * (pixels - mean) + brightness
+    # The square's middle is (x, y) away from the picture's: that of some reaches over the border.
+    across = tf.abs(tf.range(width, dtype=tf.float32) - (width - 1) / 2 - x[:, None]) < CUTOUT * width / 2
+    along = tf.abs(tf.range(height, dtype=tf.float32) - (height - 1) / 2 - y[:, None]) < CUTOUT * height / 2
+    hidden = (along[:, :, None] & across[:, None, :])[..., None]  # (batch, height, width, 1)
+    pixels = tf.where(hidden, mean, mean + contrast * (pixels - mean)) + brightness
     return tf.cast(tf.round(tf.clip_by_value(pixels, 0, 255)), tf.uint8)
 
 
