@@ -9,7 +9,7 @@ CROP = 1 / 8  # of the side: how far a picture is moved, the mirrored border com
 BRIGHTNESS = 0.1  # of the range
 CONTRAST = 0.2
 SATURATION = 0.2
-CUTOUT = 1 / 4  # of the side: a square of its own mean colour is laid over each (DeVries and Taylor 2017)
+CUTOUT = 1 / 4  # of each side: so much of a picture is hidden by the gray of its mean (DeVries and Taylor 2017)
 
 # Of handwriting: more than this, and a 9 becomes something else.
 SHIFT = 2 / 28  # of the side
