@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import convladder as cl
 from convladder.evaluating import predict_probabilities
-from convladder.fitting import FusedBatchNormalization, OneCycle, clone
+from convladder.fitting import FusedAdam, FusedBatchNormalization, OneCycle, clone
 from convladder.models import build_model
 from convladder.recipes import TUNED, default_recipe
 
@@ -128,6 +128,22 @@ def test_fused_batch_normalization_is_keras_batch_normalization() -> None:
     for fused, plain in zip(run(FusedBatchNormalization()), run(keras.layers.BatchNormalization()), strict=True):
         # The moving variance is of the sample, not of the population: by 1 in 2,304 more.
         np.testing.assert_allclose(np.asarray(fused), np.asarray(plain), rtol=1e-4, atol=2e-4)
+
+
+def test_fused_adam_is_keras_adam(small: cl.Dataset) -> None:
+    def fit(kind: type[keras.optimizers.Adam]) -> list[npt.NDArray[np.float32]]:
+        keras.utils.set_random_seed(0)
+        model = build_model("dense", (28, 28, 1), 10)
+        schedule = OneCycle(0.01)
+        schedule.span(20)
+        optimizer = kind(schedule.rate, beta_1=0.8, beta_2=0.95, weight_decay=0.05)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
+        model.fit(small.train.images[:640], small.train.labels[:640], epochs=1, shuffle=False, verbose=0)
+        return list(model.get_weights())
+
+    for fused, plain in zip(fit(FusedAdam), fit(keras.optimizers.Adam), strict=True):
+        np.testing.assert_allclose(fused, plain, atol=1e-5)
 
 
 def test_what_is_fitted_normalizes_fused_and_what_is_kept_is_plain_keras() -> None:
