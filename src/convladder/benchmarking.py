@@ -159,6 +159,7 @@ PEERS: dict[str, Callable[[int], Training]] = {
 # The rungs that are timed, and what is changed of their default recipes.
 HERE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("fast", {"epochs": 0.5}),
+    ("fast", {"epochs": 0.85}),
     ("fast", {"epochs": 1}),
     ("fast", {"epochs": 3.5, "augment": "digits", "views": "digits"}),
     ("strong", {}),
