@@ -138,6 +138,7 @@ def test_fused_adam_is_keras_adam(small: cl.Dataset) -> None:
         schedule.span(20)
         optimizer = kind(schedule.rate, beta_1=0.8, beta_2=0.95, weight_decay=0.05)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
+        optimizer.build(model.trainable_variables)
         model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
         model.fit(small.train.images[:640], small.train.labels[:640], epochs=1, shuffle=False, verbose=0)
         return list(model.get_weights())

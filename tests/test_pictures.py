@@ -147,7 +147,7 @@ def test_small_classes_count_as_much_as_large_ones() -> None:
 def test_the_default_augmentation_suits_the_channels() -> None:
     assert default_recipe("strong", 1).augment == "digits"
     assert default_recipe("strong", 3) == replace(
-        default_recipe("strong", 1), epochs=19, augment="photos", views="photos"
+        default_recipe("strong", 1), epochs=20, weight_decay=0.25, augment="photos", views="photos"
     )
     assert default_recipe("pool", 3) == cl.DEFAULT
 
