@@ -335,12 +335,7 @@ class Comparison:
 
     @cached_property
     def _answers(self) -> dict[str, Answers]:
-        return {
-            name: np.stack(
-                [run.predictions["probabilities"].argmax(axis=1) == run.predictions["labels"] for run in group]
-            )
-            for name, group in self.groups.items()
-        }
+        return {name: np.stack([_right(run) for run in group]) for name, group in self.groups.items()}
 
     def _judge(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         """Tests of (upper, lower), corrected for their number together."""
