@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.comparing import ALIKE, BETTER, Budget, Comparison, climb, conclude, plan
+from convladder.comparing import ALIKE, BETTER, Comparison, climb, conclude, plan
+from convladder.costs import Budget
 from convladder.recipes import default_recipe
 from convladder.trials import Outcome
 from test_significance import simulate

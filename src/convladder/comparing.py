@@ -5,7 +5,6 @@ import html
 import itertools
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from convladder.costs import SECONDS_AROUND, estimate_seconds, measure_costs
+from convladder.costs import SECONDS_AROUND, Budget, count_of, measure_costs
 from convladder.data import Dataset
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.models import MODELS
@@ -129,7 +128,7 @@ def climb(
     create_folder(directory)
     skipped: list[Trial] = []
     if waiting:
-        say(f"{_count(len(waiting), 'run')} on {len(dataset.train):,} images: {budget.foresee(waiting)}.")
+        say(f"{count_of(len(waiting), 'run')} on {len(dataset.train):,} images: {budget.foresee(waiting)}.")
         for outcome in runner(budget.select(waiting, skipped), dataset, directory, look_on=look_on, say=say):
             outcomes.append(outcome)
             yield outcome
@@ -138,51 +137,6 @@ def climb(
     for outcome in outcomes:  # one after the other, when nothing else is computed any more
         if outcome.run is not None:
             measure_costs(outcome.run, dataset.test.images)
-
-
-class Budget:
-    """Foresees how long trials take, from those that are finished, and lets begin what fits into the minutes."""
-
-    def __init__(self, dataset: Dataset, minutes: float | None) -> None:
-        if minutes is not None:
-            check_range("minutes", minutes, 0.01)
-        self._dataset = dataset
-        self._ends = None if minutes is None else time.monotonic() + 60 * minutes
-        self._seconds: dict[str, list[float]] = {}
-        self._ratios: list[float] = []
-        self._estimated: dict[str, float] = {}
-
-    def learn(self, trial: Trial, seconds: float) -> None:
-        """So long did a trial take."""
-        self._seconds.setdefault(trial.rung, []).append(seconds)
-        self._ratios.append(seconds / self._estimate(trial))
-
-    def seconds(self, trial: Trial) -> float:
-        """So long will it take: as its rung took before, or as estimated, by what the estimates were wrong so far."""
-        if trial.rung in self._seconds:
-            return statistics.fmean(self._seconds[trial.rung])
-        return self._estimate(trial) * (statistics.median(self._ratios) if self._ratios else 1.0)
-
-    def foresee(self, trials: Sequence[Trial]) -> str:
-        """How long these will take, in words."""
-        seconds = sum(map(self.seconds, trials))
-        told = _count(round(seconds / 60), "minute") if seconds >= 90 else _count(round(seconds), "second")
-        return f"about {told} on this machine"
-
-    def select(self, trials: Sequence[Trial], skipped: list[Trial]) -> Iterator[Trial]:
-        """Give out, one when it is asked for, the trials that fit; put the others into `skipped`."""
-        for trial in trials:
-            began = time.monotonic()
-            if self._ends is not None and began + self.seconds(trial) > self._ends:
-                skipped.append(trial)
-                continue
-            yield trial
-            self.learn(trial, time.monotonic() - began)  # the next is asked for when it is done
-
-    def _estimate(self, trial: Trial) -> float:
-        if trial.rung not in self._estimated:
-            self._estimated[trial.rung] = estimate_seconds(self._dataset, trial.rung, trial.recipe)
-        return self._estimated[trial.rung]
 
 
 def conclude(outcomes: Iterator[Outcome] | Sequence[Outcome], directory: Path) -> "Comparison":
@@ -401,7 +355,3 @@ def _pair(
 def _dominates(other: Mapping[str, Any], row: Mapping[str, Any], cost: str) -> bool:
     better = other["test_accuracy"] > row["test_accuracy"] or other[cost] < row[cost]
     return better and other["test_accuracy"] >= row["test_accuracy"] and other[cost] <= row[cost]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
