@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py TARGET... [--float32]      targets: article 990 995 997 ensemble tiny
 
 Every run's epoch is chosen on the validation images and its test images are read once. It writes
-docs/benchmarks/accuracy-TARGET.json, and a line a target to standard output.
+docs/benchmarks/accuracy-TARGET.json (-float32 where that was asked), and a line a target to standard output.
 """
 
 import json
