@@ -93,7 +93,7 @@ DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "data": (
         str,
         "mnist",
-        "mnist; a folder of pictures, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file of path and label; a "
+        "mnist; clothes, 200 photographs; a folder of pictures, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file of path and label; a "
         "folder of four IDX files; an .npz file with MNIST's keys.",
     ),
     "image_size": (int | None, None, "Height and width of pictures; by default what they have, 96 at most."),
@@ -213,10 +213,22 @@ def choose_recipe(name: str, **changes: Any) -> "Callable[..., Recipe]":
     return recipe_for
 
 
+def note_embedded(source: str | None) -> None:
+    """Say that a name means what comes with the package, where a file or folder here has it as well."""
+    from convladder.data.loading import EMBEDDED
+
+    if source in EMBEDDED and Path(source).exists():
+        errors.print(
+            f"{source} is the set that comes with convladder. For what is called so here, write ./{source}.",
+            soft_wrap=True,
+        )
+
+
 def load(source: str, **settings: Any) -> "Dataset":
     """The data set that --data names; what became of its files is said on standard error."""
     from convladder.data import load_dataset
 
+    note_embedded(source)
     dataset = load_dataset(source, **settings)
     for line in dataset.account.lines() if dataset.account else ():
         errors.print(line, soft_wrap=True, markup=False)

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from convladder import tables
-from convladder.cli.application import AsJson, app, show
+from convladder.cli.application import AsJson, app, note_embedded, show
 from convladder.engine import import_engine
 
 
 @app.command()
 def audit(
-    source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures, or a .csv file.")],
+    source: Annotated[str, typer.Argument(metavar="DIR", help="A folder of pictures, a .csv file, or clothes.")],
     run: Annotated[Path | None, typer.Option(help="A run of these pictures: adds likely label errors.")] = None,
     folds: Annotated[
         int,
@@ -27,6 +27,7 @@ def audit(
     """What is wrong with a folder of pictures, before anything is trained on it."""
     from convladder.data.audit import audit as audit_pictures
 
+    note_embedded(source)
     result = audit_pictures(source)
     if run:
         import_engine()

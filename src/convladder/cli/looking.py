@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from convladder import tables
-from convladder.cli.application import AsJson, app, errors, show
+from convladder.cli.application import AsJson, app, errors, note_embedded, show
 from convladder.errors import ConvladderError
 
 RANDOM_NETWORKS = 3  # by chance, one of them may look where the trained one does
@@ -33,6 +33,7 @@ def evaluate(
     from convladder.runs import Run
 
     finished = Run(run)
+    note_embedded(data)
     other = load_like(finished, data) if data is not None else None
     for line in other.account.lines() if other and other.account else ():
         errors.print(line, soft_wrap=True, markup=False)

@@ -22,6 +22,7 @@ from convladder.data.checks import (
 )
 from convladder.data.decoding import decode_image, name_defect, open_picture
 from convladder.data.folders import SPLITS, Listing, list_csv, list_folder, printable, same_class_names, sort_classes
+from convladder.data.loading import locate
 from convladder.data.parallel import chunk_size, map_files
 from convladder.data.similarity import SIDE, group_similar, perceptual_hashes
 from convladder.errors import ConvladderError
@@ -130,12 +131,14 @@ class Inspected(NamedTuple):
 
 
 def audit(source: str | Path) -> Audit:
-    """Look at every file of a folder, or of a CSV file of path and label.
+    """Look at every file of a folder, of a CSV file of path and label, or of the embedded "clothes".
 
     Raises:
         ConvladderError: The folder cannot be read, or holds no files in folders of classes.
     """
-    path = Path(source)
+    if source == "mnist":
+        raise ConvladderError("mnist holds arrays, not files. Expected clothes, or a folder or .csv file of pictures.")
+    path = locate(source)
     listing = list_csv(path) if path.suffix.lower() == ".csv" and not path.is_dir() else list_folder(path)
     found: dict[str, list[list[str]]] = {}
     for name, reason in listing.left_out:
@@ -174,7 +177,7 @@ def audit(source: str | Path) -> Audit:
     counts = count_classes(labels, class_names)
     _check_classes(count_classes(labels[splits == 0], class_names), counts, found)
     return Audit(
-        source=printable(str(source)),
+        source=printable(str(path)),
         files=len(listing.paths) + len(listing.left_out) + sum(listing.ignored.values()),
         pictures=len(pictures),
         left_out=len(listing.paths) + len(listing.left_out) - len(pictures),

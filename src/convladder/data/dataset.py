@@ -85,8 +85,8 @@ class Dataset:
         fit: How pictures of other proportions were brought to this size, and shall be for predictions: "crop", "pad"
             or "stretch".
         account: Of data from files of pictures, what became of each file.
-        source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or
-            "mnist", and its settings; none for data built in Python.
+        source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or the
+            name of an embedded set, and its settings; none for data built in Python.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Loading: the embedded MNIST, a folder or CSV file of pictures, IDX files or an .npz file, checked and split."""
+"""Loading: the embedded sets, a folder or CSV file of pictures, IDX files or an .npz file, checked and split."""
 
 import hashlib
 import zipfile
@@ -17,6 +17,7 @@ from convladder.data.idx import encode_idx, find_idx_files, read_idx
 from convladder.data.pictures import Settings, load_pictures
 from convladder.errors import ConvladderError
 
+EMBEDDED = ("mnist", "clothes")  # what comes with the package and has a name in place of a path
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 # Of MNIST's four files as Yann LeCun and Corinna Cortes published them, gunzipped.
@@ -26,6 +27,8 @@ MNIST_IDX_MD5 = {
     "x_test": "2646ac647ad5339dbf082846283269ea",
     "y_test": "27ae3e4e09519cfbb04c329615203637",
 }
+
+CLOTHES_SHA256 = "94d324a194ccc4c29a9ef5af92ba3b75e4bdc59dc891e986abbdd0dfc3fbc5fc"  # as benchmarks/clothes.py made them
 
 
 def load_dataset(
@@ -41,7 +44,8 @@ def load_dataset(
     """Load images, and hold some of the training images out for validation.
 
     Args:
-        source: "mnist" for the embedded one, or a path:
+        source: "mnist" or "clothes", 70,000 digits and 200 photographs that come with the package, or a path; a
+            folder of yours that is called so is `Path("clothes")` or "./clothes":
             a folder `PATH/<class>/*`, of which 15 % of each class are held out for testing;
             a folder `PATH/{train,val,valid,validation,test}/<class>/*`, of which what is missing is held out;
             a .csv file of path and label; a folder of four IDX files, gzipped or not, as MNIST and its kin come;
@@ -61,7 +65,8 @@ def load_dataset(
         be read is left out; `Dataset.account` says which, and what else was noticed.
 
     Raises:
-        ConvladderError: No such file, or not what is described above, or MNIST's own bytes are not MNIST's.
+        ConvladderError: No such file, or not what is described above, or the embedded files are not what
+            they were.
 
     Example:
         >>> mnist = load_dataset("mnist")
@@ -71,18 +76,18 @@ def load_dataset(
     if not 0 <= validation <= 0.5:
         raise ConvladderError(f"A validation share of {validation:g} is out of range. Expected 0 to 0.5.")
     settings = Settings(image_size, channels, fit, cache)
-    path = Path(source)
+    path = locate(source)
     origin = {
-        "source": "mnist" if source == "mnist" else str(path.resolve()),
+        "source": source if source in EMBEDDED else str(path.resolve()),
         "validation": validation,
         "seed": seed,
         "image_size": image_size,
         "channels": channels,
         "fit": fit,
     }
-    idx_files = find_idx_files(path) if source != "mnist" and path.is_dir() else {}
+    idx_files = find_idx_files(path) if path.is_dir() else {}
     if source == "mnist":
-        arrays = read_npz(Path(str(files("convladder.data") / "mnist.npz")))
+        arrays = read_npz(path)
         for key, expected in MNIST_IDX_MD5.items():
             if hashlib.md5(encode_idx(arrays[key]), usedforsecurity=False).hexdigest() != expected:
                 raise ConvladderError(f"The embedded MNIST is damaged ({key}). Install convladder again.")
@@ -108,6 +113,32 @@ def load_dataset(
     return Dataset(path.stem, class_names, train, held_out, test, source=origin)
 
 
+def locate(source: str | Path) -> Path:
+    """Where data lie: the embedded sets by their names, wherever the package is installed; others at their path.
+
+    A `Path`, and a text with a separator in it, is never a name: it leads to the user's own folder `clothes`.
+
+    Raises:
+        ConvladderError: The embedded photographs are not what they were.
+    """
+    if source == "mnist":
+        return Path(str(files("convladder.data") / "mnist.npz"))
+    if source != "clothes":
+        return Path(source)
+    folder = Path(str(files("convladder.data") / "clothes"))
+    if digest_of_pictures(folder) != CLOTHES_SHA256:
+        raise ConvladderError("The embedded photographs, clothes, are damaged. Install convladder again.")
+    return folder
+
+
+def digest_of_pictures(folder: Path) -> str:
+    """SHA-256 over the names and bytes of FOLDER/<split>/<class>/*.jpg."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*/*/*.jpg")):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read and check an .npz file with MNIST's keys; nothing in it is ever unpickled."""
     try:
@@ -115,8 +146,8 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
             arrays = {key: archive[key] for key in KEYS}
     except OSError as error:
         raise ConvladderError(
-            f"{path} cannot be read ({error.strerror or error}). Expected mnist, a folder or .csv file of pictures, or "
-            "an .npz file."
+            f"{path} cannot be read ({error.strerror or error}). Expected mnist, clothes, a folder or .csv file of "
+            "pictures, or an .npz file."
         ) from error
     except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise ConvladderError(

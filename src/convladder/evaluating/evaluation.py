@@ -10,6 +10,7 @@ import numpy.typing as npt
 from convladder.data import Dataset, Split, load_dataset
 from convladder.data.dataset import join, slices
 from convladder.data.idx import find_idx_files
+from convladder.data.loading import locate
 from convladder.errors import ConvladderError, check_choice
 from convladder.evaluating.metrics import describe
 from convladder.evaluating.robustness import measure_robustness
@@ -95,7 +96,7 @@ def load_like(run: Run, source: str | Path) -> Dataset:
         ConvladderError: As `load_dataset` does.
     """
     height, _, channels = run.info["input_shape"]
-    path = Path(source)
+    path = locate(source)
     if path.suffix.lower() == ".csv" or (path.is_dir() and not find_idx_files(path)):
         return load_dataset(source, image_size=height, channels=channels, fit=run.classifier().fit)
     return load_dataset(source)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convladder.comparing import Comparison
+from convladder.data.loading import EMBEDDED
 from convladder.models import MODELS
 from convladder.recipes import ARTICLE, default_recipe
 from convladder.runs import Run
@@ -34,7 +35,8 @@ def command_for(comparison: Comparison) -> str | None:
         return None
     words = ["convladder", "compare"]
     if data["source"] != "mnist":
-        words += ["--data", Path(data["source"]).name]
+        name = Path(data["source"]).name
+        words += ["--data", f"./{name}" if name in EMBEDDED and data["source"] != name else name]
     words += [f"--{key.replace('_', '-')}={data[key]}" for key in ("image_size", "channels") if data.get(key)]
     words += ["--fit", data["fit"]] if data.get("fit", "crop") != "crop" else []
     words += ["--models", ",".join(seeds)] if list(seeds) != list(MODELS) else []
