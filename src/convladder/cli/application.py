@@ -93,8 +93,8 @@ DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "data": (
         str,
         "mnist",
-        "mnist; clothes, 200 photographs; a folder of pictures, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file of path and label; a "
-        "folder of four IDX files; an .npz file with MNIST's keys.",
+        "mnist; clothes, 200 photographs; a folder of pictures, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file "
+        "of path and label; a folder of four IDX files; an .npz file with MNIST's keys.",
     ),
     "image_size": (int | None, None, "Height and width of pictures; by default what they have, 96 at most."),
     "channels": (int | None, None, "1, gray, or 3, colours; by default 1 where no picture has colours."),

@@ -123,6 +123,7 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     return {
         "comparison": comparison,
         "dataset": first.info["dataset"],
+        "source": (first.info.get("data") or {}).get("source"),
         "images": images,
         "rows": rows,
         "row": rows[chosen],
