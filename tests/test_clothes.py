@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -174,3 +175,13 @@ def test_pictures_of_a_folder_called_mnist_are_not_taken_for_digits(tmp_path: Pa
     shutil.copy(run.path / "model.onnx", alone)
     assert data.name == "mnist"
     assert find_examples(cl.Classifier(alone)) is None
+
+
+def test_a_report_on_a_file_called_mnist_does_not_speak_of_the_embedded_one(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 12, 12), np.uint8)
+    labels = np.arange(60) % 2
+    np.savez(tmp_path / "mnist.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    run = cl.train("dense", cl.load_dataset(tmp_path / "mnist.npz"), QUICK, directory=tmp_path / "runs")
+    page = cl.write_report([run], tmp_path / "report.html").read_text()
+    assert "there is nothing to audit" in page
+    assert "checksums" not in page
