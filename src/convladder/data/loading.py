@@ -28,9 +28,8 @@ MNIST_IDX_MD5 = {
     "y_test": "27ae3e4e09519cfbb04c329615203637",
 }
 
-CLOTHES_SHA256 = (
-    "94d324a194ccc4c29a9ef5af92ba3b75e4bdc59dc891e986abbdd0dfc3fbc5fc"  # as benchmarks/clothes.py made them
-)
+# Of the photographs as benchmarks/clothes.py made them.
+CLOTHES_SHA256 = "94d324a194ccc4c29a9ef5af92ba3b75e4bdc59dc891e986abbdd0dfc3fbc5fc"
 
 
 def load_dataset(
