@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import convladder as cl
 from convladder import cli
-from served import png, started
+from served import png, say, started
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +25,6 @@ def server(run: cl.Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     limits = "body=100000,connections=20,seconds=1"
     with started(str(run.path), str(second), "--limits", limits) as (_, url, port):
         yield url, port
-
-
-def say(port: int, *parts: bytes) -> bytes:
-    """What is answered to bytes, until the server closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        for part in parts:
-            connection.sendall(part)
-        answer = b""
-        while received := connection.recv(65_536):
-            answer += received
-    return answer
 
 
 def test_a_real_client_is_answered(server: tuple[str, int], run: cl.Run, small: cl.Dataset) -> None:
@@ -123,7 +112,7 @@ def test_one_connection_too_many_is_told_to_come_back(server: tuple[str, int]) -
 
 def test_what_is_in_flight_is_finished_when_it_is_told_to_end(run: cl.Run, small: cl.Dataset) -> None:
     picture = png(small.test.images[0])
-    with started(str(run.path)) as (process, _, port), socket.create_connection(("127.0.0.1", port)) as connection:
+    with started(str(run.path)) as (process, _, port), socket.create_connection(("127.0.0.1", port), 20) as connection:
         head = HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(picture)
         connection.sendall(head)
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # so the request is at work

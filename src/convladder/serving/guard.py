@@ -6,6 +6,7 @@ Host and Origin defend against a web page that the user visits: its scripts may 
 
 import base64
 import binascii
+import contextlib
 import hmac
 import logging
 import time
@@ -37,8 +38,7 @@ HEADERS = {
 RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 NO_STORE = (b"cache-control", b"no-store")
-CLOSE = {"Connection": "close"}  # where a body has not been read to its end
-DRAINED = 4  # times the limit: so much of a body that is too large is read, and dropped
+DRAINED = 4  # times the limit: so much of a refused request's body is read, and dropped
 BODIES = 16  # times the limit: the bodies of all requests at work
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -99,11 +99,16 @@ class Guard:
                 headers.extend(RAW_HEADERS)
             await send(message)
 
+        incoming = Incoming(dict(scope["headers"]), receive)
         try:
-            await self._answer(scope, receive, send_guarded)
+            await self._answer(scope, incoming, send_guarded)
         except Refusal as refusal:
             self.observations.refusals.labels(refusal.code).inc()
-            await refusal.response()(scope, receive, send_guarded)
+            if incoming.admitted:
+                await refusal.response()(scope, receive, send_guarded)
+            else:
+                refusal.headers["Connection"] = "close"
+                await refusal.response()(scope, receive, self._sender_that_drains(incoming, send_guarded))
         except Exception:
             logger.exception("A request failed.")
             if status:
@@ -114,17 +119,18 @@ class Guard:
             route = self.paths.get(scope.get("endpoint"), "none")
             self.observations.observe(route, status, time.perf_counter() - start)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._check(scope)
+    async def _answer(self, scope: Scope, incoming: "Incoming", send: Send) -> None:
+        self._check(scope, incoming.headers)
         body = bytearray()
         try:
-            if scope["method"] not in ("GET", "HEAD"):
-                await self._receive_body(scope, receive, body)
+            if b"content-length" in incoming.headers or b"transfer-encoding" in incoming.headers:
+                await self._receive_body(incoming, body)
+            incoming.admitted = True
             if self.at_work >= self.limits.requests:
                 raise busy(f"{self.limits.requests} requests are at work already.")
             self.at_work += 1
             try:
-                replay = _replay(bytes(body), receive)
+                replay = _replay(bytes(body), incoming.receive)
                 endpoint = self.endpoints.get((scope["method"], scope["path"]))
                 if endpoint is None:
                     await self.app(scope, replay, send)
@@ -136,9 +142,24 @@ class Guard:
                 self.at_work -= 1
         finally:
             self.received -= len(body)
+            body.clear()  # now, and not when the refusal is forgotten, whose traceback holds it
 
-    def _check(self, scope: Scope) -> None:
-        headers = dict(scope["headers"])
+    def _sender_that_drains(self, incoming: "Incoming", send: Send) -> Send:
+        """A `send` that reads and drops what still comes, so that the client gets to read why it was refused.
+
+        A connection that is closed while its client sends is reset, and what was answered is lost.
+        """
+
+        async def send_and_drain(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                await send({**message, "more_body": True})
+                await incoming.drain(DRAINED * self.limits.body)
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        return send_and_drain
+
+    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
         if self.hosts and _name(host) not in self.hosts:
             expected = ", ".join(sorted(self.hosts))
@@ -154,35 +175,68 @@ class Guard:
                 {"WWW-Authenticate": 'Basic realm="convladder: any name, and the API key as password"'},
             )
 
-    async def _receive_body(self, scope: Scope, receive: Receive, body: bytearray) -> None:
-        headers = dict(scope["headers"])
-        stated = headers.get(b"content-length", b"")
-        length = int(stated) if stated.isdigit() else 0
-        if length > self.limits.body and (b"expect" in headers or length > DRAINED * self.limits.body):
+    async def _receive_body(self, incoming: "Incoming", body: bytearray) -> None:
+        coding = incoming.headers.get(b"transfer-encoding", b"chunked").strip().lower()
+        if coding != b"chunked":
+            raise Refusal(501, "transfer_coding", f"Transfer-Encoding {_shown(coding)} is unknown. Expected chunked.")
+        if incoming.length > self.limits.body:
             raise self._too_large()
-        if b"content-encoding" in headers:
+        encodings = incoming.headers.get(b"content-encoding", b"").lower().split(b",")
+        if any(encoding.strip() not in (b"", b"identity") for encoding in encodings):
             raise Refusal(415, "compressed", "The body is compressed. Expected it as it is.")
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Refusal(400, "disconnected", "The client left before its request was complete.")
-            part = message.get("body", b"")
-            size += len(part)
-            more = message.get("more_body", False)
-            if size > DRAINED * self.limits.body:
+        while not incoming.ended:
+            part = await incoming.receive_part()
+            if len(body) + len(part) > self.limits.body:
                 raise self._too_large()
-            if size > self.limits.body:  # the rest is read and dropped, so that the client gets to read the refusal
-                continue
             body += part
             self.received += len(part)
             if self.received > BODIES * self.limits.body:
                 raise busy("The bodies of the requests at work fill the memory that they may have.")
-        if size > self.limits.body:
-            raise self._too_large()
 
     def _too_large(self) -> Refusal:
-        return Refusal(413, "body_too_large", f"The body is larger than {self.limits.body:,} bytes.", CLOSE)
+        return Refusal(413, "body_too_large", f"The body is larger than {self.limits.body:,} bytes.")
+
+
+class Incoming:
+    """A request while it is received.
+
+    Args:
+        headers: Of several of one name the last.
+        receive: Gives the body, part by part.
+
+    Attributes:
+        length: Of the body, if it is stated; otherwise 0.
+        ended: Whether the body has been received to its end.
+        admitted: Whether it is to be answered. What follows on the connection is read only after such a request.
+    """
+
+    def __init__(self, headers: dict[bytes, bytes], receive: Receive) -> None:
+        self.headers = headers
+        self.receive = receive
+        stated = headers.get(b"content-length", b"")
+        self.length = int(stated) if stated.isdigit() else 0
+        self.ended = self.admitted = False
+
+    async def receive_part(self) -> bytes:
+        """The next part of the body.
+
+        Raises:
+            Refusal: The client has left.
+        """
+        message = await self.receive()
+        self.ended = not message.get("more_body", False)
+        if message["type"] == "http.disconnect":
+            raise Refusal(400, "disconnected", "The client left before its request was complete.")
+        part: bytes = message.get("body", b"")
+        return part
+
+    async def drain(self, most: int) -> None:
+        """Drop what still comes of the body, unless it is more than `most` or waits for our consent."""
+        if b"expect" in self.headers or self.length > most:
+            return
+        with contextlib.suppress(Refusal):
+            while not self.ended and most >= 0:
+                most -= len(await self.receive_part())
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -197,6 +251,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return replayed
+
+
+def _shown(value: bytes) -> str:
+    """A header's value for a message."""
+    return repr(value[:100].decode("latin-1"))
 
 
 def _name(host: str) -> str:
