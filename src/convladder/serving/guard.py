@@ -13,15 +13,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convladder.serving.limits import Limits
 from convladder.serving.observing import Observations
+from convladder.serving.proxies import Front, same_origin, without_port
 from convladder.serving.refusals import Refusal, busy
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DIRECT = Front()  # no proxy
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")  # asked by what supervises a server, which holds no key
 HEADERS = {
     "content-security-policy": (
@@ -55,6 +57,7 @@ class Guard:
         api_key: Asked for, if there is one.
         hosts: Names that the Host header may hold; empty for any, which is for servers with a key.
         routes: Whose requests are counted under their paths. Those without a parameter in them are answered from here.
+        front: Names, proxies and path that clients reach the server by; its names are allowed as `hosts` are.
     """
 
     def __init__(
@@ -65,12 +68,14 @@ class Guard:
         api_key: str | None = None,
         hosts: Iterable[str] = LOOPBACK,
         routes: Iterable[Route] = (),
+        front: Front = DIRECT,
     ) -> None:
         self.app = app
         self.limits = limits
         self.observations = observations
         self.api_key = api_key
         self.hosts = frozenset(hosts)
+        self.front = front
         self.paths: dict[object, str] = {}
         self.endpoints: dict[tuple[str, str], Endpoint] = {}
         for route in reversed(list(routes)):
@@ -88,6 +93,9 @@ class Guard:
             return
         start = time.perf_counter()
         status = 0
+        root = self.front.root_path
+        if root and scope["path"].startswith(f"{root}/"):  # a proxy that does not strip it
+            scope["path"] = scope["path"].removeprefix(root)
 
         async def send_guarded(message: Message) -> None:
             nonlocal status
@@ -110,7 +118,8 @@ class Guard:
                 refusal.headers["Connection"] = "close"
                 await refusal.response()(scope, receive, self._sender_that_drains(incoming, send_guarded))
         except Exception:
-            logger.exception("A request failed.")
+            client = self.front.client(scope)
+            logger.exception("%s %r of %s failed.", scope["method"], scope["path"], client)
             if status:
                 raise  # the answer has begun, so the connection can only be cut
             failure = Refusal(500, "failed", "The server failed to answer. Its log says why.")
@@ -126,6 +135,9 @@ class Guard:
             if b"content-length" in incoming.headers or b"transfer-encoding" in incoming.headers:
                 await self._receive_body(incoming, body)
             incoming.admitted = True
+            if scope["path"] == self.front.root_path:  # links of the page are relative
+                await RedirectResponse(f"{self.front.root_path}/")(scope, incoming.receive, send)
+                return
             if self.at_work >= self.limits.requests:
                 raise busy(f"{self.limits.requests} requests are at work already.")
             self.at_work += 1
@@ -161,12 +173,21 @@ class Guard:
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if self.hosts and _name(host) not in self.hosts:
-            expected = ", ".join(sorted(self.hosts))
-            raise Refusal(421, "wrong_host", f"Host {host[:100]!r} is not served here. Expected one of: {expected}.")
+        named = sum(name == b"host" for name, _ in scope["headers"])
+        if named > 1 or (named == 0 and scope["http_version"] != "1.0"):
+            raise Refusal(400, "one_host", f"The request has {named} Host headers. Expected one.")
+        forwarded, scheme = self.front.forwarded(scope, headers)
+        if scope["path"] not in OPEN_PATHS:  # who supervises a server asks by its address
+            for name in (host,) * named + (forwarded,) * bool(forwarded):
+                self._check_name(name)
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin and origin.rpartition("/")[2] != host:
-            raise Refusal(403, "wrong_origin", f"Requests by pages of {origin[:100]!r} are not answered.")
+        if origin and not self._may_ask(origin, forwarded or host, scheme, headers):
+            raise Refusal(
+                403,
+                "wrong_origin",
+                f"Requests by pages of {origin[:100]!r} are not answered. If that is this server, behind a proxy, "
+                "name it by --public-name.",
+            )
         if self.api_key and scope["path"] not in OPEN_PATHS and not _holds_key(headers, self.api_key):
             raise Refusal(
                 401,
@@ -174,6 +195,25 @@ class Guard:
                 "The API key is missing or wrong. Expected it in X-API-Key, or in Authorization as Bearer.",
                 {"WWW-Authenticate": 'Basic realm="convladder: any name, and the API key as password"'},
             )
+
+    def _check_name(self, host: str) -> None:
+        if self.hosts and without_port(host) not in self.hosts and not self.front.includes(host.lower()):
+            expected = ", ".join(sorted(self.hosts | self.front.names))
+            raise Refusal(
+                421,
+                "wrong_host",
+                f"Host {host[:100]!r} is not served here. Expected one of: {expected}; --public-name adds to them.",
+            )
+
+    def _may_ask(self, origin: str, host: str, scheme: str, headers: dict[bytes, bytes]) -> bool:
+        """Whether a page of this origin is one of ours, as its address or the browser says."""
+        origin = origin.lower()
+        stated, _, address = origin.partition("://")
+        return (
+            headers.get(b"sec-fetch-site") == b"same-origin"  # no script can write that header
+            or same_origin(origin, host.lower(), scheme)
+            or (scheme in ("", stated) and self.front.includes(address))
+        )
 
     async def _receive_body(self, incoming: "Incoming", body: bytearray) -> None:
         coding = incoming.headers.get(b"transfer-encoding", b"chunked").strip().lower()
@@ -258,21 +298,13 @@ def _shown(value: bytes) -> str:
     return repr(value[:100].decode("latin-1"))
 
 
-def _name(host: str) -> str:
-    """A Host header without its port: "[::1]:8000" is "::1"."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower()
-
-
 def _holds_key(headers: dict[bytes, bytes], key: str) -> bool:
-    given = headers.get(b"x-api-key", b"")
+    """Whether a request has the key at any of its places: Authorization may be meant for a proxy."""
+    given = [headers.get(b"x-api-key", b"")]
     scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer":
-        given = credentials
+        given.append(credentials)
     elif scheme.lower() == b"basic":  # what a browser asks its user for
-        try:
-            given = base64.b64decode(credentials).partition(b":")[2]
-        except binascii.Error:
-            given = b""
-    return hmac.compare_digest(given.strip(), key.encode())
+        with contextlib.suppress(binascii.Error):
+            given.append(base64.b64decode(credentials).partition(b":")[2])
+    return any(hmac.compare_digest(one.strip(), key.encode()) for one in given)
