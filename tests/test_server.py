@@ -221,7 +221,11 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(server: tuple[str, i
     assert "convladder_requests_in_flight 1.0" in httpx.get(f"{server[0]}/metrics").text  # this one
 
 
-@pytest.mark.parametrize("head", [HEAD + b"X: ", HEAD + b"Content-Length: 90000\r\n\r\n", HEAD + CHUNKED + b"ffff\r\n"])
+@pytest.mark.parametrize(
+    "head",
+    [HEAD + b"X: ", HEAD + b"Content-Length: 90000\r\n\r\n", HEAD + CHUNKED + b"ffff\r\n"],
+    ids=["head", "body", "chunk"],
+)
 def test_a_client_that_sends_byte_by_byte_is_not_waited_for(server: tuple[str, int], head: bytes) -> None:
     until = time.monotonic() + 20
     with Wire(server[1]) as wire:

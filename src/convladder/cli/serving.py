@@ -29,7 +29,7 @@ def serve(
     ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADDRESS", help="Whose X-Forwarded headers to believe: an address or a network; again."),
+        typer.Option(metavar="ADDRESS", help="An address or network whose X-Forwarded headers to believe; likewise."),
     ] = None,
     root_path: Annotated[str, typer.Option(metavar="/PATH", help="The path that a proxy serves this under.")] = "",
 ) -> None:

@@ -6,7 +6,7 @@ header and the forwarded name must both be names of this server.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -67,7 +67,7 @@ class Front:
         return host in self.names or without_port(host) in self.names
 
 
-def parse_front(names: Iterable[str], proxies: Iterable[str], root_path: str) -> Front:
+def parse_front(names: Sequence[str], proxies: Sequence[str], root_path: str) -> Front:
     """Read the command line's words for it.
 
     Raises:
