@@ -14,6 +14,8 @@ from typing import cast
 
 import uvloop
 
+SECONDS_TO_ANSWER = 60  # after the load; a server that takes longer has failed
+
 
 @dataclass
 class Load:
@@ -85,7 +87,8 @@ def run_load(port: int, requests: Sequence[bytes], concurrency: int, seconds: fl
                 await loop.create_connection(lambda opened=connection: opened, "127.0.0.1", port)  # type: ignore[misc]
                 await connection.done
 
-        await asyncio.gather(*(connect() for _ in range(concurrency)))
+        async with asyncio.timeout(seconds + SECONDS_TO_ANSWER):
+            await asyncio.gather(*(connect() for _ in range(concurrency)))
         load.seconds = time.perf_counter() - start
         return load
 

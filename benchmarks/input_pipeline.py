@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from output import prepare
 from PIL import Image
 
 from convladder.training import processor_name
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, nargs="*", default=[], metavar="COUNT")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"))
     arguments = parser.parse_args()
+    prepare(parser, arguments.output)
     rows = [measure(arguments.folder.name, arguments.folder, arguments.image_size)]
     if arguments.photos:
         with tempfile.TemporaryDirectory() as name:
@@ -142,7 +144,6 @@ def main() -> None:
         "rows": rows,
         "memory": measure_memory(arguments.folder, arguments.memory),
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "input_pipeline.json").write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from http_load import run_load, upload
+from output import prepare
 from serving import digits, processor, serve, trained
 
 BROKEN = 100  # one upload in so many
@@ -90,6 +91,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8433)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
+    if arguments.output:
+        prepare(parser, arguments.output)
     with tempfile.TemporaryDirectory() as folder:
         result = measure((arguments.run or trained(folder)) / "model.onnx", arguments.port, arguments.seconds)
     print(json.dumps(result, indent=2))

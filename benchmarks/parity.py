@@ -16,6 +16,8 @@ from convladder.engine import import_engine
 
 import_engine()
 
+from output import prepare  # noqa: E402
+
 import convladder as cl  # noqa: E402
 from convladder.exporting import FORMATS, export  # noqa: E402
 
@@ -24,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"))
     arguments = parser.parse_args()
+    prepare(parser, arguments.output)
     mnist = cl.load_dataset("mnist")
     formats = [name for name, chosen in FORMATS.items() if name == "onnx" or chosen is not None]
     rows = []
@@ -35,7 +38,6 @@ def main() -> None:
         differences = {name: account["largest_difference"] for name, account in accounts.items()}
         print(f"| {rung} | {' | '.join(f'{value:.0e}' for value in differences.values())} |", flush=True)
         rows.append({"rung": rung, "images": accounts["onnx"]["images"], "largest_difference": differences})
-    arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "parity.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from output import prepare
 
 IMAGES_A_BATCH = 128
 LOOPED = 50
@@ -228,6 +229,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"))
     arguments = parser.parse_args()
+    prepare(parser, arguments.output)
     from convladder.engine import import_engine
 
     import_engine()
@@ -237,7 +239,6 @@ def main() -> None:
         content = measure_all(arguments.runs, arguments.rounds, Path(scratch))
     print_tables(content)
     about = {"processor": processor_name(), "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
-    arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "predicting.json").write_text(json.dumps(about | content, indent=1) + "\n")
 
 

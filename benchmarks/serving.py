@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from http_load import run_load, upload
+from output import prepare
 
 PEER = """
 import io, sys
@@ -166,6 +167,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8431)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
+    if arguments.output:
+        prepare(parser, arguments.output)
     with tempfile.TemporaryDirectory() as folder:
         model = (arguments.run or trained(folder)) / "model.onnx"
         pictures = digits(512)

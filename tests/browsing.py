@@ -30,10 +30,10 @@ def skip_without(program: str) -> str:
 
 
 @contextmanager
-def open_browser() -> Iterator[Browser]:
+def open_browser(*arguments: str) -> Iterator[Browser]:
     path = skip_without("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--headless", "--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--headless", "--no-sandbox", *arguments])
         try:
             yield browser
         finally:

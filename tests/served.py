@@ -5,6 +5,8 @@ import contextlib
 import io
 import os
 import re
+import select
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +58,7 @@ def started(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
     )
     try:
         assert process.stderr
+        assert select.select([process.stderr], [], [], 60)[0], "it does not say where it listens"
         line = process.stderr.readline()
         found = re.search(r"http://\S+:(\d+)", line)
         assert found, line + process.stderr.read()
@@ -65,3 +68,57 @@ def started(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
         process.wait()
         if process.stderr:
             process.stderr.close()
+
+
+class Wire:
+    """One connection to a server, byte by byte."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.file = self.connection.makefile("rb")
+
+    def __enter__(self) -> "Wire":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.connection.close()
+
+    def send(self, *segments: bytes) -> None:
+        """Send each when the server has read the one before."""
+        for number, segment in enumerate(segments):
+            if number:
+                self.settle()
+            self.connection.sendall(segment)
+
+    def settle(self) -> None:
+        """Wait until the server has read what was sent: it turns to connections in the order of their events."""
+        with Wire(self.port) as other:
+            other.send(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            other.rest()
+
+    def answer(self, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+        """The next answer: status, headers and body."""
+        status = int(self.file.readline().split()[1])
+        headers = {}
+        while line := self.file.readline().strip():
+            name, _, value = line.decode().partition(": ")
+            headers[name.lower()] = value
+        length = 0 if method == "HEAD" else int(headers["content-length"])
+        return status, headers, self.file.read(length)
+
+    def rest(self) -> bytes:
+        """All that is answered until the server closes."""
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):  # it has closed, and something was sent after that
+            while received := self.file.read1():
+                answer += received
+        return answer
+
+
+def say(port: int, *segments: bytes) -> bytes:
+    """What is answered to bytes, until the server closes."""
+    with Wire(port) as wire:
+        wire.send(*segments)
+        return wire.rest()

@@ -23,11 +23,22 @@ def serve(
     limits: Annotated[
         str, typer.Option(metavar="NAME=NUMBER,...", help="body, pixels, images, requests, connections, seconds.")
     ] = "",
+    public_name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:PORT]", help="A name that a proxy serves this under; may be given again."),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="An address or network whose X-Forwarded headers to believe; likewise."),
+    ] = None,
+    root_path: Annotated[str, typer.Option(metavar="/PATH", help="The path that a proxy serves this under.")] = "",
 ) -> None:
     """Answer over HTTP: POST /predict, the Open Inference Protocol at /v2, metrics; /docs explains."""
     from convladder.serving.limits import parse_limits
+    from convladder.serving.proxies import parse_front
 
     chosen = parse_limits(limits)
+    front = parse_front(public_name or (), trusted_proxy or (), root_path)
     loopback = host in ("127.0.0.1", "localhost", "::1")
     if not loopback and not api_key:
         raise ConvladderError(
@@ -48,7 +59,8 @@ def serve(
                 f"Two models are named {name}. Expected names that differ: rename one's folder or file."
             )
         classifiers[name] = Classifier(file, threads=1)
-    application = create_application(classifiers, chosen, api_key=api_key, hosts=LOOPBACK if loopback else ())
+    hosts = LOOPBACK if loopback or front.names else ()
+    application = create_application(classifiers, chosen, api_key=api_key, hosts=hosts, front=front)
     serve_application(
         application, host, port, chosen, lambda url: errors.print(f"{', '.join(classifiers)}: {url}", soft_wrap=True)
     )

@@ -15,9 +15,10 @@ from starlette.routing import Route
 from convladder import __version__
 from convladder.classifier import Classifier
 from convladder.serving import description, inference_protocol, predicting
-from convladder.serving.guard import LOOPBACK, Guard
+from convladder.serving.guard import DIRECT, LOOPBACK, Guard
 from convladder.serving.limits import Limits
 from convladder.serving.observing import Observations
+from convladder.serving.proxies import Front
 from convladder.serving.refusals import Refusal, of_status
 from convladder.serving.service import Service
 
@@ -28,6 +29,7 @@ def create_application(
     *,
     api_key: str | None = None,
     hosts: Iterable[str] = LOOPBACK,
+    front: Front = DIRECT,
 ) -> FastAPI:
     """Make the server's ASGI application.
 
@@ -36,13 +38,21 @@ def create_application(
         limits: What is refused; by default those of Limits.
         api_key: Asked of every request, if there is one.
         hosts: Names that the Host header may hold; empty for any, which is for servers with a key.
+        front: Names, proxies and path that clients reach the server by, if not directly.
 
     Returns:
         The application; `state.service` holds classifiers and limits for its routes.
     """
     limits = limits or Limits()
     observations = Observations()
-    app = FastAPI(title="convladder", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="convladder",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # to an address that a proxy's clients cannot reach
+    )
     app.state.service = Service(classifiers, limits, observations)
     if find_spec("convladder.serving.page"):
         app.include_router(import_module("convladder.serving.page").router)
@@ -50,7 +60,7 @@ def create_application(
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(observations.registry), media_type=CONTENT_TYPE_LATEST)
 
-    document = description.describe(limits, list(classifiers), needs_key=bool(api_key))
+    document = description.describe(limits, list(classifiers), needs_key=bool(api_key), root_path=front.root_path)
     app.openapi = lambda: document  # type: ignore[method-assign]
     # Starlette's routes, for FastAPI's cost 50 µs a request, as much as the network.
     routes = [
@@ -75,7 +85,9 @@ def create_application(
     app.router.routes.extend(routes)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.add_middleware(Guard, limits=limits, observations=observations, api_key=api_key, hosts=hosts, routes=routes)
+    app.add_middleware(
+        Guard, limits=limits, observations=observations, api_key=api_key, hosts=hosts, routes=routes, front=front
+    )
     return app
 
 

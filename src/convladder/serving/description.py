@@ -12,8 +12,8 @@ FOLDER = files("convladder.serving")
 NUMBER, TEXT, YES, WHOLE = {"type": "number"}, {"type": "string"}, {"type": "boolean"}, {"type": "integer"}
 
 
-def describe(limits: Limits, models: list[str], *, needs_key: bool) -> dict[str, Any]:
-    """The OpenAPI document of a server with these limits and models."""
+def describe(limits: Limits, models: list[str], *, needs_key: bool, root_path: str = "") -> dict[str, Any]:
+    """The OpenAPI document of a server with these limits and models, under this path."""
     name = {"name": "name", "in": "path", "required": True, "schema": TEXT | {"enum": models}}
     paths: dict[str, Any] = {
         "/predict": {"post": _predict(limits, models)},
@@ -37,6 +37,7 @@ def describe(limits: Limits, models: list[str], *, needs_key: bool) -> dict[str,
                 "at once, one more is answered 503 and told by Retry-After when to come back."
             ),
         },
+        "servers": [{"url": root_path or "/"}],
         "paths": paths,
         "components": {"schemas": SCHEMAS},
     }

@@ -28,6 +28,7 @@ from convladder.serving.service import Service
 WEB = files("convladder.serving") / "web"
 TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
 
+READING = ["GET", "HEAD"]  # unlike Starlette's, FastAPI's routes do not add HEAD
 router = APIRouter(include_in_schema=False)
 
 
@@ -65,16 +66,16 @@ def _read(name: str, kind: str) -> Callable[[], Response]:
 # The files are few and small: each has its route, and nothing else of the disk can be asked for.
 for _name in ("index.html", *(f"page/{file.name}" for file in (WEB / "page").iterdir())):
     _path = "/" if _name == "index.html" else f"/{_name}"
-    router.add_api_route(_path, _read(_name, _name.rpartition(".")[2]), methods=["GET"])
+    router.add_api_route(_path, _read(_name, _name.rpartition(".")[2]), methods=READING)
 
 
-@router.get("/models.json")
+@router.api_route("/models.json", methods=READING)
 async def models(request: Request) -> Response:
     """What there is to say of the models."""
     return JSONResponse((await _shown(request)).catalogue)
 
 
-@router.get("/examples/{name}")
+@router.api_route("/examples/{name}", methods=READING)
 async def examples(request: Request, name: str) -> Response:
     """Test images, one after the other, a byte a value."""
     shown = await _shown(request)

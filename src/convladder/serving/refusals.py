@@ -18,7 +18,7 @@ class Refusal(ConvladderError):  # noqa: N818 (it is an answer)
     """A request that is not answered.
 
     Args:
-        status: 4xx, or 503.
+        status: 4xx, 501 or 503.
         code: A word for programs; it stays stable.
         message: A line for people.
         headers: Sent along, such as Retry-After.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, cast
 
+import httptools
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
@@ -75,13 +76,20 @@ class Server(uvicorn.Server):
 
 
 class Protocol(HttpToolsProtocol):
-    """A connection that may be neither slow nor endless, whose errors are of our shape."""
+    """A connection that may be neither slow nor endless, whose errors are of our shape.
+
+    A request may offer to go on in another protocol (Upgrade: h2c, websocket). The offer is ignored and the request
+    served. The parser takes what follows such a head for the other protocol, which would lose the body, or read it as
+    the next request; so it is given the head once more, without the offer.
+    """
 
     limits: Limits
     timer: asyncio.TimerHandle | None = None
     unread_timer: asyncio.TimerHandle | None = None
-    in_head = in_request = False
+    in_head = in_request = offered = False
     head_bytes = 0
+    unused_bytes = 0  # received since the last that came to something, as an endless header does not
+    last_words: Refusal | None = None  # for when the requests before are answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request; beyond the limit of connections it will be refused."""
@@ -98,18 +106,39 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a request that is not complete yet has a time-out."""
-        super().data_received(data)
-        if self.in_head:
-            self.head_bytes += len(data)
-            if self.head_bytes > HEAD_BYTES:
-                self._refuse(Refusal(431, "head_too_large", f"The headers are larger than {HEAD_BYTES:,} bytes."))
+        """Read on; a request that is not complete yet has a time-out. After a refusal nothing is read."""
+        self._unset_keepalive_if_required()
+        if self.last_words or self.transport.is_closing():
+            return
+        self.unused_bytes += len(data)
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = self._parse(rest)
+        except httptools.HttpParserError as error:
+            ours = error.__context__  # what a method below raised
+            plain = Refusal(400, "no_http", "What was received is not HTTP/1.1. Expected a valid request.")
+            self._refuse(ours if isinstance(ours, Refusal) else plain)
+            return
+        if self.unused_bytes > HEAD_BYTES:
+            self._refuse(_large_head())
         if not self.in_request:
             if self.timer:
                 self.timer.cancel()
                 self.timer = None
         elif not self.timer:
             self._expect_more()
+
+    def _parse(self, data: memoryview) -> memoryview:
+        """Parse up to the end, or up to the end of a head with an offer; return the rest."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            head = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+            head += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
+            return data[offer.args[0] :]
+        return data[len(data) :]
 
     def on_message_begin(self) -> None:
         """Note that a request has begun."""
@@ -120,19 +149,44 @@ class Protocol(HttpToolsProtocol):
             self.timer = None
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; what stands after a body in chunks is none, whatever it is named."""
+        self.head_bytes += len(name) + len(value)
+        if self.head_bytes > HEAD_BYTES:
+            raise _large_head()
+        if self.in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """Note that the body is next."""
-        self.in_head = False
+        """Note that the body is next; a request with an offer has not begun yet."""
+        self.offered = self.parser.should_upgrade()
+        if self.offered:
+            if self.parser.get_method() == b"CONNECT":
+                raise Refusal(405, "method_not_allowed", "CONNECT is for proxies. Expected GET, HEAD or POST.")
+            return
         super().on_headers_complete()
+        self.in_head = False
+        self.unused_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self.unused_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the request is complete."""
+        if self.offered:
+            return
         self.in_request = False
+        self.unused_bytes = 0
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
-        self._refuse(Refusal(400, "no_http", msg))
+    def on_response_complete(self) -> None:
+        """Answer the next request; after the last, say what is wrong with what came after it."""
+        was_last = not self.pipeline
+        super().on_response_complete()
+        if was_last and self.last_words:
+            self._write(self.last_words)
 
     def pause_writing(self) -> None:
         """The client does not read; uvicorn waits for it, but not for ever."""
@@ -154,7 +208,19 @@ class Protocol(HttpToolsProtocol):
         self.timer = self.loop.call_later(self.limits.seconds, self._refuse, slow)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer without the application, and close."""
+        """Answer what is being received without the application, after the requests before it; then close."""
+        in_body = self.in_request and not self.in_head
+        if in_body and self.pipeline:
+            self.pipeline.popleft()  # the one that is being received
+            self.last_words = refusal
+        elif not in_body and self.cycle and not self.cycle.response_complete:
+            self.last_words = refusal
+        elif in_body and self.cycle.response_started:  # it has its answer
+            self.transport.close()
+        else:
+            self._write(refusal)
+
+    def _write(self, refusal: Refusal) -> None:
         if self.transport.is_closing():
             return
         body = json.dumps(refusal.content()).encode()
@@ -163,6 +229,10 @@ class Protocol(HttpToolsProtocol):
         )
         self.transport.write(head.format(refusal.status, len(body)).encode() + body)
         self.transport.close()
+
+
+def _large_head() -> Refusal:
+    return Refusal(431, "head_too_large", f"The headers are larger than {HEAD_BYTES:,} bytes.")
 
 
 async def _refuse_connection(scope: Scope, receive: Receive, send: Send) -> None:
