@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from convladder.processors import count_processors
 from convladder.training import processor_name
 
 PASSES = """
@@ -137,7 +138,7 @@ def main() -> None:
             rows.append(measure("12-megapixel photos", make_photos(Path(name) / "photos", arguments.photos), 224))
     content = {
         "processor": processor_name(),
-        "cores": os.cpu_count(),
+        "cores": count_processors(),
         "date": time.strftime("%Y-%m-%d"),
         "rows": rows,
         "memory": measure_memory(arguments.folder, arguments.memory),

@@ -16,7 +16,6 @@ figure is the median of the rounds, with its range.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -231,12 +230,13 @@ def main() -> None:
     from convladder.engine import import_engine
 
     import_engine()
+    from convladder.processors import count_processors
     from convladder.training import processor_name
 
     with tempfile.TemporaryDirectory() as scratch:
         content = measure_all(arguments.runs, arguments.rounds, Path(scratch))
     print_tables(content)
-    about = {"processor": processor_name(), "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
+    about = {"processor": processor_name(), "cores": count_processors(), "date": time.strftime("%Y-%m-%d")}
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "predicting.json").write_text(json.dumps(about | content, indent=1) + "\n")
 

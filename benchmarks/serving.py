@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from http_load import run_load, upload
+
+from convladder.processors import count_processors
 
 PEER = """
 import io, sys
@@ -144,7 +145,7 @@ def digits(count: int) -> list[bytes]:
 
 def processor() -> str:
     """What the machine calls its processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
 
 
@@ -184,7 +185,7 @@ def main() -> None:
         )
     if arguments.output:
         content = {
-            "machine": {"processor": processor(), "cores": os.cpu_count()},
+            "machine": {"processor": processor(), "cores": count_processors()},
             "load": "closed loop, on the same cores as the server",
             "rounds": rounds,
             "summary": summary,
