@@ -44,7 +44,8 @@ def run_on_ray(
         directory: Where the run folders end up; a path that all nodes share, unless there is a storage.
         look_on: Not used.
         say: Takes a line for the user.
-        address: Of a running cluster, as `ray.init` takes it; "local" starts one on this machine, on loopback.
+        address: Of a running cluster, as `ray.init` takes it; "local" starts one on this machine, whose
+            processes speak over loopback.
         storage: A URL that fsspec knows, where the nodes leave the run folders, and from where they are fetched.
         cores: Processor cores a run gets.
         minutes: After so long, what has not ended is ended.
