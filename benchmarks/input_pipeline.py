@@ -70,7 +70,7 @@ def run(script: str, folder: Path, side: int, cache: Path) -> tuple[int, float, 
         env=os.environ | {"XDG_CACHE_HOME": str(cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     count, first, second, peak = (float(word) for word in finished.stdout.split()[-4:])
@@ -144,7 +144,7 @@ def main() -> None:
         "memory": measure_memory(arguments.folder, arguments.memory),
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "input_pipeline.json").write_text(json.dumps(content, indent=1) + "\n")
+    (arguments.output / "input_pipeline.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def main() -> None:
         result = measure((arguments.run or trained(folder)) / "model.onnx", arguments.port, arguments.seconds)
     print(json.dumps(result, indent=2))
     if arguments.output:
-        (arguments.output / "load.json").write_text(json.dumps(result, indent=2) + "\n")
+        (arguments.output / "load.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     total = sum(result["statuses"].values())
     failed = sum(count for status, count in result["statuses"].items() if status[0] == "5")
     refused = sum(count for status, count in result["statuses"].items() if status[0] == "4")

@@ -128,7 +128,10 @@ def alternate(rounds: int, contenders: dict[str, Sequence[str]]) -> dict[str, di
     for _ in range(rounds):
         for name, arguments in contenders.items():
             finished = subprocess.run(
-                [sys.executable, __file__, "--measure", name, *arguments], stdout=subprocess.PIPE, text=True, check=True
+                [sys.executable, __file__, "--measure", name, *arguments],
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                check=True,
             )
             for key, value in json.loads(finished.stdout.splitlines()[-1]).items():
                 figures[name].setdefault(key, []).append(value)
@@ -238,7 +241,7 @@ def main() -> None:
     print_tables(content)
     about = {"processor": processor_name(), "cores": count_processors(), "date": time.strftime("%Y-%m-%d")}
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "predicting.json").write_text(json.dumps(about | content, indent=1) + "\n")
+    (arguments.output / "predicting.json").write_text(json.dumps(about | content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def main() -> None:
             "rounds": rounds,
             "summary": summary,
         }
-        (arguments.output / "serving.json").write_text(json.dumps(content, indent=2) + "\n")
+        (arguments.output / "serving.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

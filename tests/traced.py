@@ -44,7 +44,7 @@ def addresses(log: Path) -> set[str]:
 
 
 def run_traced(folder: Path, *commands: str) -> tuple[set[str], set[str]]:
-    """Run commands one after the other in one process; the addresses they named, and the files in a home that was empty."""
+    """Run commands in one process; the addresses that they named, and the files in a home that was empty."""
     home, log = folder / "home", folder / "trace"
     home.mkdir(exist_ok=True)
     subprocess.run(

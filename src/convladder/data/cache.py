@@ -119,7 +119,12 @@ def cache_folder() -> Path | None:
     given = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(given):
         return Path(given) / "convladder"
-    return Path.home() / ".cache" / "convladder" if has_home() else None
+    if has_home():
+        with contextlib.suppress(OSError):
+            folder = Path.home() / ".cache" / "convladder"
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+    return None
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def _export_folder(
         chosen.write(model, folder)
         told = {key: value for key, value in metadata.items() if key != "digest"}
         told |= {"version": __version__, "stages": list(find_stages(model)), **chosen.told}
-        (folder / METADATA_FILE).write_text(json.dumps(told, indent=2) + "\n")
+        (folder / METADATA_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         return check_parity(chosen.load(folder), images, expected)
 
 

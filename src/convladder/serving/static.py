@@ -60,7 +60,7 @@ def answer_in_node(
         # The runtime's files are modules, which Node takes a .js file for where a package.json says so.
         local = Path(temporary) / "runtime"
         shutil.copytree(folder / "runtime", local)
-        (local / "package.json").write_text('{"type": "module"}')
+        (local / "package.json").write_text('{"type": "module"}', encoding="utf-8")
         shape = ",".join(map(str, images.shape[1:]))
         given = str(script), str(local), str(model.resolve()), str(pixels), shape, str(answers)
         _call("node", *given, folder=Path(temporary), seconds=SECONDS_FOR_NODE)
@@ -142,4 +142,4 @@ def _write_models(site: Path, classifiers: Mapping[str, Classifier]) -> None:
             (site / "examples" / f"{file}.bin").write_bytes(examples.images.tobytes())
             model["examples"] = describe_examples(examples, quote(f"examples/{file}.bin"))
         models.append(model)
-    (site / MODELS_FILE).write_text(json.dumps({"format": 1, "engine": "browser", "models": models}))
+    (site / MODELS_FILE).write_text(json.dumps({"format": 1, "engine": "browser", "models": models}), encoding="utf-8")
