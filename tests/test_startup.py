@@ -115,7 +115,7 @@ def test_processes_import_nothing_from_where_their_caller_stands(
     assert not {"", ".", str(trapped)} & set(found)
 
 
-def test_no_module_but_one_starts_python(tmp_path: Path) -> None:
+def test_no_module_but_one_starts_python() -> None:
     for file in (ROOT / "src").rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         assert "import multiprocessing" not in text
