@@ -79,7 +79,7 @@ def measure(name: str, precision: str) -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     suffix = "-float32" if precision == "float32" else ""
-    (RESULTS / f"accuracy-{name}{suffix}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (RESULTS / f"accuracy-{name}{suffix}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print({key: value for key, value in content.items() if key != "runs"}, flush=True)
 
 

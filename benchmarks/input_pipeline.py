@@ -23,6 +23,7 @@ import numpy as np
 from output import prepare
 from PIL import Image
 
+from convladder.processors import count_processors
 from convladder.training import processor_name
 
 PASSES = """
@@ -70,7 +71,7 @@ def run(script: str, folder: Path, side: int, cache: Path) -> tuple[int, float, 
         env=os.environ | {"XDG_CACHE_HOME": str(cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     count, first, second, peak = (float(word) for word in finished.stdout.split()[-4:])
@@ -139,12 +140,12 @@ def main() -> None:
             rows.append(measure("12-megapixel photos", make_photos(Path(name) / "photos", arguments.photos), 224))
     content = {
         "processor": processor_name(),
-        "cores": os.cpu_count(),
+        "cores": count_processors(),
         "date": time.strftime("%Y-%m-%d"),
         "rows": rows,
         "memory": measure_memory(arguments.folder, arguments.memory),
     }
-    (arguments.output / "input_pipeline.json").write_text(json.dumps(content, indent=1) + "\n")
+    (arguments.output / "input_pipeline.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ load generator shares the machine's cores with the server, over loopback.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from typing import Any
 from http_load import run_load, upload
 from output import prepare
 from serving import digits, processor, serve, trained
+
+from convladder.processors import count_processors
 
 BROKEN = 100  # one upload in so many
 
@@ -39,7 +40,7 @@ def broken_uploads(picture: bytes) -> list[bytes]:
 
 def resident(process: int) -> float:
     """MiB of memory that a process holds."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+    for line in Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"process {process} is gone")
@@ -67,7 +68,7 @@ def measure(model: Path, port: int, seconds: float) -> dict[str, Any]:
         ended.set()
         sampler.join()
     return {
-        "machine": {"processor": processor(), "cores": os.cpu_count()},
+        "machine": {"processor": processor(), "cores": count_processors()},
         "connections": 64,
         "seconds": time.perf_counter() - start,
         "requests_per_second": load.requests_per_second,
@@ -97,7 +98,7 @@ def main() -> None:
         result = measure((arguments.run or trained(folder)) / "model.onnx", arguments.port, arguments.seconds)
     print(json.dumps(result, indent=2))
     if arguments.output:
-        (arguments.output / "load.json").write_text(json.dumps(result, indent=2) + "\n")
+        (arguments.output / "load.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     total = sum(result["statuses"].values())
     failed = sum(count for status, count in result["statuses"].items() if status[0] == "5")
     refused = sum(count for status, count in result["statuses"].items() if status[0] == "4")

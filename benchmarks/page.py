@@ -32,7 +32,7 @@ WARM_UP = 30  # movements that are not counted: modules and networks are loaded 
 @contextmanager
 def server(runs: list[str]) -> Iterator[str]:
     command = [sys.executable, "-m", "convladder", "serve", *runs, "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8")
     try:
         assert process.stderr
         yield process.stderr.readline().split(": ")[-1].strip() + "/"

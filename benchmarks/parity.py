@@ -38,7 +38,7 @@ def main() -> None:
         differences = {name: account["largest_difference"] for name, account in accounts.items()}
         print(f"| {rung} | {' | '.join(f'{value:.0e}' for value in differences.values())} |", flush=True)
         rows.append({"rung": rung, "images": accounts["onnx"]["images"], "largest_difference": differences})
-    (arguments.output / "parity.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    (arguments.output / "parity.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ figure is the median of the rounds, with its range.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -130,7 +129,10 @@ def alternate(rounds: int, contenders: dict[str, Sequence[str]]) -> dict[str, di
     for _ in range(rounds):
         for name, arguments in contenders.items():
             finished = subprocess.run(
-                [sys.executable, __file__, "--measure", name, *arguments], stdout=subprocess.PIPE, text=True, check=True
+                [sys.executable, __file__, "--measure", name, *arguments],
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                check=True,
             )
             for key, value in json.loads(finished.stdout.splitlines()[-1]).items():
                 figures[name].setdefault(key, []).append(value)
@@ -233,13 +235,14 @@ def main() -> None:
     from convladder.engine import import_engine
 
     import_engine()
+    from convladder.processors import count_processors
     from convladder.training import processor_name
 
     with tempfile.TemporaryDirectory() as scratch:
         content = measure_all(arguments.runs, arguments.rounds, Path(scratch))
     print_tables(content)
-    about = {"processor": processor_name(), "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
-    (arguments.output / "predicting.json").write_text(json.dumps(about | content, indent=1) + "\n")
+    about = {"processor": processor_name(), "cores": count_processors(), "date": time.strftime("%Y-%m-%d")}
+    (arguments.output / "predicting.json").write_text(json.dumps(about | content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from typing import Any
 
 from http_load import run_load, upload
 from output import prepare
+
+from convladder.processors import count_processors
 
 PEER = """
 import io, sys
@@ -145,7 +146,7 @@ def digits(count: int) -> list[bytes]:
 
 def processor() -> str:
     """What the machine calls its processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
 
 
@@ -187,12 +188,12 @@ def main() -> None:
         )
     if arguments.output:
         content = {
-            "machine": {"processor": processor(), "cores": os.cpu_count()},
+            "machine": {"processor": processor(), "cores": count_processors()},
             "load": "closed loop, on the same cores as the server",
             "rounds": rounds,
             "summary": summary,
         }
-        (arguments.output / "serving.json").write_text(json.dumps(content, indent=2) + "\n")
+        (arguments.output / "serving.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,13 @@ Names are looked up when they are first used, so that importing the package stay
 neither Keras nor TensorFlow.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from convladder.startup import leave_current_directory, switch_off_telemetry
+
+leave_current_directory()  # before the next import
+switch_off_telemetry()
+
+from importlib import import_module  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
     from convladder.classifier import Classifier as Classifier
@@ -60,4 +65,7 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605 (a literal list would say the names a 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'convladder' has no attribute {name!r}")
+    if name != "ConvladderError":
+        import_module("convladder.errors").check_system()
+        import_module("convladder.processors").limit_threads()
     return getattr(import_module(f"convladder.{_HOMES[name]}"), name)

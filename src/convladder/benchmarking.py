@@ -7,8 +7,6 @@ here is scored once, at its end. Scoring is not timed; tracing is.
 """
 
 import importlib.util
-import multiprocessing
-import os
 import platform
 import statistics
 import tempfile
@@ -20,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from convladder.data import load_dataset
+from convladder.data.parallel import call_apart
 from convladder.engine import import_engine
+from convladder.processors import count_processors
 
 # What is judged: the article's best accuracy, and a round one that Keras's example reaches.
 ARTICLE_ACCURACY = 0.9838
@@ -238,7 +238,7 @@ def summarize_trainings(trainings: Sequence[Training]) -> dict[str, Any]:
         )
     machine = {
         "processor": processor_name(),
-        "cores": os.cpu_count(),
+        "cores": count_processors(),
         "system": platform.system(),
         "python": platform.python_version(),
     }
@@ -260,8 +260,7 @@ def seconds_until(training: Training, accuracy: float) -> tuple[float, bool]:
 
 def _apart(function: Callable[..., Training], *arguments: Any) -> Training:
     """Call in a fresh process: no graph, thread pool or memory of an earlier training."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_call, (function, *arguments))
+    return call_apart(_call, function, *arguments)
 
 
 def _call(function: Callable[..., Training], *arguments: Any) -> Training:

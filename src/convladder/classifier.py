@@ -21,6 +21,7 @@ from convladder.artifact import METADATA_KEY, Artifact, read_artifact, read_meta
 from convladder.data.decoding import FITS, decode_image
 from convladder.data.parallel import stream_files
 from convladder.errors import ConvladderError
+from convladder.processors import count_threads
 
 IMAGES_A_BATCH = 128  # 256 are as fast a piece for `fast`, and a quarter slower for `pool`, whose maps fill the cache
 SECONDS_A_BATCH = 0.05  # of decoding: large pictures are answered for as they come
@@ -54,8 +55,8 @@ class Classifier:
 
     Args:
         path: An .onnx file that convladder wrote, or the folder of a run; it holds all that is told below.
-        threads: That share the work of one call; 0, as many as there are processors. A server takes one: others that
-            wait for the next call keep a processor busy for a while.
+        threads: That share the work of one call; 0, one for each processor that may be used. A server takes one:
+            others that wait for the next call keep a processor busy for a while.
 
     Attributes:
         path: The file.
@@ -174,7 +175,7 @@ class Classifier:
 
 def _open(content: bytes, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or count_threads() or 0
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(MICROSECONDS_AWAKE))
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

@@ -189,7 +189,7 @@ class Comparison:
         """
         path = Path(directory) / FILE
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             return Comparison(tuple(Run(path.parent / name) for name in content["runs"]), tuple(content["not_run"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, ConvladderError):

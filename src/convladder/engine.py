@@ -3,9 +3,14 @@
 import os
 import sys
 
+from convladder.processors import limit_threads
+from convladder.startup import replace_missing_home
+
 
 def import_engine() -> None:
     """Import TensorFlow without the lines it writes before any setting of its own can silence them."""
+    replace_missing_home()
+    limit_threads()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

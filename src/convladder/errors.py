@@ -6,6 +6,7 @@
 Its message is meant for the person who typed the input: what was received, what was expected, what to do.
 """
 
+import platform
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -21,6 +22,15 @@ class ConvladderError(ValueError):
     def __init__(self, message: str, *, exit_status: int = 2) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def check_system() -> None:
+    """Raise a ConvladderError on Windows, which lacks what locks files and forks processes here."""
+    if platform.system() == "Windows":
+        raise ConvladderError(
+            "convladder does not run on Windows. Expected Linux or macOS: on Windows, install it in WSL, the Windows "
+            "Subsystem for Linux."
+        )
 
 
 def check_choice(what: str, received: str, choices: Iterable[str]) -> None:

@@ -11,7 +11,6 @@ import pickle
 import queue
 import select
 import signal
-import subprocess
 import sys
 import threading
 import warnings
@@ -23,6 +22,7 @@ import keras
 import numpy as np
 
 from convladder.data import Dataset
+from convladder.interpreters import start_interpreter
 from convladder.runs import Run
 from convladder.trials import LookOn, Outcome, Say, Trial, run_trial
 
@@ -62,13 +62,7 @@ class _Worker:
     """The process that forks, seen from its caller; a thread of the caller reads what it and its forks say."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | NO_THREADS | {"PYTHONPATH": os.pathsep.join(sys.path)},
-            process_group=0,  # Ctrl-C is passed on, once
-        )
+        self._process = start_interpreter(SERVE, NO_THREADS, process_group=0)  # Ctrl-C is passed on, once
         self._heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()

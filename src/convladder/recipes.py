@@ -1,5 +1,6 @@
 """Recipes: how a model is trained. ARTICLE is the article's, DEFAULT is ours."""
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ class Recipe:
             shifts, changes of brightness, contrast and saturation, a hidden square.
         rescale: Whether the model scales its pixels to 0–1.
         validate: Whether the validation images are held out, to choose the best epoch, or trained on as well.
-        precision: "float32", "bfloat16", or "auto": bfloat16 where the processor has it in hardware.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where an x86 processor trains that has it in hardware.
         class_weights: Whether pictures of small classes count for more, where the largest has twice as many or more.
         views: What the shipped model averages its probabilities over: "none"; "digits": the picture and its four
             neighbours a pixel away; "photos": the picture and its mirror image. It costs five or two times the
@@ -131,18 +132,32 @@ def default_recipe(rung: str, channels: int = 1) -> Recipe:
 
 
 def resolve_precision(recipe: Recipe) -> tuple[str, str]:
-    """The precision to train in on this processor, and why."""
+    """The precision to train in on this machine, and why."""
     if recipe.precision != "auto":
         return recipe.precision, "as the recipe says"
-    if processor_flags() & {"avx512_bf16", "amx_bf16"}:
+    if has_gpu():
+        return "float32", "a GPU trains, and bfloat16 was measured on x86 processors alone"
+    if platform.machine().lower() not in ("x86_64", "amd64", "i686", "i386"):
+        return "float32", f"bfloat16 was measured on x86 processors alone, and this is {platform.machine()}"
+    flags = processor_flags()
+    if not flags:
+        return "float32", f"{platform.system()} does not say whether this processor has bfloat16 in hardware"
+    if flags & {"avx512_bf16", "amx_bf16"}:
         return "bfloat16", "this processor multiplies bfloat16 in hardware"
     return "float32", "this processor has no bfloat16 in hardware, where it would be slower"
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU, which it then trains on."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
     """What the processor can do, in Linux's words; nothing where there is no such file."""
     try:
-        lines = cpuinfo.read_text().splitlines()
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         return set()
     return next((set(line.split()) for line in lines if line.startswith("flags")), set())

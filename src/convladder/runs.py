@@ -73,7 +73,7 @@ class Run:
     @cached_property
     def history(self) -> list[dict[str, float]]:
         """history.csv: a row an epoch."""
-        with (self.path / "history.csv").open(newline="") as file:
+        with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
     def epochs(self, key: str) -> list[list[float]]:
@@ -133,7 +133,7 @@ class Run:
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads((self.path / name).read_text())
+            content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
         except OSError as error:
             raise ConvladderError(
                 f"{self.path} is no finished run ({name}: {error.strerror}). Expected a folder that train wrote."
@@ -248,12 +248,12 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON that a person can read as well."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Write rows that share their keys, under a header."""
-    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

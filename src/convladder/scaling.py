@@ -1,7 +1,9 @@
 """Scaling: trials on a Ray cluster. Ray decides what runs where, and runs again what was lost with its worker."""
 
+import contextlib
 import hashlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +15,7 @@ import numpy as np
 
 from convladder.data import Dataset, Split
 from convladder.errors import ConvladderError
+from convladder.processors import count_processors
 from convladder.runs import Run, create_folder, create_run_folder
 from convladder.trials import LookOn, Outcome, Say, Trial, run_trial
 
@@ -41,7 +44,8 @@ def run_on_ray(
         directory: Where the run folders end up; a path that all nodes share, unless there is a storage.
         look_on: Not used.
         say: Takes a line for the user.
-        address: Of a running cluster, as `ray.init` takes it; "local" starts one on this machine, on loopback.
+        address: Of a running cluster, as `ray.init` takes it; "local" starts one on this machine, whose
+            processes speak over loopback.
         storage: A URL that fsspec knows, where the nodes leave the run folders, and from where they are fetched.
         cores: Processor cores a run gets.
         minutes: After so long, what has not ended is ended.
@@ -49,10 +53,10 @@ def run_on_ray(
     Raises:
         ConvladderError: No such cluster, or none of its nodes has so many cores.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of what it will do one day
     import ray
 
+    home = os.environ.get("HOME") if address == LOCAL else None
     _connect(address)
     try:
         _check_cores(cores)
@@ -62,7 +66,7 @@ def run_on_ray(
         target = storage or str(directory.resolve())
         waiting = {
             task.options(name=trial.label).remote(
-                trial, shared, target, _key(trial, fingerprint) if storage else "", cores, starts
+                trial, shared, target, _key(trial, fingerprint) if storage else "", cores, starts, home
             ): trial
             for trial in trials
         }
@@ -85,7 +89,16 @@ def _connect(address: str) -> None:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
-        ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        # Ray takes 127.0.0.1 for any address of this machine on Linux, where all of 127/8 is loopback.
+        loopback = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+        with _bare_folder():
+            ray.init(
+                address="local",
+                num_cpus=count_processors(),
+                include_dashboard=False,
+                _node_ip_address=loopback,
+                **quiet,
+            )
         return
     try:
         ray.init(address=address, **quiet)
@@ -95,6 +108,26 @@ def _connect(address: str) -> None:
             "`ray start --head` was called; without one, --ray starts a cluster on this machine.",
             exit_status=1,
         ) from error
+
+
+@contextlib.contextmanager
+def _bare_folder() -> Iterator[None]:
+    """A current directory and a home for the processes of a cluster that starts meanwhile.
+
+    Ray lets its workers import from the current directory. Without a configuration in the home it asks the addresses
+    where clouds tell a machine about itself, even where its usage statistics are off.
+    """
+    home = os.environ.get("HOME")
+    with tempfile.TemporaryDirectory(prefix="convladder-ray-") as folder, contextlib.chdir(folder):
+        Path("ray_bootstrap_config.yaml").write_text("{}", encoding="utf-8")
+        os.environ["HOME"] = folder
+        try:
+            yield
+        finally:
+            if home is None:
+                del os.environ["HOME"]
+            else:
+                os.environ["HOME"] = home
 
 
 def _check_cores(cores: int) -> None:
@@ -120,10 +153,12 @@ def _in_memory(dataset: Dataset) -> Dataset:
     return replace(dataset, train=train, validation=validation, test=test)
 
 
-def _task(trial: Trial, dataset: Dataset, target: str, key: str, cores: int, starts: Any) -> str:
+def _task(trial: Trial, dataset: Dataset, target: str, key: str, cores: int, starts: Any, home: str | None) -> str:
     """Carry out one trial on a node, and give back where its folder is: in a storage where it has a key there."""
     import ray
 
+    if home is not None:  # of the caller, on this machine; Ray's processes were started with another
+        os.environ["HOME"] = home
     ray.get(starts.note.remote(trial.label))
     # Before TensorFlow is imported, which otherwise takes every core of the node.
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(cores)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from convladder.errors import ConvladderError
 from convladder.runs import Run
+from convladder.startup import replace_missing_home
 
 if TYPE_CHECKING:
     import keras
@@ -95,7 +96,7 @@ def _log(run: Run, client: "MlflowClient") -> str:
 @contextlib.contextmanager
 def _connect(uri: str) -> "Iterator[MlflowClient]":
     """MLflow's client, which sends nothing home and does not try for minutes."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    replace_missing_home()  # without one, importing MLflow fails
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     from mlflow import MlflowClient

@@ -1,6 +1,5 @@
 """Training: a model, a Dataset and a recipe to a Run."""
 
-import os
 import platform
 import time
 import warnings
@@ -25,6 +24,7 @@ from convladder.examples import choose_examples
 from convladder.exporting import export_onnx, parity_images
 from convladder.fitting import Fitted, Interrupted, fit
 from convladder.models import build_model
+from convladder.processors import count_processors
 from convladder.recipes import Recipe, default_recipe, resolve_precision
 from convladder.runs import Run, create_run_folder, whole_file, write_arrays, write_csv, write_json
 
@@ -111,7 +111,7 @@ def train(
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "hardware": {"processor": processor_name(), "cores": os.cpu_count()},
+        "hardware": {"processor": processor_name(), "cores": count_processors()},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     write_json(folder / "run.json", info)
@@ -215,7 +215,7 @@ def _write_weights(folder: Path, model: keras.Model, history: Sequence[Mapping[s
 def processor_name() -> str:
     """What the processor calls itself."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -19,7 +19,7 @@ from convladder.cli import (  # noqa: F401  # isort: skip
     serving,
 )
 from convladder.cli.application import CHOICES, app, errors
-from convladder.errors import ConvladderError
+from convladder.errors import ConvladderError, check_system
 
 __all__ = ["CHOICES", "app", "main"]
 
@@ -43,6 +43,7 @@ def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted."""
     warnings.showwarning = lambda message, *_: errors.print(f"Warning: {message}", soft_wrap=True, markup=False)
     try:
+        check_system()
         command = typer.main.get_command(app)
         with command.make_context("convladder", _complete(sys.argv[1:])) as context:
             command.invoke(context)

@@ -18,7 +18,7 @@ def render_audit(audit: Audit) -> str:
     """The page as text; what stands in names is escaped."""
     from jinja2 import Environment
 
-    template = Path(__file__).with_name("audit.html").read_text()
+    template = Path(__file__).with_name("audit.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(template)
     return page.render(

@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ import PIL
 from convladder.data.decoding import decode_image, name_defect
 from convladder.data.parallel import chunk_size, map_files
 from convladder.errors import ConvladderError
+from convladder.startup import has_home
 
 VERSION = 1  # of what stands in an entry, and of how pictures are decoded
 LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"
@@ -72,9 +74,15 @@ def decode_files(
     Raises:
         ConvladderError: The cache or the temporary file cannot be written; exit status 1.
     """
-    root = cache_folder()
+    root = cache_folder() if cache else None
+    if cache and root is None:
+        warnings.warn(
+            "Decoded pictures are not kept, because there is no home folder that can be written to. Name a folder with "
+            "XDG_CACHE_HOME, or keep none with --no-cache.",
+            stacklevel=2,
+        )
     try:
-        if not cache:
+        if root is None:
             with tempfile.TemporaryDirectory(prefix="convladder-") as folder:
                 _build(Path(folder), paths, choose_shape(), fit, root=None)
                 return _open(Path(folder))  # a mapped file stays readable when its name is gone
@@ -96,17 +104,27 @@ def decode_files(
             return _open(entry)
     except OSError as error:
         raise ConvladderError(
-            f"Decoded pictures cannot be written to {root if cache else tempfile.gettempdir()} "
+            f"Decoded pictures cannot be written to {root or os.environ.get('TMPDIR', '/tmp')} "
             f"({error.strerror or error}). Free some room there, name another folder with "
-            f"{'XDG_CACHE_HOME, or keep none with --no-cache' if cache else 'TMPDIR'}.",
+            f"{'XDG_CACHE_HOME, or keep none with --no-cache' if root else 'TMPDIR'}.",
             exit_status=1,
         ) from error
 
 
-def cache_folder() -> Path:
-    """Where decoded pictures are kept: a folder of the user's cache, after the XDG base directory specification."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "convladder"
+def cache_folder() -> Path | None:
+    """Where decoded pictures are kept: a folder of the user's cache, after the XDG base directory specification.
+
+    None where the user has no home that can be written to, and names no other folder.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(given):
+        return Path(given) / "convladder"
+    if has_home():
+        with contextlib.suppress(OSError):
+            folder = Path.home() / ".cache" / "convladder"
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+    return None
 
 
 @dataclass(frozen=True)
@@ -241,7 +259,7 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock that the system takes back from a process that is killed."""
     import fcntl
 
-    with path.open("w") as file:
+    with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 

@@ -6,6 +6,7 @@ interpreters that import what the work needs and nothing else. They end when the
 """
 
 import contextlib
+import functools
 import os
 import pickle
 import queue
@@ -17,9 +18,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from convladder.errors import ConvladderError
+from convladder.interpreters import start_interpreter
+from convladder.processors import count_processors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,7 +56,7 @@ def map_files(
         yield from map(function, items)
         return
     chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
-    with _Processes(function, min(os.cpu_count() or 1, len(chunks))) as processes:
+    with _Processes(function, min(count_processors(), len(chunks))) as processes:
         processes.wait()
         for results in processes.threads.map(processes.work, chunks):
             yield from results
@@ -88,7 +91,7 @@ def stream_files(function: Callable[[Item], Result], items: Iterable[Item], tota
         return
     size = min(CHUNK, max(1, round(SECONDS_A_CHUNK * count / spent)))
     ahead: deque[tuple[Future[list[Result | None]], list[Item]]] = deque()
-    number = os.cpu_count() or 1
+    number = count_processors()
     with _Processes(function, number) as processes:
         while True:
             while len(ahead) < 2 * number + 1 and (chunk := list(islice(remaining, size))):
@@ -140,6 +143,31 @@ class _Processes:
         return [result for item in chunk for result in self.work([item])]
 
 
+def call_apart(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function, as picklable as that of `map_files`, in a fresh process: with no graph and no memory of before.
+
+    Raises:
+        ConvladderError: The process ended before it had answered; exit status 1.
+        Exception: What the function raised.
+    """
+    process = _start()
+    try:
+        (result,) = _call(process, functools.partial(_apply, function), [arguments])
+        return cast(Result, result)
+    except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
+        status = process.wait()
+        raise ConvladderError(
+            f"A process ended before it had a result (status {status}). Expected one: free some memory.", exit_status=1
+        ) from error
+    finally:
+        process.kill()  # it may be at work: Ctrl-C is the caller's to answer
+        _end(process)
+
+
+def _apply(function: Callable[..., Result], arguments: Sequence[Any]) -> Result:
+    return function(*arguments)
+
+
 def chunk_size(paths: Sequence[str]) -> int:
     """How many of these files make a chunk: 128 small ones, a few photographs."""
     sizes = []
@@ -170,13 +198,7 @@ def serve() -> None:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from convladder.data.parallel import serve; serve()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    process = start_interpreter("from convladder.data.parallel import serve; serve()", stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     try:
         pickle.load(process.stdout)

@@ -140,6 +140,6 @@ def _of_other_data(run: Run, data: str | Path | Dataset, split: str) -> Split:
 
 def keep_robustness(run: Run, robustness: dict[str, Any]) -> None:
     """Add what `measure_robustness` gave for the test images to a run's metrics.json."""
-    metrics = json.loads((run.path / "metrics.json").read_text())
+    metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
     write_json(run.path / "metrics.json", metrics | {"robustness": robustness})
     run.__dict__.pop("metrics", None)  # read again when asked for

@@ -1,6 +1,7 @@
 """A run in the format that is wanted: each written by its own library, each run by it in the parity gate."""
 
 import json
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -97,33 +98,47 @@ def _export_folder(
         chosen.write(model, folder)
         told = {key: value for key, value in metadata.items() if key != "digest"}
         told |= {"version": __version__, "stages": list(find_stages(model)), **chosen.told}
-        (folder / METADATA_FILE).write_text(json.dumps(told, indent=2) + "\n")
+        (folder / METADATA_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         return check_parity(chosen.load(folder), images, expected)
 
 
 def _import_runtime(chosen: Format) -> None:
     try:
-        import_module(chosen.runtime)
+        import_openvino() if chosen.runtime == "openvino" else import_module(chosen.runtime)
     except ModuleNotFoundError as error:
         raise ConvladderError(
             f"{error.name} is not installed. Run: pip install 'convladder[{chosen.extra}]'", exit_status=1
         ) from error
 
 
+def import_openvino() -> Any:
+    """OpenVINO, without the package that tells Intel that it was imported: there is no variable to switch that off."""
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
+    reporter = sys.modules.get("openvino_telemetry")
+    # None makes its import fail, for which OpenVINO has a stub.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        return import_module("openvino")
+    finally:
+        del sys.modules["openvino_telemetry"]
+        if reporter is not None:
+            sys.modules["openvino_telemetry"] = reporter
+
+
 def _write_openvino(model: keras.Model, folder: Path) -> None:
     import onnx
-    import openvino
 
+    openvino = import_openvino()
     onnx.save(convert(model, find_stages(model)), folder / "model.onnx")
-    converted = openvino.convert_model(folder / "model.onnx")
+    # Not by convert_model, which reports to Intel that it was called.
+    converted = openvino.Core().read_model(folder / "model.onnx")
     openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
     (folder / "model.onnx").unlink()
 
 
 def _load_openvino(folder: Path) -> Answer:
-    import openvino
-
-    compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", COMPILE)
+    compiled = import_openvino().Core().compile_model(folder / "model.xml", "CPU", COMPILE)
     return lambda images: np.asarray(compiled(images.astype(np.float32))[PROBABILITIES])
 
 

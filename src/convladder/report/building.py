@@ -99,7 +99,7 @@ def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {"percent": percent, "words": words, "sensible": sensible}
-    script, style = ((folder / name).read_text() for name in ("script.js", "style.css"))
+    script, style = ((folder / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.get_template("template.html")
     return page.render(_content(comparison, say), script=script, style=style, script_digest=digest, version=__version__)

@@ -77,14 +77,14 @@ def render(document: dict[str, Any]) -> str:
             text = value.get("description", "")
             parts.append(f"<tr><td>{escape(key)}</td><td>{escape(_name(value))}</td><td>{escape(text)}</td></tr>")
         parts.append("</table></section>")
-    page = Template((FOLDER / "documentation.html").read_text())
+    page = Template((FOLDER / "documentation.html").read_text(encoding="utf-8"))
     info = document["info"]
     return page.substitute(version=escape(info["version"]), about=escape(info["description"]), parts="".join(parts))
 
 
 def style() -> str:
     """The style sheet of that page."""
-    return (FOLDER / "documentation.css").read_text()
+    return (FOLDER / "documentation.css").read_text(encoding="utf-8")
 
 
 def _operation(

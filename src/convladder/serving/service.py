@@ -6,7 +6,6 @@ not keep others waiting. What that buys stands in docs/decisions/0009-serving.md
 """
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from convladder.classifier import Classifier
 from convladder.data.decoding import name_defect, open_picture, read_pixels
 from convladder.errors import ConvladderError, check_choice
+from convladder.processors import count_processors
 from convladder.serving.limits import Limits
 from convladder.serving.observing import Observations
 from convladder.serving.refusals import Refusal, busy
@@ -104,7 +104,7 @@ class Service:
         self.models = {name: Model(name, classifier) for name, classifier in classifiers.items()}
         self.limits = limits
         self.observations = observations
-        self.threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="predict")
+        self.threads = ThreadPoolExecutor(count_processors(), thread_name_prefix="predict")
 
     def find(self, name: str | None = None) -> tuple[str, Classifier]:
         """The name of a model, and its classifier; as `find_model`."""

@@ -60,9 +60,10 @@ def answer_in_node(
         # The runtime's files are modules, which Node takes a .js file for where a package.json says so.
         local = Path(temporary) / "runtime"
         shutil.copytree(folder / "runtime", local)
-        (local / "package.json").write_text('{"type": "module"}')
+        (local / "package.json").write_text('{"type": "module"}', encoding="utf-8")
         shape = ",".join(map(str, images.shape[1:]))
-        _call("node", str(script), str(local), str(model), str(pixels), shape, str(answers), seconds=SECONDS_FOR_NODE)
+        given = str(script), str(local), str(model.resolve()), str(pixels), shape, str(answers)
+        _call("node", *given, folder=Path(temporary), seconds=SECONDS_FOR_NODE)
         return np.frombuffer(answers.read_bytes(), "<f4").reshape(-1, num_classes)
 
 
@@ -80,7 +81,14 @@ def _write_runtime(target: Path, installed: Path | None) -> None:
 def _fetch(folder: Path) -> Path:
     """Have npm fetch the package, and unpack what is needed of it."""
     printed = _call(
-        "npm", "pack", f"{PACKAGE}@{VERSION}", "--json", "--pack-destination", str(folder), seconds=SECONDS_FOR_NPM
+        "npm",
+        "pack",
+        f"{PACKAGE}@{VERSION}",
+        "--json",
+        "--pack-destination",
+        str(folder),
+        folder=folder,
+        seconds=SECONDS_FOR_NPM,
     )
     (packed,) = json.loads(printed)
     if packed["integrity"] != INTEGRITY:
@@ -94,10 +102,13 @@ def _fetch(folder: Path) -> Path:
     return folder / "package" / "dist"
 
 
-def _call(*command: str, seconds: float) -> str:
+def _call(*command: str, folder: Path, seconds: float) -> str:
+    """Run it in a folder of its own: npm would take settings from the .npmrc of the current one."""
     other = f" Or name the folder dist of an installed {PACKAGE} by --runtime." if command[0] == "npm" else ""
     try:
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
+        finished = subprocess.run(
+            command, cwd=folder, capture_output=True, encoding="utf-8", timeout=seconds, check=True
+        )
     except FileNotFoundError as error:
         reason = f"{command[0]} is not installed. Expected it: install Node.js."
         raise ConvladderError(f"{reason}{other}", exit_status=1) from error
@@ -131,4 +142,4 @@ def _write_models(site: Path, classifiers: Mapping[str, Classifier]) -> None:
             (site / "examples" / f"{file}.bin").write_bytes(examples.images.tobytes())
             model["examples"] = describe_examples(examples, quote(f"examples/{file}.bin"))
         models.append(model)
-    (site / MODELS_FILE).write_text(json.dumps({"format": 1, "engine": "browser", "models": models}))
+    (site / MODELS_FILE).write_text(json.dumps({"format": 1, "engine": "browser", "models": models}), encoding="utf-8")

@@ -1,0 +1,68 @@
+"""How many processors this process may use: affinity (taskset, a batch system) and a container's quota (cgroups)."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def count_processors(root: Path = Path("/")) -> int:
+    """Processors that this process may use, at least 1.
+
+    Args:
+        root: Where proc/ and sys/ are.
+    """
+    return max(1, min(math.ceil(number) for number in (_affinity(), *_quotas(root))))
+
+
+def count_threads(root: Path = Path("/")) -> int | None:
+    """How many threads a library shall start; None where all processors are there to be used, as it knows best then."""
+    number = count_processors(root)
+    return number if number < (os.cpu_count() or 1) else None
+
+
+def limit_threads() -> None:
+    """Have TensorFlow, before it is imported, start no more threads than may run: it asks for affinity alone."""
+    number = count_threads()
+    if number:
+        for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+            os.environ.setdefault(name, str(number))
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS has neither affinity nor cgroups
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Processors that each control group around this process leaves it."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:  # version 2, alone or beside version 1
+            mounts, name = ("sys/fs/cgroup", "sys/fs/cgroup/unified"), "cpu.max"
+        elif "cpu" in controllers.split(","):
+            mounts, name = (f"sys/fs/cgroup/{controllers}", "sys/fs/cgroup/cpu"), "cpu.cfs_quota_us"
+        else:
+            continue
+        for mount in mounts:
+            # A container sees its own group as the root of the mount, whatever path the file names.
+            inner = Path(path.lstrip("/"))
+            for group in dict.fromkeys((inner, *inner.parents, Path())):
+                yield from _quota(root / mount / group / name)
+
+
+def _quota(file: Path) -> Iterator[float]:
+    """From "QUOTA PERIOD" in version 2, from two files in version 1; nothing where there is no limit."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
+        words = file.read_text(encoding="utf-8").split()
+        if file.name == "cpu.cfs_quota_us":
+            words.append(file.with_name("cpu.cfs_period_us").read_text(encoding="utf-8"))
+        quota, period = map(int, words)
+        if quota > 0 and period > 0:
+            yield quota / period
