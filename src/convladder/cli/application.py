@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from convladder import __version__
+from convladder.cli.streams import PlainConsole
 from convladder.errors import check_choice
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-errors = Console(stderr=True, highlight=False)
-output = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+errors = PlainConsole(stderr=True)
+output = PlainConsole(width=None if sys.stdout and sys.stdout.isatty() else 120)
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="default, or article.")]
 Epochs = Annotated[float | None, typer.Option(help="Passes over the training images; a fraction is allowed.")]
@@ -219,5 +219,5 @@ def load(source: str, **settings: Any) -> "Dataset":
 
     dataset = load_dataset(source, **settings)
     for line in dataset.account.lines() if dataset.account else ():
-        errors.print(line, soft_wrap=True, markup=False)
+        errors.print(line, soft_wrap=True)
     return dataset

@@ -41,7 +41,7 @@ def audit(
 
         page = render_audit(result)
         with whole_file(html) as temporary:
-            temporary.write_text(page)
+            temporary.write_text(page, encoding="utf-8")
     if as_json:
         print(json.dumps(result.as_dict(), indent=2))
     else:

@@ -121,7 +121,7 @@ def compare(
             fresh=fresh,
             runner=runner,
             look_on=lambda label: [ProgressBar(label, sizes[label], errors)],
-            say=lambda line: errors.print(line, soft_wrap=True, markup=False),
+            say=lambda line: errors.print(line, soft_wrap=True),
         ):
             ended.append(outcome)
             if outcome.run is not None:
@@ -129,15 +129,19 @@ def compare(
                 climbed = Comparison(tuple(one.run for one in ended if one.run is not None))
                 live.update(next(tables.of_comparison(climbed.rows)), refresh=True)
     comparison = conclude(ended, runs)
-    if as_json:
-        print(json.dumps(comparison.content, indent=2))
-    else:
-        show(tables.of_comparison(comparison.rows, comparison.pareto))
-        output.print("* No rung is at least as accurate for less of this: it is on the Pareto front.\n")
-        for sentence in comparison.sentences:
-            output.print(sentence, soft_wrap=True, markup=False)
-        output.print(f"{len(comparison.runs)} runs in {runs}{os.sep}", soft_wrap=True)
-    report = write_report(comparison, runs / "report.html")
-    errors.print(f"What they show: {report}", soft_wrap=True, markup=False)
+    try:
+        if as_json:
+            print(json.dumps(comparison.content, indent=2))
+        else:
+            show(tables.of_comparison(comparison.rows, comparison.pareto))
+            output.print("* No rung is at least as accurate for less of this: it is on the Pareto front.")
+            output.print()
+            for sentence in comparison.sentences:
+                output.print(sentence, soft_wrap=True)
+            output.print(f"{len(comparison.runs)} runs in {runs}{os.sep}", soft_wrap=True)
+        sys.stdout.flush()
+    finally:  # also where standard output cannot be written, as after `| head`
+        report = write_report(comparison, runs / "report.html")
+        errors.print(f"What they show: {report}", soft_wrap=True)
     if any(outcome.failed for outcome in ended):
         raise typer.Exit(1)

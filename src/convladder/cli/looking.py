@@ -35,7 +35,7 @@ def evaluate(
     finished = Run(run)
     other = load_like(finished, data) if data is not None else None
     for line in other.account.lines() if other and other.account else ():
-        errors.print(line, soft_wrap=True, markup=False)
+        errors.print(line, soft_wrap=True)
     result = evaluate_run(finished, split, other, robustness=robustness)
     if as_json:
         print(json.dumps(result, indent=2))
@@ -77,7 +77,7 @@ def explain(
             if as_json:
                 print(json.dumps({"source": str(source), "error": str(error)}))
             else:
-                errors.print(f"Error: {error}", soft_wrap=True, markup=False)
+                errors.print(f"Error: {error}", soft_wrap=True)
             continue
         one = explain_picture(classifier.predict_probabilities, image, network, layer=layer, random_models=random)
         seen.append((source, one))
