@@ -20,7 +20,7 @@ from convladder.cli import (  # noqa: F401  # isort: skip
     shipping,
     serving,
 )
-from convladder.cli.application import CHOICES, app, errors
+from convladder.cli.application import CHOICES, app, remark
 from convladder.cli.streams import OutputError, standard_streams
 from convladder.errors import ConvladderError
 
@@ -44,7 +44,7 @@ EXTRAS = {
 
 def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted, 141 nobody reads on."""
-    warnings.showwarning = lambda message, *_: errors.print(f"Warning: {message}", soft_wrap=True)
+    warnings.showwarning = lambda message, *_: remark(f"Warning: {message}")
     with standard_streams():
         try:
             command = typer.main.get_command(app)
@@ -64,7 +64,7 @@ def main() -> None:
         except OutputError as error:
             message, status = _explain(error)
         if message:  # it is empty where typer has answered with the help
-            errors.print(f"Error: {message}", soft_wrap=True)
+            remark(f"Error: {message}")
     sys.exit(status)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from convladder.cli.application import app, errors, show
+from convladder.cli.application import app, remark, say
 from convladder.engine import import_engine
 
 
@@ -18,4 +18,4 @@ def report(
     import_engine()
     from convladder.report import write_report
 
-    show([str(write_report(runs, path, say=lambda line: errors.print(line, soft_wrap=True)))])
+    say(str(write_report(runs, path, say=remark)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convladder.cli.application import AsJson, app, errors
+from convladder.cli.application import MOST_CLASSES, AsJson, app, remark, say
 from convladder.errors import ConvladderError
 from convladder.names import printable
 
@@ -55,13 +55,13 @@ def export(
         print(json.dumps(account, indent=2))
     elif int8:
         one, many = account["latency"], account["throughput"]
-        print(
+        say(
             f"{account['path']}: accuracy {account['accuracy']:.4f}, in float {account['float_accuracy']:.4f}; "
             f"{one['float_microseconds']['median'] / one['microseconds']['median']:.2f} times as fast one by one, "
             f"{many['float_microseconds']['median'] / many['microseconds']['median']:.2f} times in batches"
         )
     else:
-        print(
+        say(
             f"{account['path']}: agrees with Keras on {account['images']:,} images, "
             f"to {account['largest_difference']:.0e}"
         )
@@ -83,8 +83,8 @@ def _export_web(runs: "list[Run]", path: Path | None, runtime: Path | None, int8
         print(json.dumps({"format": "web", "path": str(folder), "models": accounts}, indent=2))
         return
     for name, account in accounts.items():
-        print(f"{name}: agrees with Keras on {account['images']:,} images, to {account['largest_difference']:.0e}")
-    print(f"{folder}: a page for any web server")
+        say(f"{name}: agrees with Keras on {account['images']:,} images, to {account['largest_difference']:.0e}")
+    say(f"{folder}: a page for any web server")
 
 
 @app.command()
@@ -94,7 +94,9 @@ def predict(
         list[str],
         typer.Argument(metavar="SOURCE...", help="Pictures, folders of them, patterns like '*.png'; - reads paths."),
     ],
-    top: Annotated[int | None, typer.Option(min=1, help="How many classes to name; --json names all.")] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, max=MOST_CLASSES, help="How many classes to name; --json names all.")
+    ] = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a table for a spreadsheet.")] = False,
     null: Annotated[bool, typer.Option("--null", help="Paths of - end in NUL, as find -print0 writes them.")] = False,
@@ -175,7 +177,7 @@ def _write_json(path: str, answer: "Prediction | ConvladderError") -> None:
 
 def _write_line(path: str, answer: "Prediction | ConvladderError") -> None:
     if isinstance(answer, ConvladderError):
-        errors.print(f"Error: {answer}", soft_wrap=True)
+        remark(f"Error: {answer}")
         return
     classes = [cell for name, probability in answer.top for cell in (name, f"{probability:.4f}")]
     print("\t".join(map(printable, [path, *classes, *["abstained"] * answer.abstained])), flush=True)

@@ -1,6 +1,7 @@
 """A run in the format that is wanted: each written by its own library, each run by it in the parity gate."""
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,6 +72,7 @@ def export(run: Run, format: str = "onnx", output: str | Path | None = None, *, 
     chosen = FORMATS[format]
     if chosen:
         _import_runtime(chosen)
+        _check_name(path)
     if int8:
         from convladder.exporting.int8 import export_int8
 
@@ -108,6 +110,13 @@ def _import_runtime(chosen: Format) -> None:
         raise ConvladderError(
             f"{error.name} is not installed. Run: pip install 'convladder[{chosen.extra}]'", exit_status=1
         ) from error
+
+
+def _check_name(path: Path) -> None:
+    if str(path) != os.fsencode(path).decode(errors="replace"):
+        raise ConvladderError(
+            f"{path} is not UTF-8, as the writers of this format want names. Expected --output with another name."
+        )
 
 
 def _write_openvino(model: keras.Model, folder: Path) -> None:
