@@ -26,6 +26,7 @@ from convladder import cli
 from convladder.cli.streams import PlainConsole
 from convladder.data import parallel
 from convladder.models import MODELS, rung_choices
+from convladder.progress import ProgressBar
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 # What a name may hold: bytes that are not UTF-8, what breaks a line, commands a terminal, or means something to a
@@ -187,6 +188,36 @@ def test_tables_and_lines_never_read_markup() -> None:
     assert "[red]head" in file.getvalue()
     assert r"[bold]x[ red] :cat: \x1b[31m\n" in file.getvalue()
     assert "[/red] :dog: [link=x]\n" in file.getvalue()
+
+
+def test_a_bar_never_reads_markup() -> None:
+    file = io.StringIO()
+    bar = ProgressBar("[/bold] :cat:\n", 8, PlainConsole(file=file, force_terminal=True, width=160))
+    bar.set_params({"steps": 2, "epochs": 1})
+    bar.on_train_begin()
+    bar.on_train_batch_end(0)
+    bar.on_train_end()
+    assert r"[/bold] :cat:\n" in file.getvalue()
+
+
+def test_data_of_an_odd_name_get_one_that_can_be_stored(pictures: Path, small_npz: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"d\xe9[x]\n")
+    (tmp_path / odd).mkdir()
+    for kind in ("train", "test"):
+        (tmp_path / odd / kind).symlink_to(pictures / "data")
+    (tmp_path / f"{odd}.npz").symlink_to(small_npz)
+    assert cl.load_dataset(tmp_path / odd, image_size=9, cache=False).name == r"d\udce9[x]\n"
+    assert cl.load_dataset(tmp_path / f"{odd}.npz").name == r"d\udce9[x]\n"
+
+
+@pytest.mark.long
+def test_a_comparison_whose_table_nobody_reads_still_leaves_its_report(small_npz: Path, tmp_path: Path) -> None:
+    with pipe_that_nobody_reads() as unread:
+        process = start(
+            *("compare", "--models", "dense", "--epochs", "0.5", "--data", small_npz), folder=tmp_path, stdout=unread
+        )
+    assert finish(process)[0] == 141
+    assert (tmp_path / "runs/report.html").exists()
 
 
 def numbers() -> Iterator[tuple[str, str]]:
