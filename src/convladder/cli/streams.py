@@ -18,7 +18,7 @@ from rich.text import Text
 from convladder.names import printable
 
 # Plain twins of the signs in our own tables and sentences, for terminals that lack them.
-TWINS = {"–": "-", "−": "-", "—": "-", "×": "x", "·": ".", "…": "...", "≥": ">=", "≤": "<=", "ρ": "rho"}
+TWINS = {"–": "-", "−": "-", "×": "x", "·": ".", "…": "..."}
 ENCODING_ERRORS = "convladder.twins"
 
 
