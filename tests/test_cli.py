@@ -110,8 +110,10 @@ def test_predict_takes_folders_patterns_and_standard_input(
     assert [(source, label) for source, label, _ in lines] == list(
         zip(("a/1.png", "a/b/2.png", "3.png"), labels, strict=True)
     )
-    monkeypatch.setattr("sys.stdin", io.StringIO("3.png\nmissing.png\n\na/1.png\n"))
-    result = convladder("predict", run.path, "-", "--csv", "--top", 2)
+    (tmp_path / "list").write_text("3.png\nmissing.png\n\na/1.png\n")
+    with (tmp_path / "list").open() as listed:
+        monkeypatch.setattr("sys.stdin", listed)
+        result = convladder("predict", run.path, "-", "--csv", "--top", 2)
     rows = list(csv.DictReader(io.StringIO(result.out)))
     assert result.status == 2
     assert [(row["source"], row["label"]) for row in rows] == [

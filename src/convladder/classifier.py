@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import tee
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -122,28 +121,32 @@ class Classifier:
         """
         return decode_image(source if isinstance(source, bytes) else Path(source), self.input_shape, self.fit)
 
-    def predict(self, sources: Iterable[str | Path], top: int | None = None) -> Iterator[Prediction | ConvladderError]:
+    def predict(
+        self, sources: Iterable[str | Path | None], top: int | None = None
+    ) -> Iterator[Prediction | ConvladderError]:
         """Answer for pictures in files, in order, as they become ready; a bad one gives its error instead.
 
         Args:
             sources: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files. They are asked for as answers are taken, so
-                that there may be any number of them.
+                that there may be any number of them. Where more may be long in coming, as from a queue, a None among
+                them has all before it answered first.
             top: How many classes an answer names; by default all.
 
         Yields:
             A Prediction, or the ConvladderError that says what is wrong with this picture.
         """
         total = length_hint(sources)  # 0 of what has no length
-        named, sources = tee(sources)
+        paths = (None if source is None else str(source) for source in sources)
         decode = functools.partial(_decode, input_shape=self.input_shape, fit=self.fit)
         height, width, _ = self.input_shape
         largest = max(1, min(IMAGES_A_BATCH, PLACES_A_BATCH // (height * width)))
         size = 1  # doubled from batch to batch, so that the first answer waits for no other picture
         batch: list[tuple[str, npt.NDArray[np.uint8] | ConvladderError | None]] = []
         began = time.perf_counter()
-        for source, decoded in zip(named, stream_files(decode, map(str, sources), total), strict=False):
-            batch.append((str(source), decoded))
-            if len(batch) == size or time.perf_counter() - began > SECONDS_A_BATCH:
+        for source, decoded in stream_files(decode, paths, total):
+            if source is not None:
+                batch.append((source, decoded))
+            if source is None or len(batch) == size or time.perf_counter() - began > SECONDS_A_BATCH:
                 yield from self._answer(batch, top)
                 size, batch = min(2 * size, largest), []
                 began = time.perf_counter()

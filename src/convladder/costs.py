@@ -13,7 +13,7 @@ import numpy.typing as npt
 from convladder.data import Dataset
 from convladder.errors import check_range
 from convladder.models import build_model
-from convladder.recipes import Recipe, resolve_precision
+from convladder.recipes import MOST_MINUTES, Recipe, resolve_precision
 from convladder.runs import Run, write_json
 from convladder.trials import Trial
 
@@ -46,7 +46,7 @@ class Budget:
 
     def __init__(self, dataset: Dataset, minutes: float | None) -> None:
         if minutes is not None:
-            check_range("minutes", minutes, 0.01)
+            check_range("minutes", minutes, 0.01, MOST_MINUTES)
         self._dataset = dataset
         self._ends = None if minutes is None else time.monotonic() + 60 * minutes
         self._seconds: dict[str, list[float]] = {}

@@ -6,6 +6,7 @@
 Its message is meant for the person who typed the input: what was received, what was expected, what to do.
 """
 
+import math
 import platform
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -42,8 +43,9 @@ def check_choice(what: str, received: str, choices: Iterable[str]) -> None:
         raise ConvladderError(f"{received!r} is not a {what}. Expected one of: {', '.join(names)}.{hint}")
 
 
-def check_range(what: str, received: float, low: float, high: float = float("inf")) -> None:
-    """Raise a ConvladderError unless low ≤ `received` ≤ high (a not-a-number is outside)."""
-    if not low <= received <= high:
-        expected = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
-        raise ConvladderError(f"{what} {received:g} is out of range. Expected a number {expected}.")
+def check_range(what: str, received: float, low: float, high: float = math.inf) -> None:
+    """Raise a ConvladderError unless low ≤ `received` ≤ high; infinity and what is not a number are always outside."""
+    if not (low <= received <= high and received < math.inf):
+        expected = f"at least {low:,.10g}" if high == math.inf else f"from {low:,.10g} to {high:,.10g}"
+        shown = f"{received:g}" if isinstance(received, float) or abs(received) < 1e300 else "of so many digits"
+        raise ConvladderError(f"{what} {shown} is out of range. Expected a number {expected}.")

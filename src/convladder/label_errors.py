@@ -40,7 +40,7 @@ def find_label_errors(source: str | Path, run: Run, *, folds: int = 3) -> Findin
     from cleanlab.filter import find_label_issues
 
     if folds:
-        check_range("folds", folds, 2)
+        check_range("folds", folds, 2, 100)
     classifier: Classifier = run.classifier()
     height, _, channels = classifier.input_shape
     data = load_dataset(source, image_size=height, channels=channels, fit=classifier.fit)

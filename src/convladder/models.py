@@ -22,7 +22,7 @@ from convladder.layers import (
     pool,
 )
 
-SMALLEST_SIDE = 8
+SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
 MODULES = ("reduced", "naive")
 
 
@@ -81,9 +81,6 @@ def build_regularized(
     pool_size: int = 2,
 ) -> Any:
     """Dropout and a weight penalty on `pool`, against overfitting (Srivastava et al. 2014)."""
-    check_range("dropout", dropout, 0, 0.99)
-    check_range("l1", l1, 0)
-    check_range("l2", l2, 0)
     penalty = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
     for stage, filters in ((1, 64), (2, 32)):
         x = convolve(x, filters, f"stage{stage}_conv", activation="relu", kernel_regularizer=penalty)
@@ -150,15 +147,12 @@ def build_residual(x: Any, *, depth: int = 20, batch_norm: bool = True, residual
 
 def build_fast(x: Any, *, filters: int = 16, hidden: int = 64) -> Any:
     """What reaches 99 % of MNIST in the fewest seconds: few filters, pooled before they are activated."""
-    check_range("hidden units", hidden, 1)
     x = layers.Flatten(name="flatten")(_pooled_stack(x, (filters, 2 * filters, 4 * filters)))
     return layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", name="hidden")(x)
 
 
 def build_strong(x: Any, *, filters: int = 32, hidden: int = 128, batch_norm: bool = True) -> Any:
     """What reaches the highest accuracy: `fast`, wider and normalized; of colours, deeper. Trained for longer."""
-    check_range("filters", filters, 1)
-    check_range("hidden units", hidden, 1)
     if x.shape[-1] == 3:
         return _colour_stack(x, filters, batch_norm)
     x = layers.Flatten(name="flatten")(_pooled_stack(x, (filters, 2 * filters, 3 * filters), batch_norm))
@@ -174,7 +168,6 @@ def build_tiny(x: Any, *, batch_norm: bool = True) -> Any:
 def _pooled_stack(x: Any, filters: tuple[int, int, int], batch_norm: bool = False) -> Any:
     """Convolutions of 5×5, 3×3 and 3×3, the first two pooled before they are activated, which is cheaper."""
     first, second, third = filters
-    check_range("filters", first, 1)
     x = convolve(x, first, "stage1_conv", kernel_size=5, padding="valid", kernel_initializer="he_normal")
     x = pool(x, "stage1_pool")
     x = normalize_and_activate(x, "stage1", batch_norm)  # (batch, 12, 12, first) on 28×28
@@ -203,7 +196,6 @@ def _colour_stack(x: Any, filters: int, batch_norm: bool) -> Any:
 
 def _deep_stack(x: Any, depth: int, batch_norm: bool, residual: bool) -> Any:
     """A convolution, then (depth − 1) // 2 pairs of them at a quarter of the sides, 16 channels throughout."""
-    check_range("depth", depth, 3)
     x = convolve(x, 16, "stage1_conv", use_bias=not batch_norm)
     x = pool(x, "stage1_pool", pool_size=4)  # (batch, height // 4, width // 4, 16)
     x = normalize_and_activate(x, "stage1", batch_norm)
@@ -236,6 +228,20 @@ MODELS: Mapping[str, Callable[..., Any]] = {
 }
 
 
+# What the numbers among the choices are called, and how small and large they may be.
+RANGES: Mapping[str, tuple[str, float, float]] = {
+    "kernel_size": ("kernel size", 1, 255),
+    "stride": ("stride", 1, 255),
+    "pool_size": ("pool size", 1, 255),
+    "hidden": ("hidden units", 1, 65_536),
+    "filters": ("filters", 1, 4_096),
+    "depth": ("depth", 3, 1_000),
+    "dropout": ("dropout", 0, 0.99),
+    "l1": ("l1", 0, 1_000),
+    "l2": ("l2", 0, 1_000),
+}
+
+
 def build_model(
     rung: str, input_shape: tuple[int, int, int], num_classes: int, *, rescale: bool = True, **choices: Any
 ) -> keras.Model:
@@ -243,8 +249,8 @@ def build_model(
 
     Args:
         rung: A name from MODELS.
-        input_shape: (height, width, channels); height and width at least 8, channels 1 or 3.
-        num_classes: At least 2.
+        input_shape: (height, width, channels); height and width 8 to 4,096, channels 1 or 3.
+        num_classes: 2 to 100,000.
         rescale: Whether the first layer scales pixels from 0–255 to 0–1. The article's networks do not.
         **choices: What the rung lets one choose; `rung_choices` lists it.
 
@@ -259,21 +265,14 @@ def build_model(
         >>> build_model("pool", (28, 28, 1), 10, pooling="average").count_params()
         70698
     """
-    check_choice("rung", rung, MODELS)
-    offered = rung_choices(rung)
-    for choice in choices:
-        if choice not in offered:
-            raise ConvladderError(
-                f"{rung} has no choice {choice.replace('_', '-')}. It has: "
-                f"{', '.join(name.replace('_', '-') for name in offered)}."
-            )
+    check_choices(rung, choices)
     height, width, channels = input_shape
-    if min(height, width) < SMALLEST_SIDE or channels not in (1, 3):
+    if min(height, width) < SMALLEST_SIDE or max(height, width) > LARGEST_SIDE or channels not in (1, 3):
         raise ConvladderError(
             f"Images of {height}×{width}×{channels} cannot be taken. Expected height and width of at least "
-            f"{SMALLEST_SIDE} and 1 or 3 channels."
+            f"{SMALLEST_SIDE} and at most {LARGEST_SIDE}, and 1 or 3 channels."
         )
-    check_range("the number of classes", num_classes, 2)
+    check_range("the number of classes", num_classes, 2, 100_000)
 
     image = keras.Input(input_shape, name="image")
     x = layers.Rescaling(1 / 255, name="rescale")(image) if rescale else image
@@ -282,6 +281,21 @@ def build_model(
     # In float32 also where the rest is trained in bfloat16: probabilities want the digits.
     x = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
     return keras.Model(image, x, name=rung)
+
+
+def check_choices(rung: str, choices: Mapping[str, Any]) -> None:
+    """Raise a ConvladderError unless the rung is one, has these choices, and their numbers are in range."""
+    check_choice("rung", rung, MODELS)
+    offered = rung_choices(rung)
+    for choice, value in choices.items():
+        if choice not in offered:
+            raise ConvladderError(
+                f"{rung} has no choice {choice.replace('_', '-')}. It has: "
+                f"{', '.join(name.replace('_', '-') for name in offered)}."
+            )
+        if choice in RANGES:
+            what, low, high = RANGES[choice]
+            check_range(what, value, low, high)
 
 
 def rung_choices(rung: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 
+from convladder.names import printable
+
 if TYPE_CHECKING:
     from convladder.benchmarking import Training
     from convladder.explaining import Explanation
@@ -66,7 +68,7 @@ def plot_explanations(
         axes.set_axis_off()
     for cells, (title, explanation) in zip(grid, explanations, strict=False):
         _draw_picture(cells[0], explanation.image)
-        cells[0].set_title(title, fontsize=9)
+        cells[0].set_title(printable(title), fontsize=9, parse_math=False)
         for axes, method in zip(cells[1:], explanation.maps, strict=False):
             _draw_map(axes, explanation, method)
             correlation = explanation.sanity.get(method)
@@ -76,7 +78,7 @@ def plot_explanations(
             cells[1 + len(explanation.maps) :], explanation.feature_maps.items(), strict=True
         ):
             _draw_tiles(axes, _as_tiles(maps), "gray")
-            axes.set_title(f"feature maps of {layer}", fontsize=9)
+            axes.set_title(f"feature maps of {layer}", fontsize=9, parse_math=False)
     if filters is not None:
         _draw_tiles(grid[-1, 0], filters, "RdBu_r")
         grid[-1, 0].set_title("filters of the first layer", fontsize=9)

@@ -7,6 +7,9 @@ from typing import Any
 import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from convladder.names import printable
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -20,11 +23,11 @@ class ProgressBar(keras.callbacks.Callback):
 
     def __init__(self, label: str, batch_size: int, console: Console) -> None:
         super().__init__()
-        self.label = label
+        self.label = printable(label)
         self.batch_size = batch_size
         self.console = console
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -73,7 +76,8 @@ class ProgressBar(keras.callbacks.Callback):
             return
         values = "  ".join(f"{key} {value:.4f}" for key, value in (logs or {}).items() if key != "seconds")
         seconds = (logs or {}).get("seconds", 0.0)
-        self.console.print(f"{self.label}  epoch {epoch + 1}/{self._epochs}  {values}  {seconds:.1f} s", soft_wrap=True)
+        line = f"{self.label}  epoch {epoch + 1}/{self._epochs}  {values}  {seconds:.1f} s"
+        self.console.print(Text(line), soft_wrap=True)  # a Text, since a console may take brackets for markup
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Clear the bar."""

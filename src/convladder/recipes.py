@@ -10,6 +10,8 @@ from convladder.errors import ConvladderError, check_choice, check_range
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 AUGMENTATIONS = ("none", "digits", "photos")
+EPOCHS = (0.001, 100_000)
+MOST_MINUTES = 366 * 24 * 60
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,10 @@ class Recipe:
 
     Attributes:
         name: What run.json calls it.
-        epochs: Passes over the training images, above 0; a fraction trains on that share of them.
+        epochs: Passes over the training images, 0.001 to 100,000; a fraction trains on that share of them.
         minutes: Instead of epochs: train as many as fit into so many minutes of fitting, measured on the first steps.
         until: Stop after the first epoch with this validation accuracy, 0–1.
-        batch_size: Images a step.
+        batch_size: Images a step, 1 to 65,536.
         learning_rate: Of Adam; the peak of the cycle where there is one.
         one_cycle: Whether the learning rate rises and falls once over the run (Smith and Topin 2017,
             arXiv:1708.07120) instead of standing still.
@@ -60,8 +62,8 @@ class Recipe:
     views: str = "none"
 
     def __post_init__(self) -> None:
-        check_range("epochs", self.epochs, 0.001)
-        check_range("batch size", self.batch_size, 1)
+        check_range("epochs", self.epochs, *EPOCHS)
+        check_range("batch size", self.batch_size, 1, 65_536)
         check_range("learning rate", self.learning_rate, 0)
         check_range("label smoothing", self.label_smoothing, 0, 1)
         check_range("weight decay", self.weight_decay, 0)
@@ -69,7 +71,7 @@ class Recipe:
         check_choice("views", self.views, AUGMENTATIONS)
         check_choice("precision", self.precision, PRECISIONS)
         if self.minutes is not None:
-            check_range("minutes", self.minutes, 0.05)
+            check_range("minutes", self.minutes, 0.05, MOST_MINUTES)
         if self.until is not None:
             check_range("until", self.until, 0, 1)
             if not self.validate:

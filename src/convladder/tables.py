@@ -9,6 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from convladder.names import printable
+
 if TYPE_CHECKING:
     from convladder.data.audit import Audit
     from convladder.describing import LayerSummary
@@ -72,7 +74,7 @@ def of_audit(result: "Audit") -> Parts:
     table = Table("class", box=SIMPLE_HEAD)
     table.add_column("pictures", justify="right")
     for name, count in result.classes.items():
-        table.add_row(Text(name), f"{count:,}")
+        table.add_row(name, f"{count:,}")
     yield table
     if result.findings:
         table = Table("found", box=SIMPLE_HEAD)
@@ -80,7 +82,7 @@ def of_audit(result: "Audit") -> Parts:
         for title in ("what to do", "for example"):
             table.add_column(title)
         for finding in result.findings:
-            example = Text(", ".join(os.path.basename(name) for name in finding.groups[0][:3]))
+            example = ", ".join(os.path.basename(name) for name in finding.groups[0][:3])
             table.add_row(finding.check, f"{len(finding.groups):,}", finding.advice, example)
         yield table
     yield (
@@ -127,12 +129,16 @@ def of_comparison(
 
 def html_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """A table for a notebook: the first column names the row."""
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    head = "".join(f'<th scope="col">{_escaped(title)}</th>' for title in titles)
     body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell.strip())}</td>" for cell in others)}</tr>'
+        f'<tr><th scope="row">{_escaped(first)}</th>{"".join(f"<td>{_escaped(cell)}</td>" for cell in others)}</tr>'
         for first, *others in cells
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _escaped(cell: str) -> str:
+    return escape(printable(cell.strip()))
 
 
 def of_reproduction(result: dict[str, Any]) -> Parts:
@@ -140,8 +146,8 @@ def of_reproduction(result: dict[str, Any]) -> Parts:
     if "networks" in result:
         table = Table("network", box=SIMPLE_HEAD)
         for title in ("parameters", "test accuracy", "seconds an epoch"):
-            table.add_column(f"{title}\narticle", justify="right")
-            table.add_column("\nhere", justify="right")
+            table.add_column(Text(f"{title}\narticle"), justify="right")
+            table.add_column(Text("\nhere"), justify="right")
         for row in result["networks"]:
             table.add_row(
                 row["name"],
@@ -207,15 +213,15 @@ def of_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> Ta
     if len(names) <= WIDEST_MATRIX:
         table = Table("is, taken for", box=SIMPLE_HEAD)
         for name in names:
-            table.add_column(Text(name), justify="right")
+            table.add_column(name, justify="right")
         for name, row in zip(names, confusion, strict=True):
-            table.add_row(Text(name), *(f"{count:,}" if count else "·" for count in row))
+            table.add_row(name, *(f"{count:,}" if count else "·" for count in row))
         return table
     table = Table("is", "taken for", box=SIMPLE_HEAD)
     table.add_column("images", justify="right")
     cells = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
     for count, true, taken in sorted(cells, reverse=True)[:10]:
-        table.add_row(Text(names[true]), Text(names[taken]), f"{count:,}")
+        table.add_row(names[true], names[taken], f"{count:,}")
     return table
 
 

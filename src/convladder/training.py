@@ -67,7 +67,8 @@ def train(
             that refused.
         KeyboardInterrupt: Passed on, once the folder holds the best weights so far.
     """
-    check_range("the ensemble", ensemble, 1)
+    check_range("the ensemble", ensemble, 1, 100)
+    check_range("seed", seed, 0, 2**32 - ensemble)
     if ensemble > 1 and not isinstance(model, str):
         raise ConvladderError("A built model cannot become an ensemble. Expected a rung's name, to build each anew.")
     if deterministic:

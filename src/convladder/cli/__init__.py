@@ -3,6 +3,8 @@
 A module a group of commands; importing them, in the order of the help, is what puts them into the application.
 """
 
+import errno
+import signal
 import sys
 import warnings
 
@@ -18,7 +20,8 @@ from convladder.cli import (  # noqa: F401  # isort: skip
     shipping,
     serving,
 )
-from convladder.cli.application import CHOICES, app, errors
+from convladder.cli.application import CHOICES, app, remark
+from convladder.cli.streams import OutputError, standard_streams
 from convladder.errors import ConvladderError, check_system
 
 __all__ = ["CHOICES", "app", "main"]
@@ -40,33 +43,50 @@ EXTRAS = {
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted."""
-    warnings.showwarning = lambda message, *_: errors.print(f"Warning: {message}", soft_wrap=True, markup=False)
-    try:
-        check_system()
-        command = typer.main.get_command(app)
-        with command.make_context("convladder", _complete(sys.argv[1:])) as context:
-            command.invoke(context)
-        message, status = "", 0
-    except typer.Exit as ended:
-        message, status = "", ended.exit_code
-    except KeyboardInterrupt as error:
-        message, status = str(error) or "Interrupted.", 130
-    except Exception as error:
-        if "--debug" in sys.argv[1:]:
-            raise
-        if isinstance(error, ConvladderError):
-            message, status = str(error), error.exit_status
-        elif isinstance(error, ModuleNotFoundError):
-            extra = EXTRAS.get((error.name or "").partition(".")[0], "train")
-            message, status = f"{error.name} is not installed. Run: pip install 'convladder[{extra}]'", 1
-        elif hasattr(error, "format_message"):  # a wrong option, in typer's words; it shares no public class
-            message, status = error.format_message(), 2
-        else:
-            raise
-    if message:  # it is empty where typer has answered with the help
-        errors.print(f"Error: {message}", soft_wrap=True, markup=False)
+    """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted, 141 nobody reads on."""
+    warnings.showwarning = lambda message, *_: remark(f"Warning: {message}")
+    with standard_streams():
+        try:
+            check_system()
+            command = typer.main.get_command(app)
+            with command.make_context("convladder", _complete(sys.argv[1:])) as context:
+                command.invoke(context)
+            message, status = "", 0
+        except typer.Exit as ended:
+            message, status = "", ended.exit_code
+        except KeyboardInterrupt as error:
+            message, status = str(error) or "Interrupted.", 130
+        except Exception as error:
+            if "--debug" in sys.argv[1:]:
+                raise
+            message, status = _explain(error)
+        try:
+            sys.stdout.flush()
+        except OutputError as error:
+            message, status = _explain(error)
+        if message:  # it is empty where typer has answered with the help
+            remark(f"Error: {message}")
     sys.exit(status)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """What is said of an exception, and the exit status."""
+    if isinstance(error, ConvladderError):
+        return str(error), error.exit_status
+    if isinstance(error, OutputError):
+        if error.errno == errno.EPIPE:
+            return "", 128 + signal.SIGPIPE  # as of any program before `| head`, which has read enough
+        return f"Standard output cannot be written ({error.strerror}). Expected a terminal, pipe or file with room.", 1
+    if isinstance(error, ModuleNotFoundError):
+        extra = EXTRAS.get((error.name or "").partition(".")[0], "train")
+        return f"{error.name} is not installed. Run: pip install 'convladder[{extra}]'", 1
+    if hasattr(error, "format_message"):  # a wrong option, in typer's words; it shares no public class
+        return error.format_message(), 2
+    if isinstance(error, MemoryError):
+        return f"Memory ran out ({error or 'no more is said'}). Free some, or take fewer or smaller images at once.", 1
+    reason = next(filter(None, map(str.strip, str(error).splitlines())), "no more is said")
+    named = f"{type(error).__name__}: {reason.rstrip('.')}"
+    return f"{named}. This was not foreseen; --debug before the command shows where it happened.", 1
 
 
 def _complete(arguments: list[str]) -> list[str]:

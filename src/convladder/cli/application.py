@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from convladder import __version__
+from convladder.cli.streams import PlainConsole
 from convladder.errors import check_choice
 
 if TYPE_CHECKING:
@@ -27,8 +27,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-errors = Console(stderr=True, highlight=False)
-output = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+errors = PlainConsole(stderr=True)
+output = PlainConsole(width=None if sys.stdout and sys.stdout.isatty() else 120)
+remark = functools.partial(errors.print, soft_wrap=True)  # a line on standard error
+say = functools.partial(output.print, soft_wrap=True)  # a line of a result
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="default, or article.")]
 Epochs = Annotated[float | None, typer.Option(help="Passes over the training images; a fraction is allowed.")]
@@ -44,7 +46,8 @@ VIEWS_HELP = (
 )
 Deterministic = Annotated[bool, typer.Option(help="The same weights again, bit for bit.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
-Classes = Annotated[int, typer.Option(help="How many classes there are.")]
+MOST_CLASSES = 100_000
+Classes = Annotated[int, typer.Option(min=2, max=MOST_CLASSES, help="How many classes there are.")]
 Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="The size of an image.")]
 
 # What the rungs let one choose, in the words of their signatures; `build_model` knows which rung has which.
@@ -231,5 +234,5 @@ def load(source: str, **settings: Any) -> "Dataset":
     note_embedded(source)
     dataset = load_dataset(source, **settings)
     for line in dataset.account.lines() if dataset.account else ():
-        errors.print(line, soft_wrap=True, markup=False)
+        remark(line)
     return dataset

@@ -18,7 +18,9 @@ def audit(
     run: Annotated[Path | None, typer.Option(help="A run of these pictures: adds likely label errors.")] = None,
     folds: Annotated[
         int,
-        typer.Option(help="With --run: trainings that judge what it was trained on; 0 leaves that out."),
+        typer.Option(
+            min=0, max=100, help="With --run: trainings that judge what it was trained on; 0 leaves that out."
+        ),
     ] = 3,
     html: Annotated[Path | None, typer.Option(help="Also write a page with thumbnails there.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 where anything was found.")] = False,

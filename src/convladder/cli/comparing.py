@@ -27,11 +27,13 @@ from convladder.cli.application import (
     offer,
     offer_data,
     offer_tracking,
-    output,
+    remark,
+    say,
     show,
 )
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
+from convladder.recipes import MOST_MINUTES
 
 CLUSTER_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "ray": (
@@ -55,6 +57,9 @@ class Cluster:
     ray: str | None
     storage: str | None
     cores: int
+
+    def __post_init__(self) -> None:
+        check_range("cores", self.cores, 1, 1024)
 
     def runner(self, minutes: float | None) -> Any:
         """What carries them out."""
@@ -81,7 +86,7 @@ def compare(
     recipe: RecipeName = "default",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs a rung.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs a rung.")] = 1,
     minutes: Annotated[float | None, typer.Option(help="Start no run that would not fit into so many.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train anew what is in the runs' folder already.")] = False,
     deterministic: Deterministic = False,
@@ -91,7 +96,7 @@ def compare(
     """Climb the ladder: train every rung alike, and set what each buys beside what it costs."""
     recipe_for = choose_recipe(recipe, epochs=epochs, batch_size=batch_size)
     if minutes is not None:
-        check_range("minutes", minutes, 0.01)
+        check_range("minutes", minutes, 0.01, MOST_MINUTES)
     if cluster.storage and not cluster.ray:
         raise ConvladderError("--storage is where a cluster's nodes leave their runs. Expected --ray with it.")
     import_engine()
@@ -121,7 +126,7 @@ def compare(
             fresh=fresh,
             runner=runner,
             look_on=lambda label: [ProgressBar(label, sizes[label], errors)],
-            say=lambda line: errors.print(line, soft_wrap=True, markup=False),
+            say=remark,
         ):
             ended.append(outcome)
             if outcome.run is not None:
@@ -129,15 +134,19 @@ def compare(
                 climbed = Comparison(tuple(one.run for one in ended if one.run is not None))
                 live.update(next(tables.of_comparison(climbed.rows)), refresh=True)
     comparison = conclude(ended, runs)
-    if as_json:
-        print(json.dumps(comparison.content, indent=2))
-    else:
-        show(tables.of_comparison(comparison.rows, comparison.pareto))
-        output.print("* No rung is at least as accurate for less of this: it is on the Pareto front.\n")
-        for sentence in comparison.sentences:
-            output.print(sentence, soft_wrap=True, markup=False)
-        output.print(f"{len(comparison.runs)} runs in {runs}{os.sep}", soft_wrap=True)
-    report = write_report(comparison, runs / "report.html")
-    errors.print(f"What they show: {report}", soft_wrap=True, markup=False)
+    try:
+        if as_json:
+            print(json.dumps(comparison.content, indent=2))
+        else:
+            show(tables.of_comparison(comparison.rows, comparison.pareto))
+            say("* No rung is at least as accurate for less of this: it is on the Pareto front.")
+            say()
+            for sentence in comparison.sentences:
+                say(sentence)
+            say(f"{len(comparison.runs)} runs in {runs}{os.sep}")
+        sys.stdout.flush()
+    finally:  # also where standard output cannot be written, as after `| head`
+        report = write_report(comparison, runs / "report.html")
+        remark(f"What they show: {report}")
     if any(outcome.failed for outcome in ended):
         raise typer.Exit(1)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from convladder import tables
-from convladder.cli.application import AsJson, app, errors, note_embedded, show
+from convladder.cli.application import AsJson, app, note_embedded, remark, show
 from convladder.errors import ConvladderError
+from convladder.names import printable
 
 RANDOM_NETWORKS = 3  # by chance, one of them may look where the trained one does
 
@@ -36,7 +37,7 @@ def evaluate(
     note_embedded(data)
     other = load_like(finished, data) if data is not None else None
     for line in other.account.lines() if other and other.account else ():
-        errors.print(line, soft_wrap=True, markup=False)
+        remark(line)
     result = evaluate_run(finished, split, other, robustness=robustness)
     if as_json:
         print(json.dumps(result, indent=2))
@@ -78,22 +79,20 @@ def explain(
             if as_json:
                 print(json.dumps({"source": str(source), "error": str(error)}))
             else:
-                errors.print(f"Error: {error}", soft_wrap=True, markup=False)
+                remark(f"Error: {error}")
             continue
         one = explain_picture(classifier.predict_probabilities, image, network, layer=layer, random_models=random)
         seen.append((source, one))
     titles = [f"{source.name}: {classifier.class_names[one.label]}, {one.probability:.1%}" for source, one in seen]
     if network is not None and seen and "grad-cam" not in seen[0][1].maps:
-        errors.print(
-            f"{model} has no convolution, so there is no Grad-CAM; occlusion works for any network.", soft_wrap=True
-        )
+        remark(f"{model} has no convolution, so there is no Grad-CAM; occlusion works for any network.")
     written = _write_figures(seen, titles, filters, folder or (None if figure else Path("explained")), figure)
     for (source, one), title, files in zip(seen, titles, written, strict=True):
         if as_json:
             described = {"label": classifier.class_names[one.label], "probability": one.probability}
             print(json.dumps({"source": str(source)} | described | {"sanity": one.sanity, "files": files}))
             continue
-        print(f"{title}\t{', '.join(files)}")
+        print("\t".join(map(printable, [title, ", ".join(files)])))
         for method, correlation in one.sanity.items():
             print(f"  {method}: rank correlation with randomized weights {correlation:.2f}")
     if failed:

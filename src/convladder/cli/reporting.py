@@ -5,17 +5,17 @@ from typing import Annotated
 
 import typer
 
-from convladder.cli.application import app, errors
+from convladder.cli.application import app, remark, say
 from convladder.engine import import_engine
 
 
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of runs, or a directory of them.")],
-    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("report.html"),
+    path: Annotated[Path, typer.Option("--output", help="The file to write.")] = Path("report.html"),
 ) -> None:
     """What runs show, as one HTML file: for a browser, needing no other file and no network."""
     import_engine()
     from convladder.report import write_report
 
-    print(write_report(runs, output, say=lambda line: errors.print(line, soft_wrap=True, markup=False)))
+    say(str(write_report(runs, path, say=remark)))

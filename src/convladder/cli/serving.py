@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from convladder.cli.application import app, errors
+from convladder.cli.application import app, remark
 from convladder.errors import ConvladderError
+from convladder.names import printable
 
 
 @app.command()
@@ -53,7 +54,7 @@ def serve(
     classifiers = {}
     for path in models:
         file = path / "model.onnx" if path.is_dir() else path
-        name = file.resolve().parent.name if file.name == "model.onnx" else file.stem
+        name = printable(file.resolve().parent.name if file.name == "model.onnx" else file.stem)
         if name in classifiers:
             raise ConvladderError(
                 f"Two models are named {name}. Expected names that differ: rename one's folder or file."
@@ -61,6 +62,4 @@ def serve(
         classifiers[name] = Classifier(file, threads=1)
     hosts = LOOPBACK if loopback or front.names else ()
     application = create_application(classifiers, chosen, api_key=api_key, hosts=hosts, front=front)
-    serve_application(
-        application, host, port, chosen, lambda url: errors.print(f"{', '.join(classifiers)}: {url}", soft_wrap=True)
-    )
+    serve_application(application, host, port, chosen, lambda url: remark(f"{', '.join(classifiers)}: {url}"))

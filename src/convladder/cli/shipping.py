@@ -4,6 +4,7 @@ import csv
 import glob
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, tee
@@ -12,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convladder.cli.application import AsJson, app, errors
+from convladder.cli.application import MOST_CLASSES, AsJson, app, remark, say
 from convladder.errors import ConvladderError
+from convladder.names import printable
 
 if TYPE_CHECKING:
     from convladder.classifier import Prediction
     from convladder.runs import Run
+
+LONGEST_PATH = 1 << 16  # bytes; systems allow fewer
 
 
 @app.command()
@@ -51,13 +55,13 @@ def export(
         print(json.dumps(account, indent=2))
     elif int8:
         one, many = account["latency"], account["throughput"]
-        print(
+        say(
             f"{account['path']}: accuracy {account['accuracy']:.4f}, in float {account['float_accuracy']:.4f}; "
             f"{one['float_microseconds']['median'] / one['microseconds']['median']:.2f} times as fast one by one, "
             f"{many['float_microseconds']['median'] / many['microseconds']['median']:.2f} times in batches"
         )
     else:
-        print(
+        say(
             f"{account['path']}: agrees with Keras on {account['images']:,} images, "
             f"to {account['largest_difference']:.0e}"
         )
@@ -79,8 +83,8 @@ def _export_web(runs: "list[Run]", path: Path | None, runtime: Path | None, int8
         print(json.dumps({"format": "web", "path": str(folder), "models": accounts}, indent=2))
         return
     for name, account in accounts.items():
-        print(f"{name}: agrees with Keras on {account['images']:,} images, to {account['largest_difference']:.0e}")
-    print(f"{folder}: a page for any web server")
+        say(f"{name}: agrees with Keras on {account['images']:,} images, to {account['largest_difference']:.0e}")
+    say(f"{folder}: a page for any web server")
 
 
 @app.command()
@@ -90,9 +94,12 @@ def predict(
         list[str],
         typer.Argument(metavar="SOURCE...", help="Pictures, folders of them, patterns like '*.png'; - reads paths."),
     ],
-    top: Annotated[int | None, typer.Option(min=1, help="How many classes to name; --json names all.")] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, max=MOST_CLASSES, help="How many classes to name; --json names all.")
+    ] = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a table for a spreadsheet.")] = False,
+    null: Annotated[bool, typer.Option("--null", help="Paths of - end in NUL, as find -print0 writes them.")] = False,
 ) -> None:
     """A line a picture: its label, and how probable that is. A bad picture is a line too, and the rest goes on."""
     from convladder.classifier import Classifier
@@ -100,26 +107,28 @@ def predict(
     if as_json and as_csv:
         raise ConvladderError("--json and --csv were both given. Expected one of them.")
     classifier = Classifier(model)
-    named = top or 1
+    named = min(top or 1, len(classifier.class_names))
     write = _write_json if as_json else _csv_writer(named) if as_csv else _write_line
     failed = False
-    paths: Iterable[str] = chain.from_iterable(map(expand, sources))
+    paths: Iterable[str | None] = chain.from_iterable(expand(source, null) for source in sources)
     paths, shown = tee(paths) if "-" in sources else [list(paths)] * 2
-    for path, answer in zip(shown, classifier.predict(paths, top if as_json else named), strict=False):
+    # The answer is asked for first: asking for the path would wait for one that may not have been written yet.
+    named_paths = (path for path in shown if path is not None)
+    for answer, path in zip(classifier.predict(paths, top if as_json else named), named_paths, strict=False):
         failed |= isinstance(answer, ConvladderError)
         write(path, answer)
     if failed:
         raise typer.Exit(2)
 
 
-def expand(source: str) -> Sequence[str] | Iterator[str]:
-    """The paths that a SOURCE stands for: a folder's pictures, a pattern's matches, the lines of standard input.
+def expand(source: str, null: bool = False) -> Sequence[str] | Iterator[str | None]:
+    """The paths that a SOURCE stands for: a folder's pictures, a pattern's matches, what standard input lists.
 
     Raises:
         ConvladderError: A folder without pictures, a pattern without a match.
     """
     if source == "-":
-        return (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+        return read_paths(sys.stdin.fileno(), b"\0" if null else b"\n")
     if os.path.isdir(source):
         from convladder.data.folders import list_pictures
 
@@ -132,6 +141,35 @@ def expand(source: str) -> Sequence[str] | Iterator[str]:
     return [source]
 
 
+def read_paths(descriptor: int, end: bytes) -> Iterator[str | None]:
+    """The paths that a file, pipe or terminal lists, and None wherever it has no more of them yet.
+
+    Args:
+        descriptor: Where to read. Python's own reading ahead would hide what is there.
+        end: Of a path; at the end of a line, a carriage return belongs to it.
+
+    Raises:
+        ConvladderError: It cannot be read.
+    """
+    rest, part = b"", b"more"
+    while part:
+        if not select.select([descriptor], [], [], 0)[0]:
+            yield None
+        try:
+            part = os.read(descriptor, LONGEST_PATH)
+        except OSError as error:
+            raise ConvladderError(f"Standard input cannot be read ({error.strerror}). Expected paths.") from error
+        *paths, rest = (rest + (part or end)).split(end)  # the last path may lack its end
+        for path in paths:
+            if end == b"\0" and path:
+                yield os.fsdecode(path)
+            elif end == b"\n" and path.strip():
+                yield os.fsdecode(path.rstrip(b"\r"))
+        if len(rest) > LONGEST_PATH:
+            yield None
+            raise ConvladderError(f"Standard input is no list of paths (one has {len(rest):,} bytes or more).")
+
+
 def _write_json(path: str, answer: "Prediction | ConvladderError") -> None:
     error = isinstance(answer, ConvladderError)
     print(json.dumps({"source": path, "error": str(answer)} if error else vars(answer)), flush=True)
@@ -139,10 +177,10 @@ def _write_json(path: str, answer: "Prediction | ConvladderError") -> None:
 
 def _write_line(path: str, answer: "Prediction | ConvladderError") -> None:
     if isinstance(answer, ConvladderError):
-        errors.print(f"Error: {answer}", soft_wrap=True, markup=False)
+        remark(f"Error: {answer}")
         return
-    classes = "\t".join(f"{name}\t{probability:.4f}" for name, probability in answer.top)
-    print(f"{path}\t{classes}" + ("\tabstained" if answer.abstained else ""), flush=True)
+    classes = [cell for name, probability in answer.top for cell in (name, f"{probability:.4f}")]
+    print("\t".join(map(printable, [path, *classes, *["abstained"] * answer.abstained])), flush=True)
 
 
 def _csv_writer(top: int) -> "Callable[[str, Prediction | ConvladderError], None]":
@@ -152,11 +190,11 @@ def _csv_writer(top: int) -> "Callable[[str, Prediction | ConvladderError], None
 
     def write(path: str, answer: "Prediction | ConvladderError") -> None:
         if isinstance(answer, ConvladderError):
-            table.writerow([path, "", "", *[""] * len(more), "", answer])
+            row = [path, "", "", *[""] * len(more), "", str(answer)]
         else:
             classes = [cell for name, probability in answer.top for cell in (name, f"{probability:.6f}")]
-            classes += [""] * (2 + len(more) - len(classes))  # fewer classes than were asked for
-            table.writerow([path, *classes, str(answer.abstained).lower(), ""])
+            row = [path, *classes, str(answer.abstained).lower(), ""]
+        table.writerow(map(printable, row))
         sys.stdout.flush()
 
     return write

@@ -24,11 +24,13 @@ from convladder.cli.application import (
     offer_choices,
     offer_data,
     offer_tracking,
-    output,
+    remark,
+    say,
     show,
 )
 from convladder.engine import import_engine
 from convladder.errors import check_choice, check_range
+from convladder.recipes import EPOCHS
 
 
 @app.command()
@@ -48,8 +50,8 @@ def train(
     augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
     views: Annotated[str | None, typer.Option(help=VIEWS_HELP)] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
-    ensemble: Annotated[int, typer.Option(min=1, help="Train so many networks, and ship their mean.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order and dropout.")] = 0,
+    ensemble: Annotated[int, typer.Option(min=1, max=100, help="Train so many networks, and ship their mean.")] = 1,
     deterministic: Deterministic = False,
     runs: RunsDirectory = Path("runs"),
     as_json: AsJson = False,
@@ -66,12 +68,12 @@ def train(
         precision=precision,
     )
     import_engine()
-    from convladder.models import MODELS
+    from convladder.models import check_choices
     from convladder.progress import ProgressBar
     from convladder.tracking import with_tensorboard
     from convladder.training import train as train_model
 
-    check_choice("rung", model, MODELS)
+    check_choices(model, choices)
     tracking.check()
     data = dataset()
     chosen = recipe_for(model, data.input_shape[2])
@@ -92,17 +94,18 @@ def train(
         print(json.dumps({"run": str(run.path)} | run.info, indent=2))
         return
     test = run.metrics["test"]
-    output.print(
+    say(
         f"{run.path}: test accuracy {test['accuracy']:.4f} ({test['low']:.4f} to {test['high']:.4f} for "
-        f"{test['images']:,} images), fitted in {run.info['fit_seconds']:.1f} s",
-        soft_wrap=True,
+        f"{test['images']:,} images), fitted in {run.info['fit_seconds']:.1f} s"
     )
 
 
 @app.command()
 def reproduce(
     epochs: Annotated[float, typer.Option(help="The article trains for 10.")] = 10,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs a network; claims about accuracy are judged on them.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=1000, help="Runs a network; claims about accuracy are judged on them.")
+    ] = 1,
     only: Annotated[str | None, typer.Option(metavar="TABLE", help="networks or claims.")] = None,
     runs: RunsDirectory = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Take the finished runs that are there already.")] = False,
@@ -110,7 +113,7 @@ def reproduce(
 ) -> None:
     """The article, tested: its figures beside those of this machine, and twelve of its claims with verdicts."""
     check_choice("table", only or "networks", ("networks", "claims"))
-    check_range("epochs", epochs, 0.001)
+    check_range("epochs", epochs, *EPOCHS)
     import_engine()
     from convladder.data import load_dataset
     from convladder.progress import ProgressBar
@@ -136,7 +139,7 @@ def reproduce(
 @app.command()
 def benchmark(
     quick: Annotated[bool, typer.Option("--quick", help="The two ratios, within 8 minutes on two cores.")] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each contender.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings of each contender.")] = 3,
     folder: Annotated[Path, typer.Option("--output", help="Where JSON and plot are written.")] = Path("benchmark"),
     as_json: AsJson = False,
 ) -> None:
@@ -151,7 +154,7 @@ def benchmark(
     trainings = []
     for training in run_benchmark(seeds=seeds, quick=quick):
         trainings.append(training)
-        errors.print(
+        remark(
             f"{training.name}, seed {training.seed}: {training.seconds[-1]:.1f} s, "
             f"test accuracy {training.accuracies[-1]:.4f}"
         )
@@ -163,4 +166,4 @@ def benchmark(
         print(json.dumps(result, indent=2))
         return
     show(tables.of_benchmark(result))
-    output.print(f"{folder / 'time_to_accuracy.json'} and the plot beside it", soft_wrap=True)
+    say(f"{folder / 'time_to_accuracy.json'} and the plot beside it")

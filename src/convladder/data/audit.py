@@ -21,7 +21,7 @@ from convladder.data.checks import (
     sort_copies,
 )
 from convladder.data.decoding import decode_image, name_defect, open_picture
-from convladder.data.folders import SPLITS, Listing, list_csv, list_folder, printable, same_class_names, sort_classes
+from convladder.data.folders import SPLITS, Listing, list_csv, list_folder, same_class_names, sort_classes
 from convladder.data.loading import locate
 from convladder.data.parallel import chunk_size, map_files
 from convladder.data.similarity import SIDE, group_similar, perceptual_hashes
@@ -148,7 +148,7 @@ def audit(source: str | Path) -> Audit:
     label_of = {name: label for label, name in enumerate(class_names)}
     labels = np.array([label_of[listing.labels[number]] for number in kept], np.int64)
     splits = np.array([SPLITS.index(listing.splits[number] or "train") for number in kept], np.int64)
-    names = [printable(listing.paths[number]) for number in kept]
+    names = [listing.paths[number] for number in kept]
     sizes = np.array([(picture.width, picture.height) for picture in pictures], np.int64).reshape(-1, 2)
 
     def note(check: str, groups: Sequence[Sequence[str]]) -> None:
@@ -177,7 +177,7 @@ def audit(source: str | Path) -> Audit:
     counts = count_classes(labels, class_names)
     _check_classes(count_classes(labels[splits == 0], class_names), counts, found)
     return Audit(
-        source=printable(str(path)),
+        source=str(path),
         files=len(listing.paths) + len(listing.left_out) + sum(listing.ignored.values()),
         pictures=len(pictures),
         left_out=len(listing.paths) + len(listing.left_out) - len(pictures),
@@ -230,7 +230,7 @@ def _inspect_all(
             if len(waiting) == HASHED_AT_ONCE:
                 hash_waiting()
         else:
-            found.setdefault(result or "unreadable", []).append([printable(listing.paths[number])])
+            found.setdefault(result or "unreadable", []).append([listing.paths[number]])
     if waiting:
         hash_waiting()
     return kept, pictures, np.concatenate(hashes), np.concatenate(thumbnails)

@@ -9,6 +9,7 @@ from PIL import Image
 from convladder.data.audit import Audit
 from convladder.data.decoding import decode_image
 from convladder.errors import ConvladderError
+from convladder.names import shown
 
 THUMBNAIL = 96
 GROUPS_SHOWN = 24  # of each finding; the page says how many more there are
@@ -19,7 +20,7 @@ def render_audit(audit: Audit) -> str:
     from jinja2 import Environment
 
     template = Path(__file__).with_name("audit.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=shown)
     page = environment.from_string(template)
     return page.render(
         audit=audit,

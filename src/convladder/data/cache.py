@@ -28,7 +28,7 @@ import PIL
 
 from convladder.data.decoding import decode_image, name_defect
 from convladder.data.parallel import chunk_size, map_files
-from convladder.errors import ConvladderError
+from convladder.errors import ConvladderError, check_range
 from convladder.startup import has_home
 
 VERSION = 1  # of what stands in an entry, and of how pictures are decoded
@@ -223,9 +223,11 @@ def _make_room(root: Path, needed: int) -> None:
     """Remove the entries that were not used for longest until so many bytes fit under the limit."""
     given = os.environ.get(LIMIT_VARIABLE, "")
     try:
-        limit = 1e9 * (float(given) if given else DEFAULT_LIMIT_GB)
+        gigabytes = float(given) if given else DEFAULT_LIMIT_GB
     except ValueError as error:
         raise ConvladderError(f"{LIMIT_VARIABLE} is {given!r}. Expected a number of gigabytes, as 20.") from error
+    check_range(LIMIT_VARIABLE, gigabytes, 0, 1_000_000)
+    limit = 1e9 * gigabytes
     if needed > limit:
         raise ConvladderError(
             f"The decoded pictures take {needed / 1e9:.1f} GB, and the cache may take {limit / 1e9:g}. "

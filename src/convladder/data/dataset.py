@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convladder.names import printable
+
 BYTES_A_READ = 1 << 25
 IMAGES_A_SLICE = 500
 PLACES_A_SLICE = 1 << 22  # of a slice's images together: 500 of 91×91, 83 of 224×224
@@ -52,7 +54,7 @@ class Account:
         return self.files - len(self.left_out) - sum(self.ignored.values())
 
     def lines(self) -> list[str]:
-        """What there is to say, a line each."""
+        """What there is to say, a line each; what cannot be printed of a name is escaped."""
         passed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.ignored.items()))
         counted = f"{self.files:,} files: {self.pictures:,} pictures"
         if self.left_out:
@@ -62,7 +64,7 @@ class Account:
         reasons: dict[str, list[str]] = {}
         for path, reason in self.left_out:
             reasons.setdefault(reason, []).append(path)
-        return [
+        lines = [
             f"{counted}.",
             *(
                 f"Left out, {reason}: {', '.join(paths[:3])}{f' and {len(paths) - 3:,} more' if paths[3:] else ''}."
@@ -70,6 +72,7 @@ class Account:
             ),
             *self.remarks,
         ]
+        return [printable(line) for line in lines]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from convladder.errors import ConvladderError
+from convladder.names import printable
 
 # Names that may be a picture's. What decides is the content; what does not decode is left out, and said.
 READ = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
@@ -131,26 +132,19 @@ def list_csv(path: Path) -> Listing:
         cells = row + [""] * (1 + max(path_column, label_column) - len(row))
         name, label = cells[path_column].strip(), cells[label_column].strip()
         if not name or not label:
-            listing.left_out.append((printable(",".join(row)), "a row without path or label"))
+            listing.left_out.append((",".join(row), "a row without path or label"))
             continue
         picture = os.path.join(path.parent, name)
         if os.path.isfile(picture):
             listing.add(picture, printable(label), "")
         else:
-            listing.left_out.append((printable(picture), "no such file"))
+            listing.left_out.append((picture, "no such file"))
     if not listing.paths:
         raise ConvladderError(
             f"{path} names no file that is there ({len(rows)} rows). Expected rows of path,label, with paths relative "
             f"to {path.parent}."
         )
     return listing
-
-
-def printable(text: str) -> str:
-    """A name as it can be shown and stored anywhere: what cannot be printed, escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def sort_classes(names: set[str]) -> list[str]:
@@ -192,7 +186,7 @@ def _list_class(folder: str, name: str, split: str, listing: Listing) -> None:
         elif entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path):
             listing.add(entry.path, printable(name), split)
         elif entry.is_symlink():
-            listing.left_out.append((printable(entry.path), "a link to nothing"))
+            listing.left_out.append((entry.path, "a link to nothing"))
         else:
             listing.ignored["no regular file"] += 1  # a pipe would be waited for without end
 
@@ -202,7 +196,7 @@ def _walk(folder: str, listing: Listing, hidden: bool = False) -> Iterator[tuple
     try:
         entries = _entries(folder)
     except OSError as error:
-        listing.left_out.append((printable(folder), error.strerror or "cannot be read"))
+        listing.left_out.append((folder, error.strerror or "cannot be read"))
         return
     for entry in entries:
         concealed = hidden or _passed_over(entry.name) == "hidden"

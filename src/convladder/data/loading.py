@@ -16,6 +16,7 @@ from convladder.data.folders import list_csv, list_folder
 from convladder.data.idx import encode_idx, find_idx_files, read_idx
 from convladder.data.pictures import Settings, load_pictures
 from convladder.errors import ConvladderError
+from convladder.names import printable
 
 EMBEDDED = ("mnist", "clothes")  # what comes with the package and has a name in place of a path
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -96,6 +97,7 @@ def load_dataset(
         arrays = check_arrays({key: read_idx(file) for key, file in idx_files.items()}, path)
     elif path.is_dir() or path.suffix.lower() == ".csv":
         listing, name = (list_folder(path), path.resolve().name) if path.is_dir() else (list_csv(path), path.stem)
+        name = printable(name)
         return replace(load_pictures(listing, name, settings, validation=validation, seed=seed), source=origin)
     else:
         arrays = read_npz(path)
@@ -111,7 +113,7 @@ def load_dataset(
     num_classes = 1 + int(max(train.labels.max(), test.labels.max()))
     train, held_out = _hold_out(train, validation, seed)
     class_names = tuple(str(label) for label in range(num_classes))
-    return Dataset(path.stem, class_names, train, held_out, test, source=origin)
+    return Dataset(printable(path.stem), class_names, train, held_out, test, source=origin)
 
 
 def locate(source: str | Path) -> Path:

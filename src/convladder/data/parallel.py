@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import Any, TypeVar, cast
 
 from convladder.errors import ConvladderError
@@ -62,7 +61,9 @@ def map_files(
             yield from results
 
 
-def stream_files(function: Callable[[Item], Result], items: Iterable[Item], total: int = 0) -> Iterator[Result | None]:
+def stream_files(
+    function: Callable[[Item], Result], items: Iterable[Item | None], total: int = 0
+) -> Iterator[tuple[Item | None, Result | None]]:
     """Like `map_files`, for items of any number, that are taken as results are: the first result at once.
 
     The calling process works alone until what is left is worth starting others; where that is not known, until it has
@@ -70,20 +71,24 @@ def stream_files(function: Callable[[Item], Result], items: Iterable[Item], tota
 
     Args:
         function: Picklable, and importable without the caller's main module.
-        items: Picklable. At most some hundreds are taken ahead.
+        items: Picklable. At most some hundreds are taken ahead. None among them says that there may be no more for a
+            while: the results of all before it are given before another is asked for.
         total: How many there are; 0 where that is not known.
 
     Yields:
-        As `map_files`.
+        An item, and its result as of `map_files`; for a None, twice None, after all results before it.
     """
     remaining = iter(items)
     spent, count = 0.0, 0
     for item in remaining:
+        if item is None:
+            yield None, None
+            continue
         began = time.perf_counter()
         result = function(item)
         spent += time.perf_counter() - began
         count += 1
-        yield result
+        yield item, result
         left = (total - count) * spent / count if total else spent
         if spent > SECONDS_TO_JUDGE and left > SECONDS_A_START * (3 if total else 1):
             break
@@ -93,14 +98,27 @@ def stream_files(function: Callable[[Item], Result], items: Iterable[Item], tota
     ahead: deque[tuple[Future[list[Result | None]], list[Item]]] = deque()
     number = count_processors()
     with _Processes(function, number) as processes:
-        while True:
-            while len(ahead) < 2 * number + 1 and (chunk := list(islice(remaining, size))):
+        for chunk, paused in _chunks(remaining, size):
+            if chunk:
                 ahead.append((processes.threads.submit(processes.work, chunk), chunk))
-            if not ahead:
-                return
-            future, chunk = ahead.popleft()
-            # What no process has begun with is done here: it is so while they start.
-            yield from map(function, chunk) if future.cancel() else future.result()
+            while len(ahead) > (0 if paused else 2 * number):
+                future, oldest = ahead.popleft()
+                # What no process has begun with is done here: it is so while they start.
+                yield from zip(oldest, map(function, oldest) if future.cancel() else future.result(), strict=True)
+            if paused:
+                yield None, None
+
+
+def _chunks(items: Iterator[Item | None], size: int) -> Iterator[tuple[list[Item], bool]]:
+    """The items, so many at a time, and whether a pause follows, as it does at the end."""
+    chunk: list[Item] = []
+    for item in items:
+        if item is not None:
+            chunk.append(item)
+        if item is None or len(chunk) == size:
+            yield chunk, item is None
+            chunk = []
+    yield chunk, True
 
 
 class _Processes:

@@ -11,7 +11,7 @@ from convladder.data.cache import Decoded, Shape, decode_files
 from convladder.data.checks import remark
 from convladder.data.dataset import Account, Dataset, Split
 from convladder.data.decoding import FITS, decode_image, open_picture
-from convladder.data.folders import SPLITS, Listing, printable, sort_classes
+from convladder.data.folders import SPLITS, Listing, sort_classes
 from convladder.errors import ConvladderError, check_choice, check_range
 
 TEST_SHARE = 0.15  # of each class, where the folder does not say what is for testing
@@ -72,7 +72,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
 
     wanted = f"{settings.image_size} {settings.channels}"
     decoded = decode_files(paths, wanted, lambda: _choose_shape(paths, settings), settings.fit, cache=settings.cache)
-    unusable = [(printable(paths[number]), reason) for number, reason in decoded.left_out]
+    unusable = [(paths[number], reason) for number, reason in decoded.left_out]
     if not len(decoded.sources):
         raise ConvladderError(
             f"None of the {len(paths):,} files of {name} can be read as a picture (the first, {unusable[0][0]}: "
@@ -88,7 +88,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
             )
     if len(class_names) < 2:
         raise ConvladderError(f"{name} has one class, {class_names[0]}. Expected at least two folders of pictures.")
-    used = [printable(paths[source]) for source in decoded.sources]
+    used = [paths[source] for source in decoded.sources]
     return Dataset(
         name,
         tuple(class_names),

@@ -1,6 +1,7 @@
 """A run in the format that is wanted: each written by its own library, each run by it in the parity gate."""
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -72,6 +73,7 @@ def export(run: Run, format: str = "onnx", output: str | Path | None = None, *, 
     chosen = FORMATS[format]
     if chosen:
         _import_runtime(chosen)
+        _check_name(path)
     if int8:
         from convladder.exporting.int8 import export_int8
 
@@ -124,6 +126,13 @@ def import_openvino() -> Any:
         del sys.modules["openvino_telemetry"]
         if reporter is not None:
             sys.modules["openvino_telemetry"] = reporter
+
+
+def _check_name(path: Path) -> None:
+    if str(path) != os.fsencode(path).decode(errors="replace"):
+        raise ConvladderError(
+            f"{path} is not UTF-8, as the writers of this format want names. Expected --output with another name."
+        )
 
 
 def _write_openvino(model: keras.Model, folder: Path) -> None:

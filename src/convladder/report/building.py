@@ -22,6 +22,7 @@ from convladder.errors import ConvladderError
 from convladder.evaluating.evaluation import keep_robustness
 from convladder.evaluating.robustness import measure_robustness
 from convladder.models import MODELS, rung_idea
+from convladder.names import printable, shown
 from convladder.report.pictures import Gallery, describe_worst, fill, name_top, sort_into_cells
 from convladder.report.repeating import command_for, facts_of, recipe_in_words
 from convladder.runs import Run, finished_runs, whole_file
@@ -95,7 +96,12 @@ def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
 
     folder = Path(__file__).parent
     environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FileSystemLoader(folder), auto_reload=False
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=shown,
+        loader=FileSystemLoader(folder),
+        auto_reload=False,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {"percent": percent, "words": words, "sensible": sensible}
@@ -275,4 +281,4 @@ def words(text: str) -> Any:
     """A sentence whose `names` become code; all else in it is escaped."""
     from markupsafe import Markup
 
-    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text)))
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(printable(text))))

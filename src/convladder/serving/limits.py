@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields, replace
 
 from convladder.errors import ConvladderError, check_choice, check_range
 
+HIGHEST = {"connections": 100_000, "seconds": 86_400}  # more than systems take, and than a timer does
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -27,7 +29,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            check_range(f"limit {field.name}", getattr(self, field.name), 1)
+            check_range(f"limit {field.name}", getattr(self, field.name), 1, HIGHEST.get(field.name, 10**12))
 
 
 def parse_limits(text: str) -> Limits:
