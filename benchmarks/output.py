@@ -9,6 +9,6 @@ def prepare(parser: argparse.ArgumentParser, folder: Path) -> None:
     """Make the folder; end with status 2 and a line where nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        tempfile.TemporaryFile("wb", dir=folder).close()
     except OSError as error:
         parser.error(f"--output {folder} cannot be written to ({error.strerror}). Expected a folder.")
