@@ -77,9 +77,10 @@ class Classifier:
         self._artifact = read_artifact(self.path)
         try:
             self._session = _open(self._artifact.first_output_alone, threads)
+            stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         except Exception as error:  # ONNX Runtime's exceptions share no class of their own
-            raise ConvladderError(f"{path} cannot be loaded ({error}). Expected a model.onnx.") from error
-        stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+            reason = " ".join(str(error).split())
+            raise ConvladderError(f"{path} cannot be loaded ({reason}). Expected a model.onnx.") from error
         self.metadata: dict[str, Any] = read_metadata(stored, path)
         self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
         height, width, channels = self.metadata["input_shape"]
@@ -190,15 +191,16 @@ def _check_graph(
     classifier: Classifier, session: onnxruntime.InferenceSession, artifact: Artifact
 ) -> tuple[str, list[str]]:
     """The names of a graph's input and of its output of probabilities, if they are what its metadata say."""
-    inputs, (output,) = session.get_inputs(), session.get_outputs()
+    inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != classifier.input_shape:
         raise ConvladderError(
             f"{artifact.path} takes {[node.shape for node in inputs]}, and says {classifier.input_shape}. "
             "Expected one input of that shape after the batch: export it again."
         )
-    if list(output.shape[1:]) != [len(classifier.class_names)]:
+    given = [list(output.shape[1:]) for output in outputs]
+    if given != [[len(classifier.class_names)]]:
         raise ConvladderError(
-            f"{artifact.path} gives {output.shape[1:]} probabilities for {len(classifier.class_names)} class names. "
+            f"{artifact.path} gives {', '.join(map(str, given)) or 'no'} probabilities for {len(classifier.class_names)} class names. "
             "Expected as many of both: export it again."
         )
     if not set(classifier.stages) <= set(artifact.outputs[1:]):
@@ -208,4 +210,4 @@ def _check_graph(
         )
     if classifier.fit not in FITS:
         raise ConvladderError(f"{artifact.path} has the fit {classifier.fit!r}. Expected one of: {', '.join(FITS)}.")
-    return inputs[0].name, [output.name]
+    return inputs[0].name, [outputs[0].name]
