@@ -40,7 +40,7 @@ def test_the_schema_leads_to_tensors_in_many_places() -> None:
         ("graph", "initializer"),
         ("graph", "sparse_initializer", "indices"),
         ("graph", "node", "attribute", "t"),
-        ("graph", "node", "attribute", "g", "node", "attribute", "graphs", "initializer"),
+        ("graph", "node", "attribute", "graphs", "node", "attribute", "t"),
         ("functions", "node", "attribute", "tensors"),
         ("functions", "attribute_proto", "sparse_tensors", "values"),
         ("training_info", "algorithm", "initializer"),

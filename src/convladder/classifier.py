@@ -198,9 +198,10 @@ def _check_graph(
             "Expected one input of that shape after the batch: export it again."
         )
     given = [list(output.shape[1:]) for output in outputs]
+    said = ", ".join(map(str, given)) or "no"
     if given != [[len(classifier.class_names)]]:
         raise ConvladderError(
-            f"{artifact.path} gives {', '.join(map(str, given)) or 'no'} probabilities for {len(classifier.class_names)} class names. "
+            f"{artifact.path} gives {said} probabilities for {len(classifier.class_names)} class names. "
             "Expected as many of both: export it again."
         )
     if not set(classifier.stages) <= set(artifact.outputs[1:]):
