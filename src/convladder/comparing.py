@@ -176,7 +176,7 @@ class Comparison:
     not_run: tuple[Mapping[str, Any], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        labels = [run.predictions["labels"] for run in self.runs]
+        labels = [run.answers[1] for run in self.runs]
         if any(not np.array_equal(labels[0], other) for other in labels[1:]):
             raise ConvladderError("The runs were tested on different images. Expected runs of one data set.")
 
@@ -282,7 +282,7 @@ class Comparison:
         from convladder.tables import cells_of_comparison, html_table
 
         said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
-        figures = plots.svgs_of_costs(self.rows, self.pareto, len(self.runs[0].predictions["labels"]))
+        figures = plots.svgs_of_costs(self.rows, self.pareto, len(self.runs[0].answers[1]))
         drawn = "".join(f'<div style="flex:1 1 18rem;max-width:24rem">{figure}</div>' for figure in figures)
         table = html_table(*cells_of_comparison(self.rows, self.pareto))
         return f'{table}<ul>{said}</ul><div style="display:flex;flex-wrap:wrap">{drawn}</div>'
@@ -303,7 +303,8 @@ class Comparison:
 
 
 def _right(run: Run) -> Answers:
-    return np.asarray(run.predictions["probabilities"].argmax(axis=1) == run.predictions["labels"])
+    taken, labels = run.answers
+    return np.asarray(taken == labels)
 
 
 def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:

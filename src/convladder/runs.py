@@ -94,6 +94,12 @@ class Run:
         with np.load(self.path / "predictions.npz", allow_pickle=False) as archive:
             return dict(archive)
 
+    @cached_property
+    def answers(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """What each test image was taken for, and its label, both of shape (count,); the probabilities are let go."""
+        with np.load(self.path / "predictions.npz", allow_pickle=False) as archive:
+            return archive["probabilities"].argmax(axis=1), archive["labels"]
+
     def load_dataset(self) -> "Dataset":
         """The data that the run was trained on, loaded again and checked.
 

@@ -110,7 +110,7 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     rows, recommended = comparison.rows, comparison.recommendation
     names = [row["name"] for row in rows]
     first = comparison.runs[0]
-    images = len(first.predictions["labels"])
+    images = len(first.answers[1])
     dataset, without_pictures = _load(first)
     typical = [_typical(group) for group in comparison.groups.values()]
     robustness = {
