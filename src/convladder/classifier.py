@@ -95,10 +95,14 @@ class Classifier:
         self._lock = threading.Lock()
 
     def predict_probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities of shape (count, num_classes) for pixels of shape (count, height, width, channels), 0–255."""
-        probabilities: npt.NDArray[np.float32] = self._session.run(
-            self._outputs, {self._input: images.astype(np.float32)}
-        )[0]
+        """Probabilities of shape (count, num_classes) for pixels of shape (count, height, width, channels), 0–255.
+
+        Raises:
+            ConvladderError: An array of another shape, of something else than numbers, or with values out of range.
+        """
+        probabilities: npt.NDArray[np.float32] = self._session.run(self._outputs, {self._input: self._checked(images)})[
+            0
+        ]
         return probabilities
 
     def feature_maps(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
@@ -107,12 +111,33 @@ class Classifier:
         Returns:
             By stage, in the order of the network, float32 of shape (count, height, width, channels), or (count,
             units) of a fully connected layer.
+
+        Raises:
+            ConvladderError: As `predict_probabilities` does.
         """
+        pixels = self._checked(images)
         with self._lock:
             if self._maps_session is None:  # it takes the memory of a second model: only for those who ask
                 self._maps_session = _open(self._artifact.content, self._threads)
-        maps = self._maps_session.run(list(self.stages), {self._input: images.astype(np.float32)})
+        maps = self._maps_session.run(list(self.stages), {self._input: pixels})
         return dict(zip(self.stages, maps, strict=True))
+
+    def _checked(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        if (
+            not isinstance(images, np.ndarray)
+            or images.shape[1:] != self.input_shape
+            or images.dtype.kind not in "uifb"
+        ):
+            shape = f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else repr(type(images))
+            raise ConvladderError(
+                f"The images are {shape}. Expected an array of pixels, 0 to 255, of shape "
+                f"(count, {', '.join(map(str, self.input_shape))})."
+            )
+        if images.dtype != np.uint8 and not ((images >= 0) & (images <= 255)).all():  # of NaN neither is true
+            raise ConvladderError(
+                f"The images have values from {images.min():g} to {images.max():g}. Expected pixels, 0 to 255."
+            )
+        return images.astype(np.float32, order="C")
 
     def decode(self, source: str | Path | bytes) -> npt.NDArray[np.uint8]:
         """A picture, as a file or as the bytes of one, as pixels of shape `input_shape`.
@@ -122,17 +147,32 @@ class Classifier:
         """
         return decode_image(source if isinstance(source, bytes) else Path(source), self.input_shape, self.fit)
 
-    def predict(self, sources: Iterable[str | Path], top: int | None = None) -> Iterator[Prediction | ConvladderError]:
+    def predict(
+        self, sources: str | Path | Iterable[str | Path], top: int | None = None
+    ) -> Iterator[Prediction | ConvladderError]:
         """Answer for pictures in files, in order, as they become ready; a bad one gives its error instead.
 
         Args:
-            sources: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files. They are asked for as answers are taken, so
-                that there may be any number of them.
+            sources: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files, or one such path. They are asked for as answers
+                are taken, so that there may be any number of them.
             top: How many classes an answer names; by default all.
 
-        Yields:
-            A Prediction, or the ConvladderError that says what is wrong with this picture.
+        Returns:
+            For each, a Prediction, or the ConvladderError that says what is wrong with this picture.
+
+        Raises:
+            ConvladderError: Something else than paths: pixels go to `predict_probabilities`.
         """
+        if isinstance(sources, str | Path):
+            sources = [sources]
+        elif isinstance(sources, bytes | np.ndarray) or not isinstance(sources, Iterable):
+            raise ConvladderError(
+                f"The sources are {type(sources).__name__}. Expected paths of pictures; pixels go to "
+                "predict_probabilities, the bytes of a file to decode."
+            )
+        return self._predict(sources, top)
+
+    def _predict(self, sources: Iterable[str | Path], top: int | None) -> Iterator[Prediction | ConvladderError]:
         total = length_hint(sources)  # 0 of what has no length
         named, sources = tee(sources)
         decode = functools.partial(_decode, input_shape=self.input_shape, fit=self.fit)
@@ -141,7 +181,7 @@ class Classifier:
         size = 1  # doubled from batch to batch, so that the first answer waits for no other picture
         batch: list[tuple[str, npt.NDArray[np.uint8] | ConvladderError | None]] = []
         began = time.perf_counter()
-        for source, decoded in zip(named, stream_files(decode, map(str, sources), total), strict=False):
+        for source, decoded in zip(named, stream_files(decode, map(_as_path, sources), total), strict=False):
             batch.append((str(source), decoded))
             if len(batch) == size or time.perf_counter() - began > SECONDS_A_BATCH:
                 yield from self._answer(batch, top)
@@ -178,6 +218,12 @@ def _open(content: bytes, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(MICROSECONDS_AWAKE))
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _as_path(source: str | Path) -> str:
+    if not isinstance(source, str | Path):
+        raise ConvladderError(f"A source is of type {type(source).__name__}. Expected the path of a picture.")
+    return str(source)
 
 
 def _decode(source: str, *, input_shape: tuple[int, int, int], fit: str) -> npt.NDArray[np.uint8] | ConvladderError:

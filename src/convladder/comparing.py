@@ -33,7 +33,7 @@ SETTLED = 0.01
 
 def compare(
     dataset: Dataset,
-    rungs: Sequence[str] = tuple(MODELS),
+    rungs: str | Sequence[str] = tuple(MODELS),
     recipe_for: Callable[..., Recipe] = default_recipe,
     *,
     seeds: int = 1,
@@ -47,7 +47,7 @@ def compare(
 
     Args:
         dataset: What all are trained on.
-        rungs: Names from MODELS; by default the whole ladder.
+        rungs: Names from MODELS, or one; by default the whole ladder.
         recipe_for: From a rung and the pictures' channels to how it is trained.
         seeds: Runs a rung, at least 1; their seeds are 0, 1, …. One seed tells little about small differences.
         directory: Where the run folders are made, and comparison.json.
@@ -60,7 +60,7 @@ def compare(
     Raises:
         ConvladderError: An unknown rung, before anything is trained; no run came to its end.
     """
-    trials = plan(dataset, rungs, recipe_for, seeds=seeds)
+    trials = plan(dataset, [rungs] if isinstance(rungs, str) else rungs, recipe_for, seeds=seeds)
     return conclude(climb(trials, dataset, Path(directory), minutes=minutes, runner=runner), Path(directory))
 
 

@@ -19,24 +19,12 @@ from convladder.cli import (  # noqa: F401  # isort: skip
     serving,
 )
 from convladder.cli.application import CHOICES, app, errors
-from convladder.errors import ConvladderError
+from convladder.errors import ConvladderError, name_extra
 
 __all__ = ["CHOICES", "app", "main"]
 
 # Options that may stand without a value, and what they mean then; Typer itself knows none.
 WITHOUT_VALUE = {"--ray": "local", "--mlflow": "sqlite:///mlflow.db"}
-
-# What an import that fails belongs to, where it is not what trains.
-EXTRAS = {
-    "ai_edge_litert": "litert",
-    "alembic": "mlflow",
-    "fsspec": "ray",
-    "mlflow": "mlflow",
-    "openvino": "openvino",
-    "ray": "ray",
-    "sqlalchemy": "mlflow",
-    "tensorboard": "tensorboard",
-}
 
 
 def main() -> None:
@@ -57,8 +45,7 @@ def main() -> None:
         if isinstance(error, ConvladderError):
             message, status = str(error), error.exit_status
         elif isinstance(error, ModuleNotFoundError):
-            extra = EXTRAS.get((error.name or "").partition(".")[0], "train")
-            message, status = f"{error.name} is not installed. Run: pip install 'convladder[{extra}]'", 1
+            message, status = name_extra(error), 1
         elif hasattr(error, "format_message"):  # a wrong option, in typer's words; it shares no public class
             message, status = error.format_message(), 2
         else:
