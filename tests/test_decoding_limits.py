@@ -15,7 +15,7 @@ from convladder.data.decoding import decode_image, name_defect
 from hostile import encoded, picture, png, png_chunk
 from measuring import memory_taken
 
-SIDE = 4000
+SIDE = 2500
 DEFLATED = {"compression": "tiff_adobe_deflate"}
 PREPARE = "from convladder.data.decoding import decode_image; decode_image(sys.argv[2], (32, 32, 3))"
 DECODE = "decode_image(sys.argv[1], (96, 96, 3), 'crop')"
@@ -25,6 +25,7 @@ DECODE = "decode_image(sys.argv[1], (96, 96, 3), 'crop')"
     ("mode", "kind", "options", "bytes_a_pixel"),
     [
         ("F", "TIFF", DEFLATED, 8),
+        ("F of one row", "TIFF", DEFLATED, 8),
         ("I", "TIFF", DEFLATED, 8),
         ("I;16", "TIFF", DEFLATED, 6),
         ("CMYK", "TIFF", DEFLATED, 8),
@@ -38,7 +39,8 @@ def test_decoding_takes_at_most_so_many_bytes_a_pixel(
     tmp_path: Path, mode: str, kind: str, options: dict[str, object], bytes_a_pixel: int
 ) -> None:
     path = tmp_path / "large"
-    path.write_bytes(encoded(Image.new(mode, (SIDE, SIDE)), kind, **options))
+    size = (SIDE**2, 1) if mode.endswith("row") else (SIDE, SIDE)
+    path.write_bytes(encoded(Image.new(mode.partition(" ")[0], size), kind, **options))
     picture(0).save(tmp_path / "small.png")
     assert memory_taken(PREPARE, DECODE, path, tmp_path / "small.png") < SIDE**2 * bytes_a_pixel + 15e6
 
@@ -79,10 +81,11 @@ def test_what_is_converted_in_strips_is_what_is_converted_whole(monkeypatch: pyt
         encoded(Image.fromarray(noise[..., :3]), "PNG", transparency=(1, 2, 3), exif=TURNED),
     ]
     whole = [decode_image(content, (40, 50, channels)) for content in pictures for channels in (1, 3)]
-    monkeypatch.setattr(decoding, "PIXELS_A_STRIP", 130)  # three rows, and two at the end
-    strips = [decode_image(content, (40, 50, channels)) for content in pictures for channels in (1, 3)]
-    for first, second in zip(whole, strips, strict=True):
-        np.testing.assert_array_equal(first, second)
+    for pixels in (130, 17):  # three rows, and two at the end; parts of a row
+        monkeypatch.setattr(decoding, "PIXELS_A_STRIP", pixels)
+        strips = [decode_image(content, (40, 50, channels)) for content in pictures for channels in (1, 3)]
+        for first, second in zip(whole, strips, strict=True):
+            np.testing.assert_array_equal(first, second)
 
 
 PLAIN = encoded(picture(7), "PNG")

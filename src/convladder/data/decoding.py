@@ -214,16 +214,18 @@ def _convert(picture: Image.Image, mode: str) -> Image.Image:
     if picture.width * picture.height <= PIXELS_A_STRIP:
         return convert(picture)
     converted = Image.new(mode, picture.size)
-    for top, strip in _strips(picture):
-        converted.paste(convert(strip), (0, top))
+    for place, strip in _strips(picture):
+        converted.paste(convert(strip), place)
     return converted
 
 
-def _strips(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """Some rows at a time, and where they begin."""
+def _strips(picture: Image.Image) -> Iterator[tuple[tuple[int, int], Image.Image]]:
+    """Some rows at a time, or parts of one that is very long; and where each begins, (left, top)."""
     rows = max(1, PIXELS_A_STRIP // picture.width)
     for top in range(0, picture.height, rows):
-        yield top, picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        for left in range(0, picture.width, PIXELS_A_STRIP):
+            right, bottom = min(left + PIXELS_A_STRIP, picture.width), min(top + rows, picture.height)
+            yield (left, top), picture.crop((left, top, right, bottom))
 
 
 def _range(picture: Image.Image) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LONGEST = 1 << 16  # bytes of a chunk that tells an orientation; what is longer is skipped, as what is damaged
+MOST_PARTS = 100  # a file of more is none that a program wrote, since pixels stand in one piece
 TRANSPARENCY, EXIF = b"tRNS", b"eXIf"
 # Beginnings of text chunks that Pillow looks for an orientation in: Adobe's programs and ImageMagick write such.
 TELLING = {b"iTXt": b"XML:com.adobe.xmp\0", b"tEXt": b"Raw profile type exif\0", b"zTXt": b"Raw profile type exif\0"}
@@ -31,10 +32,10 @@ def without_metadata(file: BinaryIO) -> BinaryIO:
             else:
                 skipped = True
             start = file.seek(stop)
-            if kind == b"IEND":
+            if kind == b"IEND" or len(kept) > MOST_PARTS:
                 break
     file.seek(0)
-    return io.BufferedReader(_Parts(file, kept)) if skipped else file
+    return io.BufferedReader(_Parts(file, kept)) if skipped and len(kept) <= MOST_PARTS else file
 
 
 def _tells_orientation(file: BinaryIO, kind: bytes, length: int) -> bool:
