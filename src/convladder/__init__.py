@@ -62,10 +62,24 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # noqa: PLE0605 (a literal list would say the names a third time)
 
 
+_ON_KERAS = ("comparing", "models", "report", "training")  # import it when they are imported
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'convladder' has no attribute {name!r}")
     if name != "ConvladderError":
         import_module("convladder.errors").check_system()
         import_module("convladder.processors").limit_threads()
-    return getattr(import_module(f"convladder.{_HOMES[name]}"), name)
+    try:
+        if _HOMES[name] in _ON_KERAS:
+            import_module("convladder.engine").choose_backend()
+        return getattr(import_module(f"convladder.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from convladder.errors import name_extra
+
+        raise ModuleNotFoundError(name_extra(error), name=error.name, path=error.path) from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -22,6 +22,17 @@ _DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
 
 # Numbers of fields in ONNX's own onnx.proto3.
 _GRAPH_OF_MODEL, _OUTPUT_OF_GRAPH, _NAME_OF_OUTPUT = 7, 12, 1
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a tensor
+# By message, its fields that may hold a tensor, themselves or further down, and what they are.
+_TOWARDS_TENSORS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,8 @@ def read_artifact(path: Path) -> Artifact:
     """Read a file and compare it with its digest, where it has one.
 
     Raises:
-        ConvladderError: It cannot be read, or was changed since it was written.
+        ConvladderError: It cannot be read, was changed since it was written, or has weights in another file, which no
+            digest covers.
     """
     try:
         content = path.read_bytes()
@@ -78,6 +90,15 @@ def read_artifact(path: Path) -> Artifact:
         raise ConvladderError(
             f"{path} was changed or damaged since it was written: its SHA-256 is not the one it carries. "
             "Export it again, or get it again from where it came from."
+        )
+    try:
+        external = _names_other_files(content)
+    except ValueError as error:
+        raise ConvladderError(f"{path} cannot be loaded (no ONNX: {error}). Expected a model.onnx.") from error
+    if external:
+        raise ConvladderError(
+            f"{path} keeps weights in another file (external data). Expected one file that holds all of them: "
+            "export it again."
         )
     return Artifact(content, path)
 
@@ -109,6 +130,10 @@ def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
         )
     if not _is_list(stages, str):
         raise ConvladderError(f"{path} has stages {stages!r:.80}. Expected a list of names: export it again.")
+    for key in ("temperature", "threshold"):
+        number: Any = metadata.get(key, 1.0)
+        if not (isinstance(number, int | float) and 0 <= number < float("inf")):
+            raise ConvladderError(f"{path} has the {key} {number!r:.80}. Expected a number from 0 up: export it again.")
     return metadata
 
 
@@ -134,6 +159,24 @@ def _is_list(value: Any, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
+def _names_other_files(content: bytes) -> bool:
+    """Whether any tensor, wherever it stands in a model, says that its values lie elsewhere than in the model.
+
+    Raises:
+        ValueError: It is no model.
+    """
+    waiting: list[tuple[str, memoryview]] = [("model", memoryview(content))]
+    while waiting:
+        kind, message = waiting.pop()
+        inner = _TOWARDS_TENSORS.get(kind, {})
+        for number, _, value in _fields(message):
+            if number in inner:
+                waiting.append((inner[number], value))
+            elif kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION) and any(value):
+                return True  # any location but 0, in the model
+    return False
+
+
 def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
     """Each field of a protobuf message: its number, all its bytes, and those of its value.
 
@@ -145,6 +188,8 @@ def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, memo
     while position < len(view):
         start = position
         tag, position = _read_varint(view, position)
+        if tag >= 1 << 32:  # others would drop the bits above, and read another field
+            raise ValueError("a field of no number")
         wire_type = tag & 7
         if wire_type == 0:
             _, end = _read_varint(view, position)

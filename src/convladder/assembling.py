@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from convladder.data import Split
 from convladder.evaluating import predict_probabilities
-from convladder.evaluating.calibration import SMALLEST, fit_temperature, temper
+from convladder.evaluating.calibration import SMALLEST, fit_temperature, row_slices, temper
 from convladder.exporting import LARGEST_DIFFERENCE
 
 
@@ -94,7 +94,8 @@ def calibrate(members: Sequence[keras.Model], views: str, validation: Split) -> 
         logits.set_weights([weight / temperature for weight in weights])
     after = predict_probabilities(model, validation.images)
     same_answers = (after.argmax(axis=1) == before.argmax(axis=1)).all()
-    if not same_answers or np.abs(after - temper(before, temperature)).max() > LARGEST_DIFFERENCE:
+    differences = [np.abs(after[rows] - temper(before[rows], temperature)).max() for rows in row_slices(before)]
+    if not same_answers or max(differences) > LARGEST_DIFFERENCE:
         if logits:  # something else than a softmax comes after
             logits.set_weights(weights)
         return assemble(members, views), kept

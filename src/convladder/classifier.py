@@ -77,9 +77,10 @@ class Classifier:
         self._artifact = read_artifact(self.path)
         try:
             self._session = _open(self._artifact.first_output_alone, threads)
+            stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         except Exception as error:  # ONNX Runtime's exceptions share no class of their own
-            raise ConvladderError(f"{path} cannot be loaded ({error}). Expected a model.onnx.") from error
-        stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+            reason = " ".join(str(error).split())
+            raise ConvladderError(f"{path} cannot be loaded ({reason}). Expected a model.onnx.") from error
         self.metadata: dict[str, Any] = read_metadata(stored, path)
         self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
         height, width, channels = self.metadata["input_shape"]
@@ -94,10 +95,14 @@ class Classifier:
         self._lock = threading.Lock()
 
     def predict_probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities of shape (count, num_classes) for pixels of shape (count, height, width, channels), 0–255."""
-        probabilities: npt.NDArray[np.float32] = self._session.run(
-            self._outputs, {self._input: images.astype(np.float32)}
-        )[0]
+        """Probabilities of shape (count, num_classes) for pixels of shape (count, height, width, channels), 0–255.
+
+        Raises:
+            ConvladderError: An array of another shape, of something else than numbers, or with values out of range.
+        """
+        probabilities: npt.NDArray[np.float32] = self._session.run(self._outputs, {self._input: self._checked(images)})[
+            0
+        ]
         return probabilities
 
     def feature_maps(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
@@ -106,12 +111,33 @@ class Classifier:
         Returns:
             By stage, in the order of the network, float32 of shape (count, height, width, channels), or (count,
             units) of a fully connected layer.
+
+        Raises:
+            ConvladderError: As `predict_probabilities` does.
         """
+        pixels = self._checked(images)
         with self._lock:
             if self._maps_session is None:  # it takes the memory of a second model: only for those who ask
                 self._maps_session = _open(self._artifact.content, self._threads)
-        maps = self._maps_session.run(list(self.stages), {self._input: images.astype(np.float32)})
+        maps = self._maps_session.run(list(self.stages), {self._input: pixels})
         return dict(zip(self.stages, maps, strict=True))
+
+    def _checked(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        if (
+            not isinstance(images, np.ndarray)
+            or images.shape[1:] != self.input_shape
+            or images.dtype.kind not in "uifb"
+        ):
+            shape = f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else repr(type(images))
+            raise ConvladderError(
+                f"The images are {shape}. Expected an array of pixels, 0 to 255, of shape "
+                f"(count, {', '.join(map(str, self.input_shape))})."
+            )
+        if images.dtype != np.uint8 and not ((images >= 0) & (images <= 255)).all():  # of NaN neither is true
+            raise ConvladderError(
+                f"The images have values from {images.min():g} to {images.max():g}. Expected pixels, 0 to 255."
+            )
+        return images.astype(np.float32, order="C")
 
     def decode(self, source: str | Path | bytes) -> npt.NDArray[np.uint8]:
         """A picture, as a file or as the bytes of one, as pixels of shape `input_shape`.
@@ -122,21 +148,34 @@ class Classifier:
         return decode_image(source if isinstance(source, bytes) else Path(source), self.input_shape, self.fit)
 
     def predict(
-        self, sources: Iterable[str | Path | None], top: int | None = None
+        self, sources: str | Path | Iterable[str | Path | None], top: int | None = None
     ) -> Iterator[Prediction | ConvladderError]:
         """Answer for pictures in files, in order, as they become ready; a bad one gives its error instead.
 
         Args:
-            sources: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files. They are asked for as answers are taken, so
-                that there may be any number of them. Where more may be long in coming, as from a queue, a None among
-                them has all before it answered first.
+            sources: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files, or one such path. They are asked for as answers
+                are taken, so that there may be any number of them. Where more may be long in coming, as from a queue,
+                a None among them has all before it answered first.
             top: How many classes an answer names; by default all.
 
-        Yields:
-            A Prediction, or the ConvladderError that says what is wrong with this picture.
+        Returns:
+            For each, a Prediction, or the ConvladderError that says what is wrong with this picture.
+
+        Raises:
+            ConvladderError: Something else than paths: pixels go to `predict_probabilities`.
         """
+        if isinstance(sources, str | Path):
+            sources = [sources]
+        elif isinstance(sources, bytes | np.ndarray) or not isinstance(sources, Iterable):
+            raise ConvladderError(
+                f"The sources are {type(sources).__name__}. Expected paths of pictures; pixels go to "
+                "predict_probabilities, the bytes of a file to decode."
+            )
+        return self._predict(sources, top)
+
+    def _predict(self, sources: Iterable[str | Path | None], top: int | None) -> Iterator[Prediction | ConvladderError]:
         total = length_hint(sources)  # 0 of what has no length
-        paths = (None if source is None else str(source) for source in sources)
+        paths = (None if source is None else _as_path(source) for source in sources)
         decode = functools.partial(_decode, input_shape=self.input_shape, fit=self.fit)
         height, width, _ = self.input_shape
         largest = max(1, min(IMAGES_A_BATCH, PLACES_A_BATCH // (height * width)))
@@ -183,6 +222,12 @@ def _open(content: bytes, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
+def _as_path(source: str | Path) -> str:
+    if not isinstance(source, str | Path):
+        raise ConvladderError(f"A source is of type {type(source).__name__}. Expected the path of a picture.")
+    return str(source)
+
+
 def _decode(source: str, *, input_shape: tuple[int, int, int], fit: str) -> npt.NDArray[np.uint8] | ConvladderError:
     try:
         return decode_image(Path(source), input_shape, fit)
@@ -194,15 +239,17 @@ def _check_graph(
     classifier: Classifier, session: onnxruntime.InferenceSession, artifact: Artifact
 ) -> tuple[str, list[str]]:
     """The names of a graph's input and of its output of probabilities, if they are what its metadata say."""
-    inputs, (output,) = session.get_inputs(), session.get_outputs()
+    inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != classifier.input_shape:
         raise ConvladderError(
             f"{artifact.path} takes {[node.shape for node in inputs]}, and says {classifier.input_shape}. "
             "Expected one input of that shape after the batch: export it again."
         )
-    if list(output.shape[1:]) != [len(classifier.class_names)]:
+    given = [list(output.shape[1:]) for output in outputs]
+    said = ", ".join(map(str, given)) or "no"
+    if given != [[len(classifier.class_names)]]:
         raise ConvladderError(
-            f"{artifact.path} gives {output.shape[1:]} probabilities for {len(classifier.class_names)} class names. "
+            f"{artifact.path} gives {said} probabilities for {len(classifier.class_names)} class names. "
             "Expected as many of both: export it again."
         )
     if not set(classifier.stages) <= set(artifact.outputs[1:]):
@@ -212,4 +259,4 @@ def _check_graph(
         )
     if classifier.fit not in FITS:
         raise ConvladderError(f"{artifact.path} has the fit {classifier.fit!r}. Expected one of: {', '.join(FITS)}.")
-    return inputs[0].name, [output.name]
+    return inputs[0].name, [outputs[0].name]

@@ -33,7 +33,7 @@ SETTLED = 0.01
 
 def compare(
     dataset: Dataset,
-    rungs: Sequence[str] = tuple(MODELS),
+    rungs: str | Sequence[str] = tuple(MODELS),
     recipe_for: Callable[..., Recipe] = default_recipe,
     *,
     seeds: int = 1,
@@ -47,7 +47,7 @@ def compare(
 
     Args:
         dataset: What all are trained on.
-        rungs: Names from MODELS; by default the whole ladder.
+        rungs: Names from MODELS, or one; by default the whole ladder.
         recipe_for: From a rung and the pictures' channels to how it is trained.
         seeds: Runs a rung, at least 1; their seeds are 0, 1, …. One seed tells little about small differences.
         directory: Where the run folders are made, and comparison.json.
@@ -60,7 +60,7 @@ def compare(
     Raises:
         ConvladderError: An unknown rung, before anything is trained; no run came to its end.
     """
-    trials = plan(dataset, rungs, recipe_for, seeds=seeds)
+    trials = plan(dataset, [rungs] if isinstance(rungs, str) else rungs, recipe_for, seeds=seeds)
     return conclude(climb(trials, dataset, Path(directory), minutes=minutes, runner=runner), Path(directory))
 
 
@@ -176,7 +176,7 @@ class Comparison:
     not_run: tuple[Mapping[str, Any], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        labels = [run.predictions["labels"] for run in self.runs]
+        labels = [run.answers[1] for run in self.runs]
         if any(not np.array_equal(labels[0], other) for other in labels[1:]):
             raise ConvladderError("The runs were tested on different images. Expected runs of one data set.")
 
@@ -282,7 +282,7 @@ class Comparison:
         from convladder.tables import cells_of_comparison, html_table
 
         said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
-        figures = plots.svgs_of_costs(self.rows, self.pareto, len(self.runs[0].predictions["labels"]))
+        figures = plots.svgs_of_costs(self.rows, self.pareto, len(self.runs[0].answers[1]))
         drawn = "".join(f'<div style="flex:1 1 18rem;max-width:24rem">{figure}</div>' for figure in figures)
         table = html_table(*cells_of_comparison(self.rows, self.pareto))
         return f'{table}<ul>{said}</ul><div style="display:flex;flex-wrap:wrap">{drawn}</div>'
@@ -303,7 +303,8 @@ class Comparison:
 
 
 def _right(run: Run) -> Answers:
-    return np.asarray(run.predictions["probabilities"].argmax(axis=1) == run.predictions["labels"])
+    taken, labels = run.answers
+    return np.asarray(taken == labels)
 
 
 def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:

@@ -11,6 +11,27 @@ import platform
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# What optional modules belong to; what is not here comes with the base install, or is not asked for by convladder.
+EXTRAS = {
+    "ai_edge_litert": "litert",
+    "alembic": "mlflow",
+    "cleanlab": "train",
+    "fsspec": "ray",
+    "jinja2": "train",
+    "keras": "train",
+    "matplotlib": "train",
+    "mlflow": "mlflow",
+    "onnx": "train",
+    "openvino": "openvino",
+    "ray": "ray",
+    "scipy": "train",
+    "sklearn": "train",
+    "sqlalchemy": "mlflow",
+    "tensorboard": "tensorboard",
+    "tensorflow": "train",
+    "tf2onnx": "train",
+}
+
 
 class ConvladderError(ValueError):
     """What was received cannot be used.
@@ -38,7 +59,7 @@ def check_choice(what: str, received: str, choices: Iterable[str]) -> None:
     """Raise a ConvladderError, with a suggestion for a near miss, unless `received` is among `choices`."""
     names = list(choices)
     if received not in names:
-        close = get_close_matches(received, names, n=1)
+        close = get_close_matches(str(received), names, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ConvladderError(f"{received!r} is not a {what}. Expected one of: {', '.join(names)}.{hint}")
 
@@ -49,3 +70,11 @@ def check_range(what: str, received: float, low: float, high: float = math.inf) 
         expected = f"at least {low:,.10g}" if high == math.inf else f"from {low:,.10g} to {high:,.10g}"
         shown = f"{received:g}" if isinstance(received, float) or abs(received) < 1e300 else "of so many digits"
         raise ConvladderError(f"{what} {shown} is out of range. Expected a number {expected}.")
+
+
+def name_extra(error: ModuleNotFoundError) -> str:
+    """In one line, what installs a module that is missing."""
+    name = (error.name or "").partition(".")[0]
+    if name in EXTRAS:
+        return f"{error.name} is not installed. Run: pip install 'convladder[{EXTRAS[name]}]'"
+    return f"{error.name} is not installed, and no extra of convladder brings it. Install {name}, or what asks for it."

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.errors import ConvladderError, check_choice
-from convladder.occlusion import occlude
+from convladder.errors import ConvladderError, check_choice, check_range
+from convladder.occlusion import check_image, occlude
 
 if TYPE_CHECKING:
     import keras
@@ -71,6 +71,7 @@ def explain(
     Raises:
         ConvladderError: No such layer.
     """
+    check_image(image)
     answer = predict(image[np.newaxis])[0]
     label = int(answer.argmax())
     maps: dict[str, Map] = {}
@@ -130,10 +131,11 @@ def feature_maps(model: "keras.Model", image: Pixels, layer: str) -> Map:
         Shape (height, width, channels) where the layer keeps places, else (units,).
 
     Raises:
-        ConvladderError: No such layer.
+        ConvladderError: No such layer, or an image of another shape.
     """
     import keras
 
+    _check_fits(model, image)
     network = _members(model)[0]
     check_choice("layer", layer, [one.name for one in network.layers])
     part = keras.Model(network.input, network.get_layer(layer).output)
@@ -166,15 +168,17 @@ def grad_cam(
         Shape (height, width) of the picture, 0–1; 0 everywhere where no feature map speaks for the class.
 
     Raises:
-        ConvladderError: The network has no convolution, or the layer keeps no places.
+        ConvladderError: The network has no convolution, the layer keeps no places, or an image of another shape.
     """
     import keras
     import tensorflow as tf
     from PIL import Image
 
+    _check_fits(model, image)
     pixels = tf.constant(image[np.newaxis], tf.float32)
     if label is None:
         label = int(np.argmax(model(pixels, training=False)[0]))
+    check_range("label", label, 0, model.output_shape[-1] - 1)
     height, width = image.shape[:2]
     total = np.zeros((height, width), np.float32)
     for network in _members(model):
@@ -192,6 +196,14 @@ def grad_cam(
         large = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
         total += large / max(float(large.max()), 1e-12)
     return total / max(float(total.max()), 1e-12)
+
+
+def _check_fits(model: "keras.Model", image: Pixels) -> None:
+    check_image(image)
+    if image.shape != model.input_shape[1:]:
+        raise ConvladderError(
+            f"The image is of shape {image.shape}. Expected {model.input_shape[1:]}, as the network's."
+        )
 
 
 def _gradient_maps(model: "keras.Model", image: Pixels, label: int) -> dict[str, Map]:

@@ -272,7 +272,7 @@ def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int,
         where the recipe weighs classes and they are unequal, also of weights, float32, (batch,).
     """
     count = len(split)
-    labels = tf.one_hot(split.labels, num_classes)
+    labels = tf.constant(split.labels)
     by_class = class_weights(split.labels) if recipe.class_weights else None
     weights = None if by_class is None else tf.constant(by_class[split.labels])
     in_memory = not isinstance(split.images, np.memmap)
@@ -290,9 +290,10 @@ def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int,
         pixels = tf.ensure_shape(pixels, (recipe.batch_size, *split.images.shape[1:]))
         if recipe.augment != "none":
             pixels = AUGMENT[recipe.augment](pixels, tf.stack([seed, step]))
+        wanted = tf.one_hot(tf.gather(labels, chosen), num_classes)
         if weights is None:
-            return pixels, tf.gather(labels, chosen)
-        return pixels, tf.gather(labels, chosen), tf.gather(weights, chosen)
+            return pixels, wanted
+        return pixels, wanted, tf.gather(weights, chosen)
 
     options = tf.data.Options()
     options.autotune.enabled = False  # there is one stage, which runs ahead of the training by two batches

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from convladder.errors import ConvladderError, check_range
+
 PATCH = 1 / 5  # of the side: the patch that covers
 STEPS = 24  # along a side, at most
 BATCH = 64  # covered pictures at a time
@@ -30,7 +32,11 @@ def occlude(
     Returns:
         Shape (height, width), −1 to 1: for each pixel the probability that is lost when it is covered, the mean over
         the patches that cover it. A patch is a fifth of the side, in the median colour of the picture's border.
+
+    Raises:
+        ConvladderError: The image has another shape, or the network no such label.
     """
+    check_image(image)
     height, width = image.shape[:2]
     size = max(2, round(PATCH * min(height, width)))
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
@@ -40,6 +46,7 @@ def occlude(
     answer = predict(image[np.newaxis])[0]
     if label is None:
         label = int(answer.argmax())
+    check_range("label", label, 0, len(answer) - 1)
     lost: list[float] = []
     for start in range(0, len(places), BATCH):
         part = places[start : start + BATCH]
@@ -53,6 +60,16 @@ def occlude(
         total[pixels] += loss
         times[pixels] += 1
     return total / times
+
+
+def check_image(image: npt.NDArray[np.uint8]) -> None:
+    """Raise a ConvladderError unless this is one picture's pixels."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or not image.size or image.dtype.kind not in "uif":
+        given = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ConvladderError(
+            f"The image is {given}. Expected an array of pixels, 0 to 255, of shape (height, width, channels): a "
+            "Classifier's decode gives it from a file."
+        )
 
 
 def _starts(side: int, size: int) -> list[int]:

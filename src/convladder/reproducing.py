@@ -220,7 +220,7 @@ def _shift_claim(trained: Trained, shifts: dict[str, list[float]]) -> Claim:
     """Judged at 4 pixels: what each network loses there, and whether the interval of the difference leaves out 0."""
     lost = {name: shifts[name][0] - shifts[name][4] for name in ("dense", "conv", "pool")}
     worst = max(lost["conv"], lost["pool"])
-    images = len(trained["dense"][0].predictions["labels"])
+    images = len(trained["dense"][0].answers[1])
     # Each loss is a mean over the test images of a difference of two bits; its variance is at most 1 / images.
     margin = 1.96 * (2 / images) ** 0.5
     verdict = HOLDS if lost["dense"] - worst > margin else FAILS if lost["dense"] - worst < -margin else UNDECIDED
@@ -329,7 +329,7 @@ def shift_images(images: npt.NDArray[np.uint8], shift: int) -> npt.NDArray[np.ui
 
 def correct(runs: Sequence[Run]) -> npt.NDArray[np.bool_]:
     """Which test images each run got right, shape (runs, images)."""
-    return np.stack([r.predictions["probabilities"].argmax(axis=1) == r.predictions["labels"] for r in runs])
+    return np.stack([taken == labels for taken, labels in (run.answers for run in runs)])
 
 
 def mean_accuracy(runs: Sequence[Run]) -> float:

@@ -91,6 +91,15 @@ class Run:
 
         Where validation images were held out, also their `validation_probabilities` and `validation_labels`.
         """
+        return self._read_predictions()
+
+    @cached_property
+    def answers(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """What each test image was taken for, and its label, both of shape (count,); the probabilities are let go."""
+        predictions = vars(self).get("predictions") or self._read_predictions()
+        return predictions["probabilities"].argmax(axis=1), predictions["labels"]
+
+    def _read_predictions(self) -> dict[str, npt.NDArray[Any]]:
         with np.load(self.path / "predictions.npz", allow_pickle=False) as archive:
             return dict(archive)
 

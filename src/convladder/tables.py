@@ -189,7 +189,7 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
         scores = ("–" if row[key] is None else f"{row[key]:.4f}" for key in ("precision", "recall", "f1"))
         table.add_row(Text(row["name"]), *scores, f"{row['support']:,}")
     yield table
-    yield of_confusion(result["confusion"], [row["name"] for row in result["per_class"]])
+    yield of_confusion(result["confusion"], [row["name"] for row in result["per_class"]], result["confusions"])
     yield of_reliability(result["calibration"]["bins"])
     yield (
         f"Calibration error {result['calibration']['ece']:.2%}, at the temperature {result['temperature']:.3f} that is "
@@ -208,9 +208,11 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
         yield of_robustness(result["robustness"])
 
 
-def of_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> Table:
+def of_confusion(
+    confusion: Sequence[Sequence[int]] | None, names: Sequence[str], confusions: Sequence[Sequence[int]] = ()
+) -> Table:
     """A confusion matrix, where it fits on a screen; else the ten commonest confusions."""
-    if len(names) <= WIDEST_MATRIX:
+    if confusion is not None and len(names) <= WIDEST_MATRIX:
         table = Table("is, taken for", box=SIMPLE_HEAD)
         for name in names:
             table.add_column(name, justify="right")
@@ -219,7 +221,9 @@ def of_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> Ta
         return table
     table = Table("is", "taken for", box=SIMPLE_HEAD)
     table.add_column("images", justify="right")
-    cells = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
+    cells = [(count, true, taken) for true, taken, count in confusions]
+    if confusion is not None:
+        cells = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
     for count, true, taken in sorted(cells, reverse=True)[:10]:
         table.add_row(names[true], names[taken], f"{count:,}")
     return table

@@ -22,24 +22,12 @@ from convladder.cli import (  # noqa: F401  # isort: skip
 )
 from convladder.cli.application import CHOICES, app, remark
 from convladder.cli.streams import OutputError, standard_streams
-from convladder.errors import ConvladderError, check_system
+from convladder.errors import ConvladderError, check_system, name_extra
 
 __all__ = ["CHOICES", "app", "main"]
 
 # Options that may stand without a value, and what they mean then; Typer itself knows none.
 WITHOUT_VALUE = {"--ray": "local", "--mlflow": "sqlite:///mlflow.db"}
-
-# What an import that fails belongs to, where it is not what trains.
-EXTRAS = {
-    "ai_edge_litert": "litert",
-    "alembic": "mlflow",
-    "fsspec": "ray",
-    "mlflow": "mlflow",
-    "openvino": "openvino",
-    "ray": "ray",
-    "sqlalchemy": "mlflow",
-    "tensorboard": "tensorboard",
-}
 
 
 def main() -> None:
@@ -78,8 +66,7 @@ def _explain(error: Exception) -> tuple[str, int]:
             return "", 128 + signal.SIGPIPE  # as of any program before `| head`, which has read enough
         return f"Standard output cannot be written ({error.strerror}). Expected a terminal, pipe or file with room.", 1
     if isinstance(error, ModuleNotFoundError):
-        extra = EXTRAS.get((error.name or "").partition(".")[0], "train")
-        return f"{error.name} is not installed. Run: pip install 'convladder[{extra}]'", 1
+        return name_extra(error), 1
     if hasattr(error, "format_message"):  # a wrong option, in typer's words; it shares no public class
         return error.format_message(), 2
     if isinstance(error, MemoryError):

@@ -20,7 +20,7 @@ from convladder.data.checks import (
     imbalance,
     sort_copies,
 )
-from convladder.data.decoding import decode_image, name_defect, open_picture
+from convladder.data.decoding import decode_image, name_defect, open_picture, significant_bits
 from convladder.data.folders import SPLITS, Listing, list_csv, list_folder, same_class_names, sort_classes
 from convladder.data.loading import locate
 from convladder.data.parallel import chunk_size, map_files
@@ -46,12 +46,13 @@ ADVICE = {
     "empty": "The file has no content: get it again, or remove it.",
     "no picture": "The content is none of JPEG, PNG, BMP, GIF, WebP and TIFF, whatever the name says.",
     "truncated": "The end is missing: get the file again.",
-    "too large": "More than 100 million pixels, or said to be: shrink it, or distrust it.",
+    "too large": "More than 100 million pixels or 800 MB to decode, or said to be: shrink it, or distrust it.",
     "unreadable": "The content is damaged, or the file cannot be opened.",
     "a link to nothing": "What the link leads to is gone.",
     "no such file": "The row names a file that is not there.",
     "a row without path or label": "Complete the row, or remove it.",
     "misnamed": "The content has another format than the name's ending; it is read all the same.",
+    "fewer than 16 bits": "Its values of 16 bits fit into 12 or 8: it is read as one of so many, or it would be dark.",
     "tiny": f"A side of fewer than {TINY} pixels shows nothing that can be learnt.",
     "one colour": "Every pixel is alike: often what is left of a failed download.",
     "copies": "The same file twice in a class counts twice in training; keep one.",
@@ -121,11 +122,15 @@ class Audit:
 
 
 class Inspected(NamedTuple):
-    """What the audit keeps of a picture: format, size, a digest of the file and 32×32 pixels of three channels."""
+    """What the audit keeps of a picture: format, size, a digest of the file and 32×32 pixels of three channels.
+
+    `few_bits` says that it is gray of 16 bits that uses fewer.
+    """
 
     format: str
     width: int
     height: int
+    few_bits: bool
     digest: int
     thumbnail: bytes
 
@@ -158,6 +163,7 @@ def audit(source: str | Path) -> Audit:
         note(check, [[names[row]] for row in np.flatnonzero(rows)])
 
     note("misnamed", [[name] for name, picture in zip(names, pictures, strict=True) if _misnamed(name, picture.format)])
+    note("fewer than 16 bits", [[name] for name, picture in zip(names, pictures, strict=True) if picture.few_bits])
     if len(pictures):
         note_rows("tiny", sizes.min(axis=1) < TINY)
         note_rows("odd size", _odd(sizes.min(axis=1), ODD_SIZE))
@@ -196,6 +202,7 @@ def inspect_file(path: str) -> Inspected | str:
             return "empty"
         with open_picture(file) as picture:
             form, (width, height) = picture.format or "", picture.size
+            few_bits = picture.mode.startswith("I;16") and significant_bits(picture) < 16
         pixels = decode_image(file, (SIDE, SIDE, 3))
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=8)).digest()
@@ -203,7 +210,7 @@ def inspect_file(path: str) -> Inspected | str:
         return name_defect(error)
     except OSError:
         return "unreadable"
-    return Inspected(form, width, height, int.from_bytes(digest, "big"), pixels.tobytes())
+    return Inspected(form, width, height, few_bits, int.from_bytes(digest, "big"), pixels.tobytes())
 
 
 def _inspect_all(

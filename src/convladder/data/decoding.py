@@ -3,8 +3,10 @@
 What becomes of each kind of picture:
 
     gray, 1 bit a pixel           black is 0, white 255
-    gray, 16 bits                 the high byte, as Pillow keeps of colours with 16 bits
-    32 bits, and float            scaled from its lowest value, 0, to its highest, 255: it states no range of its own
+    gray, 16 bits                 the high byte; where all values fit into 12 bits, or 8, the highest 8 of those
+    colours, 16 bits              the high byte
+    32 bits, and float            scaled from its lowest value, 0, to its highest, 255: it states no range of its own;
+                                  what is no number becomes 0, an infinity the end that it is beyond
     palette                       the colours it stands for
     alpha, or a transparent       laid on white
     CMYK, YCbCr                   red, green and blue, by Pillow's plain formula, without colour profiles
@@ -24,12 +26,24 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    ROWSPERSTRIP,
+    SAMPLESPERPIXEL,
+    TILELENGTH,
+    TILEWIDTH,
+    TiffImageFile,
+)
 
+from convladder.data.png import without_metadata
 from convladder.errors import ConvladderError, check_choice
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 FITS = ("crop", "pad", "stretch")
-PIXEL_LIMIT = 100_000_000  # a file of some kilobytes may claim more, and fill the memory
+# What one picture may take: a file of some kilobytes may claim more, and keep a processor busy or fill the memory.
+PIXEL_LIMIT = 100_000_000
+BYTE_LIMIT = 800_000_000
+PIXELS_A_STRIP = 1 << 18  # that are converted at a time, since some conversions take 30 bytes a pixel
 WHITE, BLACK = 255, 0
 
 ORIENTATION = 0x0112  # the EXIF tag, and how its values are turned upright
@@ -62,8 +76,8 @@ def decode_image(
         Pixels of shape `input_shape`, range 0–255; a smaller one is resized with antialiasing.
 
     Raises:
-        ConvladderError: No such file, no picture of these formats, a damaged one, or one of more than 100 million
-            pixels; `name_defect` tells which.
+        ConvladderError: No such file, no picture of these formats, a damaged one, one of more than 100 million pixels,
+            or one whose decoding would take more than 800 MB; `name_defect` tells which.
     """
     check_choice("fit", fit, FITS)
     with open_picture(path) as picture:
@@ -71,13 +85,58 @@ def decode_image(
 
 
 def read_pixels(picture: Image.Image, input_shape: tuple[int, int, int], fit: str) -> npt.NDArray[np.uint8]:
-    """What `decode_image` makes of an opened picture, for those who look at its header first."""
+    """What `decode_image` makes of an opened picture, for those who look at its header first; it is closed."""
     height, width, channels = input_shape
     mode = "L" if channels == 1 else "RGB"
+    coefficients = 2 * len(picture.getbands()) * picture.width * picture.height
     # A JPEG is read at a half, a quarter or an eighth of its size where that leaves at least what is wanted.
     picture.draft(mode, (max(width, height),) * 2)
-    pixels = _resize(_convert(_turn_upright(picture), mode), width, height, fit)
-    return np.asarray(pixels, dtype=np.uint8).reshape(input_shape)
+    needed = _bytes_to_decode(picture, mode, coefficients)
+    if fit == "stretch":  # Pillow brings all rows to the width first; they are columns yet, where it is to be turned
+        rows = width * max(picture.size)
+        needed = max(needed, (picture.width * picture.height + rows) * _bytes_a_pixel(mode))
+    if needed > BYTE_LIMIT:
+        raise Image.DecompressionBombError(
+            f"{picture.width:,}×{picture.height:,} pixels that take {needed:,} bytes to decode, where {BYTE_LIMIT:,} "
+            "are the limit"
+        )
+    picture.load()  # before the question how it is turned, for Pillow turns a TIFF itself, and takes the tag off
+    orientation = _orientation(picture)
+    pixels = _convert(picture, mode)
+    if pixels is not picture:
+        picture.close()  # its memory is free for what comes
+    if orientation in UPRIGHT:
+        pixels = pixels.transpose(UPRIGHT[orientation])
+        picture.close()
+    return np.asarray(_resize(pixels, width, height, fit), dtype=np.uint8).reshape(input_shape)
+
+
+def significant_bits(picture: Image.Image) -> int:
+    """Of 16 bits of gray, how many are used: 8, 12 or 16; scanners and cameras store fewer in files of 16."""
+    highest = max(int(np.asarray(strip).max()) for _, strip in _strips(picture))
+    return 8 if highest < 1 << 8 else 12 if highest < 1 << 12 else 16
+
+
+def _bytes_a_pixel(mode: str) -> int:
+    """What Pillow keeps a pixel in."""
+    return 1 if mode in ("1", "L", "P") else 2 if mode.startswith("I;16") else 4
+
+
+def _bytes_to_decode(picture: Image.Image, mode: str, coefficients: int) -> int:
+    """What a picture takes until it is of a mode: the pixels, and beside them the decoder's own or their conversion."""
+    pixels = picture.width * picture.height
+    decoder = 0
+    if picture.format == "WEBP":
+        decoder = 12 * pixels  # two canvases, and a copy to read from
+    elif picture.info.get("progressive"):
+        decoder = coefficients  # of the whole picture, also where it is shrunk while it is read
+    elif isinstance(picture, TiffImageFile):  # the largest piece that is unpacked at once
+        tags = picture.tag_v2
+        width = tags.get(TILEWIDTH, picture.width)
+        height = tags.get(TILELENGTH, min(tags.get(ROWSPERSTRIP, picture.height), picture.height))
+        bits = max(tags.get(BITSPERSAMPLE, (1,))) * tags.get(SAMPLESPERPIXEL, 1)
+        decoder = width * height * bits // 8
+    return pixels * _bytes_a_pixel(picture.mode) + max(decoder, pixels * _bytes_a_pixel(mode))
 
 
 @contextlib.contextmanager
@@ -90,7 +149,7 @@ def open_picture(path: str | Path | bytes) -> Iterator[Image.Image]:
     name = "The picture" if isinstance(path, bytes) else path
     try:
         # By a file and not a path: mapped into memory, Pillow 13 garbles a TIFF that is to be turned by a quarter.
-        with _as_file(path) as file, Image.open(file, formats=FORMATS) as picture:
+        with _as_file(path) as file, Image.open(without_metadata(file), formats=FORMATS) as picture:
             if picture.width * picture.height > PIXEL_LIMIT:
                 raise Image.DecompressionBombError(
                     f"{picture.width:,}×{picture.height:,} pixels, where {PIXEL_LIMIT:,} are the limit"
@@ -120,36 +179,63 @@ def name_defect(error: ConvladderError) -> str:
     return "unreadable"
 
 
-def _turn_upright(picture: Image.Image) -> Image.Image:
-    picture.load()  # before the question, for Pillow turns a TIFF itself while it loads, and takes the tag off
+def _orientation(picture: Image.Image) -> int | None:
     if picture.format == "JPEG" and "exif" not in picture.info:  # asking costs as much as the rest of a header
-        return picture
+        return None
     try:
-        orientation = picture.getexif().get(ORIENTATION)
+        return picture.getexif().get(ORIENTATION)
     except Exception:  # damaged metadata: the pixels may be sound all the same
-        orientation = None
-    return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
+        return None
 
 
 def _convert(picture: Image.Image, mode: str) -> Image.Image:
     """Bring to "L" or "RGB", as the table at the top says."""
     if picture.mode == mode and "transparency" not in picture.info:
         return picture
-    if picture.mode.startswith("I;16"):
-        high = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
-        return Image.fromarray(high).convert(mode)
-    if picture.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
-        low, high = values.min(), values.max()
-        scaled = (values - low) * (255 / (high - low) if high > low else 0)
-        return Image.fromarray(scaled.round().astype(np.uint8)).convert(mode)
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        above = picture.convert("RGBA")
-        ground = Image.new("RGBA", above.size, (WHITE, WHITE, WHITE, 255))
-        return Image.alpha_composite(ground, above).convert(mode)
-    if picture.mode not in ("1", "L", "RGB"):
-        picture = picture.convert("RGB")
-    return picture.convert(mode)
+    shift = significant_bits(picture) - 8 if picture.mode.startswith("I;16") else 0
+    low, high = _range(picture) if picture.mode in ("I", "F") else (0.0, 0.0)
+
+    def convert(strip: Image.Image) -> Image.Image:
+        if strip.mode.startswith("I;16"):
+            highest = (np.asarray(strip).astype(np.uint16) >> shift).astype(np.uint8)
+            return Image.fromarray(highest).convert(mode)
+        if strip.mode in ("I", "F"):
+            values = np.clip(np.nan_to_num(np.asarray(strip, dtype=np.float64), nan=low), low, high)
+            scaled = (values - low) * (255 / (high - low) if high > low else 0)
+            return Image.fromarray(scaled.round().astype(np.uint8)).convert(mode)
+        if strip.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in strip.info:
+            above = strip.convert("RGBA")
+            ground = Image.new("RGBA", above.size, (WHITE, WHITE, WHITE, 255))
+            return Image.alpha_composite(ground, above).convert(mode)
+        if strip.mode not in ("1", "L", "RGB"):
+            strip = strip.convert("RGB")
+        return strip.convert(mode)
+
+    if picture.width * picture.height <= PIXELS_A_STRIP:
+        return convert(picture)
+    converted = Image.new(mode, picture.size)
+    for place, strip in _strips(picture):
+        converted.paste(convert(strip), place)
+    return converted
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[tuple[int, int], Image.Image]]:
+    """Some rows at a time, or parts of one that is very long; and where each begins, (left, top)."""
+    rows = max(1, PIXELS_A_STRIP // picture.width)
+    for top in range(0, picture.height, rows):
+        for left in range(0, picture.width, PIXELS_A_STRIP):
+            right, bottom = min(left + PIXELS_A_STRIP, picture.width), min(top + rows, picture.height)
+            yield (left, top), picture.crop((left, top, right, bottom))
+
+
+def _range(picture: Image.Image) -> tuple[float, float]:
+    """The lowest and the highest value that is a number; 0 and 0 where none is."""
+    ends = []
+    for _, strip in _strips(picture):
+        values = np.asarray(strip, dtype=np.float64)
+        values = values[np.isfinite(values)]
+        ends += [float(values.min()), float(values.max())] if values.size else []
+    return min(ends, default=0.0), max(ends, default=0.0)
 
 
 def _resize(picture: Image.Image, width: int, height: int, fit: str) -> Image.Image:

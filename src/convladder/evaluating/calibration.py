@@ -4,11 +4,13 @@ Guo et al. 2017, arXiv:1706.04599, for temperature and expected calibration erro
 arXiv:1705.08500, for abstention.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+VALUES_A_SLICE = 1 << 20  # of the probabilities: what is computed of them takes tens of bytes for each
 BINS = 15
 TEMPERATURES = (0.05, 20.0)  # the range in which the best is looked for
 SMALLEST = 1e-30  # of a probability, before its logarithm is taken
@@ -40,15 +42,17 @@ def fit_temperature(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
-    logits = _logarithms(probabilities)
-    count, classes = logits.shape
+    count, classes = probabilities.shape
     left = 1 / (count + 2)
-    wanted = np.full((count, classes), left / max(1, classes - 1))
-    wanted[np.arange(count), labels] = 1 - left
 
     def cross_entropy(logarithm: float) -> float:
-        scaled = logits / np.exp(logarithm)
-        return float((logsumexp(scaled, axis=1) - (wanted * scaled).sum(axis=1)).mean())
+        losses = np.empty(count)
+        for rows in row_slices(probabilities):
+            scaled = _logarithms(probabilities[rows]) / np.exp(logarithm)
+            wanted = np.full(scaled.shape, left / max(1, classes - 1))
+            wanted[np.arange(len(wanted)), labels[rows]] = 1 - left
+            losses[rows] = logsumexp(scaled, axis=1) - (wanted * scaled).sum(axis=1)
+        return float(losses.mean())
 
     best = minimize_scalar(cross_entropy, bounds=np.log(TEMPERATURES), method="bounded")
     return float(np.exp(best.x))
@@ -127,6 +131,13 @@ def abstention(
         "coverage": float(answered.mean()),
         "accuracy": float(correct[answered].mean()) if answered.any() else None,
     }
+
+
+def row_slices(probabilities: npt.NDArray[np.float32]) -> Iterator[slice]:
+    """Rows in order, about a million values at a time."""
+    size = max(1, VALUES_A_SLICE // probabilities.shape[1])
+    for start in range(0, len(probabilities), size):
+        yield slice(start, start + size)
 
 
 def _logarithms(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -20,7 +20,7 @@ SPLITS = ("test", "validation", "all")
 
 
 def evaluate(
-    run: Run,
+    run: Run | str | Path,
     split: str | None = None,
     data: str | Path | Dataset | None = None,
     *,
@@ -29,7 +29,7 @@ def evaluate(
     """How good a run is: from the predictions that it stored, or by its shipped model on other images.
 
     Args:
-        run: A finished run.
+        run: A finished run, or its folder.
         split: "test" or "validation"; of other images also "all", the default for them. Validation images chose the
             epoch, so they flatter.
         data: Other images whose classes are among the run's, by name: what `load_dataset` takes, or a Dataset.
@@ -43,6 +43,7 @@ def evaluate(
     Raises:
         ConvladderError: Other classes, images of another shape, no such split, or data that have changed.
     """
+    run = run if isinstance(run, Run) else Run(run)
     chosen = split or ("test" if data is None else "all")
     check_choice("split", chosen, SPLITS)
     if data is None and chosen == "all":

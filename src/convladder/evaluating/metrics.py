@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.data.dataset import slices
-from convladder.evaluating.calibration import abstention, reliability
+from convladder.errors import ConvladderError
+from convladder.evaluating.calibration import abstention, reliability, row_slices
 
 if TYPE_CHECKING:
     import keras
 
 TOP_K = (1, 2, 3, 5)
+WIDEST_MATRIX = 500  # classes; of 9,000 a confusion matrix is a file of a gigabyte, with hardly anything in it
 
 
 def predict_probabilities(model: "keras.Model", images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -31,21 +33,35 @@ def score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64])
     Returns:
         `images`: how many; `accuracy`, with `low` and `high`, its 95 % interval for as many images as these
         (Wilson 1927); `loss`: the mean cross-entropy in nats.
-    """
-    from scipy.stats import binomtest
-    from sklearn.metrics import log_loss
 
-    exact = probabilities.astype(np.float64)
-    exact /= exact.sum(axis=1, keepdims=True)  # float32 rows sum to 1 but for rounding
+    Raises:
+        ConvladderError: A probability is no number; exit status 1.
+    """
+    from scipy.special import xlogy
+
+    losses = np.empty(len(labels))
+    for rows in row_slices(probabilities):
+        exact = probabilities[rows].astype(np.float64)
+        said = exact[np.arange(len(exact)), labels[rows]]
+        said /= exact.sum(axis=1)  # float32 rows sum to 1 but for rounding
+        smallest = np.finfo(np.float64).eps
+        losses[rows] = -xlogy(1.0, np.clip(said, smallest, 1 - smallest))
+    if np.isnan(losses).any():
+        raise ConvladderError(
+            "The network answers with NaN, which is no probability. Expected numbers from 0 to 1: lower the learning "
+            "rate, and look for NaN in its weights.",
+            exit_status=1,
+        )
     correct = int((probabilities.argmax(axis=1) == labels).sum())
-    interval = binomtest(correct, len(labels)).proportion_ci(method="wilson")
-    return {
-        "images": len(labels),
-        "accuracy": correct / len(labels),
-        "low": float(interval.low),
-        "high": float(interval.high),
-        "loss": float(log_loss(labels, exact, labels=range(exact.shape[1]))),
-    }
+    return {"images": len(labels)} | share_right(correct, len(labels)) | {"loss": float(losses.mean())}
+
+
+def share_right(right: int, images: int) -> dict[str, float]:
+    """`accuracy`, `low` and `high`: the share of images that are answered rightly, and its 95 % interval."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, images).proportion_ci(method="wilson")
+    return {"accuracy": right / images, "low": float(interval.low), "high": float(interval.high)}
 
 
 def describe(
@@ -65,12 +81,20 @@ def describe(
     Returns:
         What `score` gives, and `top_k`: how often the label is among the k most probable; `per_class`: precision,
         recall and F1, none where a class has no image or no answer, and support; `confusion`: how many images of
-        each class, a row each, were taken for each class, a column each; `calibration`: as `reliability` gives it;
-        `abstention`: as `abstention` gives it.
+        each class, a row each, were taken for each class, a column each, or none of more than 500 classes;
+        `confusions`: the wrong ones, as [label, answer, images] of each pair that occurs, the most frequent first;
+        `calibration`: as `reliability` gives it; `abstention`: as `abstention` gives it.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
     classes = range(len(class_names))
+
+    def count_among_top(k: int) -> float:
+        return sum(
+            top_k_accuracy_score(labels[rows], probabilities[rows], k=k, labels=classes, normalize=False)
+            for rows in row_slices(probabilities)
+        )
+
     answers = probabilities.argmax(axis=1)
     by_class = precision_recall_fscore_support(labels, answers, labels=classes, zero_division=math.nan)
     return score(probabilities, labels) | {
@@ -78,7 +102,7 @@ def describe(
             # Of two classes scikit-learn takes one column, and of them nothing but k = 1 tells anything.
             {"k": k, "accuracy": float((answers == labels).mean())}
             if k == 1
-            else {"k": k, "accuracy": float(top_k_accuracy_score(labels, probabilities, k=k, labels=classes))}
+            else {"k": k, "accuracy": float(count_among_top(k) / len(labels))}
             for k in TOP_K
             if k < len(class_names)
         ],
@@ -93,7 +117,18 @@ def describe(
             }
             for name, *values, support in zip(class_names, *by_class, strict=True)
         ],
-        "confusion": confusion_matrix(labels, answers, labels=classes).tolist(),
+        "confusion": confusion_matrix(labels, answers, labels=classes).tolist()
+        if len(class_names) <= WIDEST_MATRIX
+        else None,
+        "confusions": count_confusions(labels, answers),
         "calibration": reliability(probabilities, labels),
         "abstention": abstention(probabilities, labels, threshold),
     }
+
+
+def count_confusions(labels: npt.NDArray[np.int64], answers: npt.NDArray[np.int64]) -> list[list[int]]:
+    """Each pair of a label and an answer that differ, and how often it occurs, the most frequent first."""
+    wrong = labels != answers
+    pairs, counts = np.unique(np.stack([labels[wrong], answers[wrong]]), axis=1, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return np.concatenate([pairs, counts[np.newaxis]])[:, order].T.tolist()

@@ -60,7 +60,10 @@ def collect_runs(sources: Sequence[str | Path]) -> Comparison:
 
 
 def write_report(
-    runs: Comparison | Sequence[str | Path | Run], path: str | Path = "report.html", *, say: Say = lambda _: None
+    runs: Comparison | str | Path | Run | Sequence[str | Path | Run],
+    path: str | Path = "report.html",
+    *,
+    say: Say = lambda _: None,
 ) -> Path:
     """Write what runs show: one HTML file, for somebody who has five minutes. It needs no other file and no network.
 
@@ -68,7 +71,7 @@ def write_report(
     are no longer there or have changed, the report does without pictures.
 
     Args:
-        runs: A comparison; or runs of one data set, or their folders, or the directory that holds them.
+        runs: A comparison; or runs of one data set, or their folders, or the directory that holds them; one or several.
         path: The file.
         say: Takes a line for the user.
 
@@ -79,6 +82,7 @@ def write_report(
         ConvladderError: No finished run, runs of different images, or a file that cannot be written.
     """
     if not isinstance(runs, Comparison):
+        runs = [runs] if isinstance(runs, str | Path | Run) else runs
         runs = collect_runs([run.path if isinstance(run, Run) else run for run in runs])
     for run in runs.runs:
         if run.info.get("status") != "finished":
@@ -116,7 +120,7 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     rows, recommended = comparison.rows, comparison.recommendation
     names = [row["name"] for row in rows]
     first = comparison.runs[0]
-    images = len(first.predictions["labels"])
+    images = len(first.answers[1])
     dataset, without_pictures = _load(first)
     typical = [_typical(group) for group in comparison.groups.values()]
     robustness = {
