@@ -3,7 +3,10 @@
 import os
 import sys
 
+from convladder.signals import defer_signals
 
+
+@defer_signals()  # an exception within an import of C++ may end as anything, or abort
 def import_engine() -> None:
     """Import TensorFlow without the lines it writes before any setting of its own can silence them."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -27,11 +27,13 @@ from convladder.fitting import Fitted, Interrupted, fit
 from convladder.models import build_model
 from convladder.recipes import Recipe, default_recipe, resolve_precision
 from convladder.runs import Run, create_run_folder, whole_file, write_arrays, write_csv, write_json
+from convladder.signals import check_stop, defer_signals, stopped
 
 MANY_PARAMETERS = 50_000_000
 BYTES_A_PARAMETER = 20  # four each for the weight, its gradient, Adam's two averages, and the best epoch's copy
 
 
+@defer_signals()
 def train(
     model: str | keras.Model,
     dataset: Dataset,
@@ -65,7 +67,7 @@ def train(
     Raises:
         ConvladderError: An unknown rung, a choice it lacks; a directory that cannot be written; a parity gate
             that refused.
-        KeyboardInterrupt: Passed on, once the folder holds the best weights so far.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP, once the folder holds the best weights so far.
     """
     check_range("the ensemble", ensemble, 1)
     if ensemble > 1 and not isinstance(model, str):
@@ -81,10 +83,8 @@ def train(
             return model
         return build_model(model, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
 
-    first = member(0)
-    warn_of_size(first)
+    warn_of_size(first := member(0))
     precision, reason = resolve_precision(recipe)
-    folder = create_run_folder(Path(directory), first.name)
     info: dict[str, Any] = {
         "status": "running",
         "rung": first.name,
@@ -114,8 +114,8 @@ def train(
         "hardware": {"processor": processor_name(), "cores": os.cpu_count()},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    write_json(folder / "run.json", info)
-    look_on = callbacks(folder) if callable(callbacks) else callbacks
+    check_stop()
+    folder = create_run_folder(Path(directory), first.name)
 
     members: list[keras.Model] = []
     history: list[dict[str, float]] = []
@@ -131,22 +131,29 @@ def train(
         best_epochs.append(fitted.best_epoch)
 
     try:
+        write_json(folder / "run.json", info)
+        look_on = callbacks(folder) if callable(callbacks) else callbacks
         for number in range(ensemble):
             network = first if number == 0 else member(number)
             fitted = fit(network, data, recipe, seed=seed + number, precision=precision, callbacks=look_on)
             keep(network, fitted)
-        info |= {"fit_seconds": fit_seconds, "best_epochs": best_epochs}
-        info |= _write_results(folder, members, recipe.views, data, history) | {"status": "finished"}
-    except Interrupted as stop:
-        keep(network, stop.fitted)
-        _write_weights(folder, assemble(members, recipe.views), history)
-        info |= {"status": "interrupted", "fit_seconds": fit_seconds, "best_epochs": best_epochs}
-        raise KeyboardInterrupt(f"Interrupted. {folder} holds the best weights so far.") from None
-    except BaseException as error:
-        info |= {"status": "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", "error": str(error)}
-        raise
-    finally:
+        results = _write_results(folder, members, recipe.views, data, history)
+        info |= {"fit_seconds": fit_seconds, "best_epochs": best_epochs} | results | {"status": "finished"}
         write_json(folder / "run.json", info)
+    except KeyboardInterrupt as stop:
+        info["status"] = "interrupted"
+        write_json(folder / "run.json", info)  # before the weights: a second signal does not wait for them
+        if isinstance(stop, Interrupted):
+            keep(network, stop.fitted)
+        if members and not (folder / "model.keras").exists():
+            _write_weights(folder, assemble(members, recipe.views), history)
+        write_json(folder / "run.json", info | {"fit_seconds": fit_seconds, "best_epochs": best_epochs})
+        raise stopped(stop, f"{folder} holds {'the best weights so far' if members else 'no weights yet'}.") from None
+    except BaseException as error:
+        info |= {"status": "failed", "error": str(error)}
+        write_json(folder / "run.json", info)
+        raise
+    check_stop(f"{folder} is finished.")
     return Run(folder)
 
 

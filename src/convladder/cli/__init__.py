@@ -20,6 +20,7 @@ from convladder.cli import (  # noqa: F401  # isort: skip
 )
 from convladder.cli.application import CHOICES, app, errors
 from convladder.errors import ConvladderError
+from convladder.signals import handle_signals, stopped
 
 __all__ = ["CHOICES", "app", "main"]
 
@@ -40,17 +41,18 @@ EXTRAS = {
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted."""
+    """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted, 143 by SIGTERM."""
     warnings.showwarning = lambda message, *_: errors.print(f"Warning: {message}", soft_wrap=True, markup=False)
     try:
         command = typer.main.get_command(app)
-        with command.make_context("convladder", _complete(sys.argv[1:])) as context:
+        with handle_signals(), command.make_context("convladder", _complete(sys.argv[1:])) as context:
             command.invoke(context)
         message, status = "", 0
     except typer.Exit as ended:
         message, status = "", ended.exit_code
     except KeyboardInterrupt as error:
-        message, status = str(error) or "Interrupted.", 130
+        told = stopped(error)
+        message, status = str(told), told.exit_status
     except Exception as error:
         if "--debug" in sys.argv[1:]:
             raise

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convladder.signals import check_stop
+
 BYTES_A_READ = 1 << 25
 IMAGES_A_SLICE = 500
 PLACES_A_SLICE = 1 << 22  # of a slice's images together: 500 of 91×91, 83 of 224×224
@@ -149,6 +151,7 @@ def slices(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
     height, width = images.shape[1:3]
     size = max(1, min(IMAGES_A_SLICE, PLACES_A_SLICE // (height * width)))
     for start in range(0, len(images), size):
+        check_stop()
         yield images[start : start + size]
         release(images)
 
