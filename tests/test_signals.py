@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import keras
@@ -23,15 +24,15 @@ from convladder.signals import Stopped, check_stop, defer_signals, handle_signal
 KEPT = ["history.csv", "model.keras", "run.json"]
 
 
-def start(*arguments: object, cwd: Path, **more: Any) -> "subprocess.Popen[str]":
+def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
     """The command line, with signals as a terminal leaves them: a background job would ignore Ctrl-C."""
 
     def by_default() -> None:
         for number in signals.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
 
-    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": cwd, "preexec_fn": by_default}
-    return subprocess.Popen([sys.executable, "-m", "convladder", *map(str, arguments)], **(given | more))
+    command = [sys.executable, "-m", "convladder", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, cwd=cwd, preexec_fn=by_default)  # noqa: PLW1509
 
 
 def read_until(process: "subprocess.Popen[str]", said: str) -> None:
@@ -174,7 +175,7 @@ class Signals(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(self, moment: str, numbers: Sequence[signal.Signals]) -> None:
         super().__init__()
-        setattr(self, moment, lambda *_, **__: [signal.raise_signal(number) for number in numbers])
+        setattr(self, moment, lambda *_, **__: list(map(signal.raise_signal, numbers)))
 
 
 def stop_in(small: cl.Dataset, directory: Path, callbacks: Any, **more: Any) -> cl.Run:
