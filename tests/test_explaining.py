@@ -198,7 +198,7 @@ def test_a_map_that_shows_nothing_is_said_and_not_drawn_black(convladder: Any, r
 
 def test_maps_are_flat_where_they_are_zero_rounded_or_no_numbers(seven: npt.NDArray[np.uint8]) -> None:
     def always(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return np.repeat(np.float32([[0.4, 0.6 + 1e-8]]), len(images), axis=0)
+        return np.full((len(images), 2), (0.4, 0.6 + 1e-8), np.float32)
 
     assert "whatever is covered" in explain(always, seven).flat["occlusion"]
     (model,) = untrained("fast")

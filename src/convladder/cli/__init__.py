@@ -3,6 +3,7 @@
 A module a group of commands; importing them, in the order of the help, is what puts them into the application.
 """
 
+import itertools
 import sys
 import warnings
 
@@ -73,7 +74,7 @@ def main() -> None:
 def _complete(arguments: list[str]) -> list[str]:
     """The arguments, with a value after those of WITHOUT_VALUE that have none."""
     complete = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in itertools.pairwise([*arguments, "--"]):
         complete.append(argument)
         if argument in WITHOUT_VALUE and following.startswith("-"):
             complete.append(WITHOUT_VALUE[argument])
