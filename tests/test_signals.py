@@ -249,6 +249,11 @@ def test_a_signal_that_got_lost_in_a_library_is_raised_at_the_next_look() -> Non
         check_stop()
         reached.append("too far")
     assert reached == ["lost"]
+    with pytest.raises(Stopped, match="SIGTERM"), handle_signals():  # as Ray does it
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
     with pytest.raises(Stopped), handle_signals():  # and what it has become is no failure of its own
         try:
             signal.raise_signal(signal.SIGINT)

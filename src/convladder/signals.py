@@ -47,8 +47,9 @@ class _Note:
 
 
 def stopped(error: KeyboardInterrupt, kept: str = "") -> Stopped:
-    """The same with more to say; of a plain KeyboardInterrupt, as Ctrl-C."""
-    number, before = (error.number, error.kept) if isinstance(error, Stopped) else (signal.SIGINT, "")
+    """The same with more to say; what is plain, as some libraries make it of any, tells of the signal that came."""
+    plain = _Note.number or signal.SIGINT, ""
+    number, before = (error.number, error.kept) if isinstance(error, Stopped) else plain
     return Stopped(number, f"{before} {kept}".strip())
 
 
@@ -74,6 +75,10 @@ def handle_signals() -> Iterator[None]:
         yield
         if before:
             check_stop()
+    except Stopped:
+        raise
+    except KeyboardInterrupt as error:
+        raise stopped(error) from None
     except Exception as error:  # what a signal that got lost in a library has become
         if _Note.number is not None and _in_main_thread():
             raise Stopped(_Note.number) from error
