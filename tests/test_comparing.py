@@ -259,7 +259,7 @@ def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Pa
 
 def test_without_a_fork_every_run_gets_a_process_of_its_own(small_npz: Path, tmp_path: Path) -> None:
     dataset = cl.load_dataset(small_npz)
-    trials = plan(dataset, ["dense"], quick_recipe, seeds=3)
+    trials = plan(dataset, ["dense"], quick_recipe, seeds=2)
     with pytest.MonkeyPatch.context() as patch:
         # NumPy then starts threads when it is imported, and where there are several, forking is unsafe.
         patch.setattr(processes, "NO_THREADS", {"OPENBLAS_NUM_THREADS": "2"})
@@ -272,8 +272,8 @@ def test_without_a_fork_every_run_gets_a_process_of_its_own(small_npz: Path, tmp
                 seen.append(worker)
 
         outcomes = list(climb(trials, dataset, tmp_path, look_on=lambda _: [Look()]))
-    assert [outcome.error for outcome in outcomes] == ["", "", ""]
-    assert len(set(seen)) == 3
+    assert [outcome.error for outcome in outcomes] == ["", ""]
+    assert len(set(seen)) == 2
 
 
 def test_a_folder_of_pictures_is_compared(mnist: cl.Dataset, tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_folder_of_pictures_is_compared(mnist: cl.Dataset, tmp_path: Path) -> 
         (tmp_path / "digits" / str(digit)).mkdir(parents=True)
         for number, image in enumerate(mnist.train.images[mnist.train.labels == digit][:150]):
             Image.fromarray(image[..., 0]).save(tmp_path / "digits" / str(digit) / f"{number}.png")
-    command = [sys.executable, "-m", "convladder", "compare", "--data", "digits", "--models", "dense,fast"]
+    command = [sys.executable, "-m", "convladder", "compare", "--data", "digits", "--models", "dense"]
     finished = subprocess.run(
         [*command, "--epochs", "4", "--batch-size", "16", "--json"],
         cwd=tmp_path,
@@ -292,11 +292,11 @@ def test_a_folder_of_pictures_is_compared(mnist: cl.Dataset, tmp_path: Path) -> 
     assert finished.returncode == 0, finished.stderr
     assert "300 files: 300 pictures" in finished.stderr
     rows = json.loads(finished.stdout)["models"]
-    assert [row["name"] for row in rows] == ["dense", "fast"]
+    assert [row["name"] for row in rows] == ["dense"]
     run = cl.Run(tmp_path / rows[0]["runs"][0])
     assert run.info["class_names"] == ["3", "8"]
     assert run.info["images"] == {"train": 234, "validation": 22, "test": 44}
-    assert min(row["test_accuracy"] for row in rows) > 0.7
+    assert rows[0]["test_accuracy"] > 0.7
     assert run.load_dataset().fingerprint == run.info["fingerprint"]
 
 
