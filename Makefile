@@ -12,8 +12,7 @@ test: .venv/dev
 
 # What takes minutes: a real Ray cluster of two nodes, one of which is killed; all twelve trainings of the article's claims.
 test-long: .venv/dev
-	$(BIN)/pytest -m cluster -W ignore tests/test_scaling.py
-	$(BIN)/pytest -m long
+	$(BIN)/pytest -m 'cluster or long' --timeout 1800
 
 # A minute of the server under load; the figures go to docs/benchmarks/load.json.
 load: .venv/dev

@@ -15,6 +15,13 @@ import convladder as cl  # noqa: E402
 from convladder.data import Split  # noqa: E402
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what has npm fetch ONNX Runtime Web."""
+    for item in items:
+        if "runtime" in getattr(item, "fixturenames", ()):
+            item.add_marker("network")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep decoded pictures out of the user's cache, in this process and in those that it starts."""

@@ -42,6 +42,12 @@ def test_the_options_for_choices_are_the_choices_of_the_rungs() -> None:
     assert {name: {kind} for name, (kind, _) in cli.CHOICES.items()} == offered
 
 
+def test_without_a_command_the_help_is_shown(convladder: Any) -> None:
+    result = convladder()
+    assert "Usage" in result.out + result.err
+    assert "Error" not in result.err
+
+
 def test_models_as_json(convladder: Any) -> None:
     rows = json.loads(convladder("models", "--json").out)
     assert [row["name"] for row in rows] == list(MODELS)

@@ -12,10 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import convladder as cl
+from convladder import processes
 from convladder.comparing import ALIKE, BETTER, Comparison, climb, conclude, plan
 from convladder.costs import Budget
 from convladder.recipes import default_recipe
@@ -231,8 +234,6 @@ def test_ctrl_c_ends_everything_and_leaves_whole_files(small_npz: Path, tmp_path
 
 
 def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Path) -> None:
-    import keras
-
     class Killer(keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             os.kill(newest_descendant(os.getpid()), signal.SIGKILL)
@@ -254,6 +255,49 @@ def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Pa
     comparison = conclude(outcomes, tmp_path)
     assert [(gone["name"], gone["seed"], gone["failed"]) for gone in comparison.not_run] == [("dense", 0, True)]
     assert "Not there: `dense`, seed 0" in comparison.sentences[-1]
+
+
+def test_without_a_fork_every_run_gets_a_process_of_its_own(small_npz: Path, tmp_path: Path) -> None:
+    dataset = cl.load_dataset(small_npz)
+    trials = plan(dataset, ["dense"], quick_recipe, seeds=2)
+    with pytest.MonkeyPatch.context() as patch:
+        # NumPy then starts threads when it is imported, and where there are several, forking is unsafe.
+        patch.setattr(processes, "NO_THREADS", {"OPENBLAS_NUM_THREADS": "2"})
+        seen: list[int] = []
+
+        class Look(keras.callbacks.Callback):  # type: ignore[misc]
+            def on_train_begin(self, logs: Any = None) -> None:
+                worker = newest_descendant(os.getpid())
+                assert len(list(Path(f"/proc/{worker}/task").iterdir())) > 1
+                seen.append(worker)
+
+        outcomes = list(climb(trials, dataset, tmp_path, look_on=lambda _: [Look()]))
+    assert [outcome.error for outcome in outcomes] == ["", ""]
+    assert len(set(seen)) == 2
+
+
+def test_a_folder_of_pictures_is_compared(mnist: cl.Dataset, tmp_path: Path) -> None:
+    for digit in (3, 8):
+        (tmp_path / "digits" / str(digit)).mkdir(parents=True)
+        for number, image in enumerate(mnist.train.images[mnist.train.labels == digit][:150]):
+            Image.fromarray(image[..., 0]).save(tmp_path / "digits" / str(digit) / f"{number}.png")
+    command = [sys.executable, "-m", "convladder", "compare", "--data", "digits", "--models", "dense"]
+    finished = subprocess.run(
+        [*command, "--epochs", "4", "--batch-size", "16", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "300 files: 300 pictures" in finished.stderr
+    rows = json.loads(finished.stdout)["models"]
+    assert [row["name"] for row in rows] == ["dense"]
+    run = cl.Run(tmp_path / rows[0]["runs"][0])
+    assert run.info["class_names"] == ["3", "8"]
+    assert run.info["images"] == {"train": 234, "validation": 22, "test": 44}
+    assert rows[0]["test_accuracy"] > 0.7
+    assert run.load_dataset().fingerprint == run.info["fingerprint"]
 
 
 def newest_descendant(process: int) -> int:

@@ -1,8 +1,9 @@
 """Every block of code in the documentation is run, in order, and must print what stands below it.
 
 `python` blocks are doctests that share a namespace a page; `console` blocks hold commands after `$`, whose output,
-both streams, follows. Runs of white space count as one, and an ellipsis stands for any text. `sh` blocks install
-or run for minutes: of them it is tested that what they call is there.
+both streams, follows. Runs of white space count as one, and an ellipsis stands for any text. `sh` and `text` blocks are
+not run, each for a reason that stands in NOT_RUN. Of `sh` blocks it is tested that what they call is there, and takes
+these options.
 """
 
 import doctest
@@ -13,12 +14,54 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from scipy.stats import binomtest
 
 from convladder import cli
+from convladder.assembling import VIEWS
+from convladder.cli import _complete as complete
+from convladder.describing import count_macs
+from convladder.models import MODELS, build_model
+from convladder.recipes import default_recipe
+from convladder.tables import cells_of_comparison
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+# How each block begins that is not run, and why not.
+NOT_RUN = {
+    "installs, or fetches from a registry": [
+        "make run",
+        "python3 -m venv",
+        "pip install",
+        "convladder export runs/linear",
+    ],
+    "takes minutes": [
+        "convladder compare --seeds 5",
+        "convladder compare --seeds 2",
+        "convladder train --model linear_head",
+        "convladder train --data cifar10",
+        "convladder reproduce",
+        "python benchmarks/time_to_accuracy.py",
+        "python benchmarks/accuracy.py",
+        "python benchmarks/input_pipeline.py",
+        "python benchmarks/predicting.py",
+        "python benchmarks/serving.py",
+        "python benchmarks/page.py",
+    ],
+    "takes runs of MNIST; test_report.py does it with smaller ones": ["convladder report runs"],
+    "serves until it is ended; test_serving.py and test_server.py ask it": [
+        "convladder serve runs/fast-1",
+        "curl --form",
+        "export CONVLADDER_API_KEY",
+        "CONVLADDER_API_KEY=",
+        '{"model": "fast-1"',
+        '{"error": ',
+        "import numpy as np, tritonclient",
+    ],
+    "what make run printed; its figures that are no measurements are tested below": ["rung         seeds"],
+}
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -70,6 +113,50 @@ def test_what_a_page_calls_is_there(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_is_not_run_takes_its_options(page: Path) -> None:
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    for language, block in blocks(page):
+        for line in re.findall(r"(?:^|&& )(?:\S+/)?convladder (.*)$", block, flags=re.MULTILINE):
+            if language == "sh":
+                words = shlex.split(line.partition(" && ")[0], comments=True)
+                commands[words[0]].make_context(words[0], complete(words[1:]))  # parses, and calls nothing
+
+
+def test_every_block_that_is_not_run_has_a_reason() -> None:
+    begun = [block.strip() for page in PAGES for language, block in blocks(page) if language in ("sh", "text")]
+    listed = [beginning for beginnings in NOT_RUN.values() for beginning in beginnings]
+    assert [block.splitlines()[0] for block in begun if not block.startswith(tuple(listed))] == []
+    assert [beginning for beginning in listed if not any(block.startswith(beginning) for block in begun)] == []
+
+
+def test_the_readme_s_table_is_that_of_the_present_code() -> None:
+    (printed,) = (block for language, block in blocks(ROOT / "README.md") if language == "text")
+    head, _, *lines = printed.partition("\n\n")[0].splitlines()
+    titles, _ = cells_of_comparison([], {})
+    assert re.split(r"\s{2,}", head.strip()) == titles
+    rows = {cells[0]: dict(zip(titles, cells, strict=True)) for cells in map(str.split, lines)}
+    assert list(rows) == list(MODELS)
+
+    def number(row: dict[str, str], title: str) -> float:
+        return float(row[title].rstrip("*").replace(",", ""))
+
+    for rung, row in rows.items():
+        model = build_model(rung, (28, 28, 1), 10)
+        assert number(row, "parameters") == model.count_params(), rung
+        assert number(row, "MACs") == VIEWS[default_recipe(rung).views][1] * count_macs(model), rung
+        right = round(10_000 * number(row, "test accuracy"))
+        interval = binomtest(right, 10_000).proportion_ci(method="wilson")
+        assert row["95 % interval"] == f"{interval.low:.4f}–{interval.high:.4f}", rung
+        for title in ("parameters", "MACs"):  # the others are rounded, so that two may look alike
+            on_front = not any(
+                number(other, "test accuracy") >= number(row, "test accuracy")
+                and number(other, title) < number(row, title)
+                for other in rows.values()
+            )
+            assert row[title].endswith("*") == on_front, (rung, title)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
@@ -77,8 +164,6 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_every_option_is_explained() -> None:
     """The README names every command; `--help` explains every option."""
-    import typer
-
     readme = (ROOT / "README.md").read_text()
     for name, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]
         assert f"convladder {name}" in readme, name

@@ -1,6 +1,7 @@
 """Maps against their definitions in NumPy and SciPy; the commands against the files they promise."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,52 @@ def test_explain_writes_one_figure_also_of_a_shipped_model(convladder: Any, run:
     assert result.status == 0
     assert "</svg>" in (tmp_path / "one.svg").read_text()
     assert not (tmp_path / "explained").exists()
+
+
+@pytest.mark.usefixtures("digits")
+def test_explain_takes_what_predict_takes(convladder: Any, run: cl.Run, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "text.png").unlink()
+    (tmp_path / "shipped").mkdir()  # a folder with model.onnx alone
+    shutil.copy(run.path / "model.onnx", tmp_path / "shipped")
+    for model in (run.path, "shipped"):
+        result = convladder("explain", model, ".", "b/*.png", "--json")
+        assert result.status == 0, result.err
+        answers = [json.loads(line) for line in result.out.splitlines()]
+        assert [answer["source"] for answer in answers] == ["a/seven.png", "b/seven.png", "b/seven.png"]
+        files = [file for answer in answers for file in answer["files"]]
+        assert len(set(files)) == len(files) == 3 * len(answers[0]["files"])
+        shutil.rmtree(tmp_path / "explained")
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_map_that_shows_nothing_is_said_and_not_drawn_black(convladder: Any, run: cl.Run, tmp_path: Path) -> None:  # noqa: F811
+    folder = Path(shutil.copytree(run.path, tmp_path / "run"))
+    model = cl.Run(folder).load_model()
+    for name, sign in (("hidden", 1), ("logits", -1)):  # the more is seen, the less it speaks for any class
+        kernel, bias = model.get_layer(name).get_weights()
+        model.get_layer(name).set_weights([sign * np.abs(kernel), np.abs(bias)])
+    model.save(folder / "model.keras")
+    result = convladder("explain", "run", "a/seven.png", "--json", "--figure", "all.png")
+    assert result.status == 0
+    said = [line for line in result.err.splitlines() if "shows nothing" in line]
+    assert [line.split()[1] for line in said] == ["grad-cam", "hires-cam"]
+    assert all("no feature map speaks for the class" in line and line.endswith("see occlusion.") for line in said)
+    assert set(json.loads(result.out)["flat"]) == {"grad-cam", "hires-cam"}
+
+
+def test_maps_are_flat_where_they_are_zero_rounded_or_no_numbers(seven: npt.NDArray[np.uint8]) -> None:
+    def always(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.full((len(images), 2), (0.4, 0.6 + 1e-8), np.float32)
+
+    assert "whatever is covered" in explain(always, seven).flat["occlusion"]
+    (model,) = untrained("fast")
+    model.get_layer("stage1_conv").set_weights([np.zeros((5, 5, 1, 16)), np.zeros(16)])
+    seen = explain(predict_with(model), seven, model, layer="stage1_conv")
+    assert "not active" in seen.flat["stage1_conv"]
+    model.get_layer("logits").bias.assign(np.full(10, np.nan))
+    broken = explain(predict_with(model), seven, model).flat
+    assert "no number" in broken["occlusion"]
+    assert explain(predict_with(*untrained("pool")), seven).flat == {}
 
 
 @pytest.mark.usefixtures("digits")

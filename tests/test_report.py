@@ -1,7 +1,10 @@
 """The report, opened in a real browser: what is clicked, typed and read; what it says where data are gone."""
 
 import json
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -160,11 +163,35 @@ def test_the_command_is_the_one_that_makes_these_runs(small_npz: Path, directory
     def command(*names: str) -> str | None:
         return command_for(cl.Comparison(tuple(cl.Run(directory / name) for name in names)))
 
-    expected = f"convladder compare --data {small_npz.name} --models dense --seeds"
+    expected = f"convladder compare --data {small_npz} --models dense --seeds"
     assert command("dense-1", "dense-2") == f"{expected} 2 --epochs 1"
     assert command("dense-1") == f"{expected} 1 --epochs 1"
     assert command("dense-2") is None  # its seed is 1, and a comparison begins with 0
     assert command("dense-1", "fast-1") is None  # `fast` has a recipe of its own, and did not take it
+
+
+def test_the_command_pasted_into_a_shell_makes_these_runs(tmp_path: Path, small: cl.Dataset) -> None:
+    folder = tmp_path / 'it\'s "a" [b] $HOME #1 %41 `x`\n*'
+    for name in ("-a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number, image in enumerate(small.train.images[small.train.labels == len(name)][:30]):
+            Image.fromarray(image[..., 0]).save(folder / name / f"{number}.png")
+    (tmp_path / "elsewhere").mkdir()
+    dataset = cl.load_dataset(folder, image_size=28, fit="pad")
+    recipe = replace(cl.DEFAULT, epochs=0.1234567, batch_size=16)
+    cl.train("dense", dataset, recipe, directory=tmp_path / "runs", deterministic=True)
+    command = command_for(cl.Comparison((cl.Run(tmp_path / "runs" / "dense-1"),)))
+    assert command is not None
+    pasted = f"{shlex.quote(sys.executable)} -m {command} --runs {shlex.quote(str(tmp_path / 'runs'))}"
+    finished = subprocess.run(
+        ["bash", "-c", pasted], cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "1 of 1 runs are there already" in finished.stderr  # so it is the same data, recipe and seed
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    other = cl.load_dataset(folder, image_size=28, fit="pad", validation=0.2)  # which compare has no option for
+    cl.train("dense", other, recipe, directory=tmp_path / "runs")
+    assert command_for(cl.Comparison((cl.Run(tmp_path / "runs" / "dense-2"),))) is None
 
 
 def test_without_its_data_it_has_no_pictures_and_says_so(directory: Path, tmp_path: Path, browser: Browser) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import convladder as cl
+from test_training import FILES
 
 pytestmark = pytest.mark.cluster
 
@@ -80,9 +81,7 @@ def test_runs_come_back_through_a_storage(cluster: Any, small_npz: Path, tmp_pat
     run = cl.Run(tmp_path / "runs" / "fast-1")
     assert run.metrics["costs"]["latency_seconds"] > 0
     assert {path.name.partition("-")[0] for path in (tmp_path / "kept").iterdir()} == {"dense", "fast"}
-    assert sorted(path.name for path in run.path.iterdir()) == sorted(
-        ["history.csv", "metrics.json", "model.keras", "model.onnx", "predictions.npz", "run.json"]
-    )
+    assert {path.name for path in run.path.iterdir()} == FILES
 
 
 def test_a_cluster_of_this_machine_is_started_where_none_is_named(small_npz: Path, tmp_path: Path) -> None:
@@ -94,6 +93,27 @@ def test_a_cluster_of_this_machine_is_started_where_none_is_named(small_npz: Pat
         check=True,
     )
     assert len(rows(finished.stdout)) == 2
+
+
+def test_sigterm_interrupts_the_runs_on_the_cluster(cluster: Any, small_npz: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "--ray", cluster.address, "--data", str(small_npz), "--epochs", "100000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while len(list((tmp_path / "runs").glob("*/run.json"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.1)  # until both are under way
+    process.terminate()
+    _, told = process.communicate()
+    assert process.returncode == 143
+    assert told.splitlines()[-1].startswith("Error: Stopped by SIGTERM. 0 of 2 runs are finished, in runs")
+    for name in ("dense-1", "fast-1"):
+        run = cl.Run(tmp_path / "runs" / name)
+        assert run.info["status"] == "interrupted"
+        assert run.load_model().count_params() == run.info["parameters"]
 
 
 def test_a_run_that_no_node_has_the_cores_for_is_refused(cluster: Any, small_npz: Path, tmp_path: Path) -> None:

@@ -1,12 +1,21 @@
 """Tracking: TensorBoard's and MLflow's own readers find what was trained."""
 
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import convladder as cl
 from convladder import cli, fitting
+from convladder.progress import ProgressBar
 from convladder.tracking import check_mlflow, log_to_mlflow, with_tensorboard
 
 
@@ -59,6 +68,92 @@ def test_mlflow_s_client_reads_what_was_logged_once(
 def test_an_mlflow_that_does_not_answer_is_said_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(cl.ConvladderError, match="Expected the address of a server"):
         check_mlflow("nowhere://here")
+
+
+# A quote ends a text in MLflow's search and in its SQL, a colon begins a parameter there; the others mean something in
+# an address.
+ODD = 'it\'s "a" :b #1 %41 ?x [c] \\ é'
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "convladder", *map(str, arguments)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of SQLAlchemy
+def test_mlflow_takes_any_path_and_logs_once(run: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    (tmp_path / ODD).mkdir()
+    monkeypatch.chdir(tmp_path / ODD)
+    odd = cl.Run(shutil.copytree(run.path, ODD))
+    uri = f"sqlite:///{tmp_path / 'tracking.db'}"
+    name = log_to_mlflow(odd, uri)
+    assert log_to_mlflow(odd, uri) == name
+    assert log_to_mlflow(run, uri) != name
+    client = MlflowClient(uri)
+    assert client.get_run(name).data.tags["convladder.folder"] == str(tmp_path / ODD / ODD)
+    (tmp_path / "fetched").mkdir()
+    fetched = client.download_artifacts(name, "model.onnx", str(tmp_path / "fetched"))
+    assert Path(fetched).read_bytes() == (run.path / "model.onnx").read_bytes()
+    assert sorted(path.name for path in Path().iterdir()) == sorted([ODD, "mlruns"])
+
+
+def test_tensorboard_takes_any_path(small: cl.Dataset, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = replace(cl.DEFAULT, epochs=1)
+    run = cl.train("dense", small, recipe, directory=tmp_path / ODD, callbacks=with_tensorboard([]))
+    assert "epoch_loss" in EventAccumulator(str(run.path / "tensorboard" / "train")).Reload().Tags()["tensors"]
+
+
+@pytest.mark.parametrize("kind", ["train", pytest.param("compare", marks=pytest.mark.long)])
+def test_an_mlflow_that_fails_in_the_middle_is_warned_of_and_loses_nothing(
+    kind: str, small_npz: Path, tmp_path: Path
+) -> None:
+    given = ["--data", small_npz, "--epochs", 40, "--mlflow"]
+    given += ["--model", "dense"] if kind == "train" else ["--models", "dense", "--seeds", 2]
+    process = subprocess.Popen(command(kind, *given), cwd=tmp_path, text=True, stdout=PIPE, stderr=PIPE)
+    assert process.stderr is not None
+    while "epoch 1/" not in (line := process.stderr.readline()):
+        assert line
+    (tmp_path / "mlflow.db").write_bytes(b"no database any more" * 1000)
+    out, told = process.communicate(timeout=60)
+    assert process.returncode == 0
+    warned = [line for line in told.splitlines() if line.startswith("Warning: ")]
+    assert [line.partition(" is finished, but was not logged: MLflow at sqlite")[0] for line in warned] == [
+        f"Warning: runs/dense-{number}" for number in range(1, 2 if kind == "train" else 3)
+    ]
+    assert "runs/dense-1: test accuracy" in out or "2 runs in runs/" in out
+    assert cl.Run(tmp_path / "runs" / "dense-1").info["status"] == "finished"
+
+
+def test_a_server_that_is_gone_is_said_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # it would wait between them
+    with socket.socket() as listener, pytest.raises(cl.ConvladderError, match="cannot be used") as raised:
+        listener.bind(("127.0.0.1", 0))  # it listens to nobody
+        check_mlflow(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    assert raised.value.exit_status == 1
+    assert "\n" not in str(raised.value)
+
+
+def test_a_tensorboard_that_fails_is_warned_of_and_loses_nothing(small: cl.Dataset, tmp_path: Path) -> None:
+    def in_the_way(folder: Path) -> Any:
+        (folder / "tensorboard").write_text("a file, where a folder should be")
+        return with_tensorboard([])(folder)
+
+    recipe = replace(cl.DEFAULT, epochs=2)
+    with pytest.warns(UserWarning, match=r"TensorBoard failed \(.*\)\. The training goes on without it"):
+        run = cl.train("dense", small, recipe, directory=tmp_path, callbacks=in_the_way)
+    assert run.info["status"] == "finished"
+    assert len(run.history) == 2
+
+
+def test_a_progress_bar_that_cannot_be_written_loses_nothing(small: cl.Dataset, tmp_path: Path) -> None:
+    with contextlib.suppress(OSError), Path("/dev/full").open("w", buffering=1) as full:  # closing it writes again
+        bar = ProgressBar("dense", 128, Console(file=full))
+        with pytest.warns(UserWarning, match="ProgressBar failed"):
+            run = cl.train("dense", small, replace(cl.DEFAULT, epochs=2), directory=tmp_path, callbacks=[bar])
+    assert run.info["status"] == "finished"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import sys
 
 from convladder.errors import ConvladderError
 from convladder.processors import limit_threads
+from convladder.signals import defer_signals
 from convladder.startup import replace_missing_home
 
 
@@ -24,6 +25,7 @@ def choose_backend() -> None:
         )
 
 
+@defer_signals()  # an exception within an import of C++ may end as anything, or abort
 def import_engine() -> None:
     """Import TensorFlow without the lines it writes before any setting of its own can silence them."""
     choose_backend()

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Map = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
+FLAT = 1e-6  # what float32 rounds; a map that nowhere differs from zero by more shows nothing
+SMALLEST = 1e-12  # probability whose logarithm is taken
+
 # Layers that only pass on a part of what stands in the layer before.
 PASSING_ON = ("InputLayer", "Rescaling", "Dropout", "MaxPooling2D", "AveragePooling2D", "MinPooling2D")
 
@@ -47,6 +50,28 @@ class Explanation:
     maps: dict[str, Map] = field(default_factory=dict)
     feature_maps: dict[str, Map] = field(default_factory=dict)
     sanity: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def flat(self) -> dict[str, str]:
+        """By method and by layer, why a map shows nothing: it is zero everywhere, or holds what is no number."""
+        reasons = {method: _why_flat(values, WHY_FLAT[method]) for method, values in self.maps.items()}
+        reasons |= {layer: _why_flat(maps, "the layer is not active") for layer, maps in self.feature_maps.items()}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+
+# What it means where a map is zero everywhere.
+NOTHING_SPEAKS = "no feature map speaks for the class, so it is another part of the network that does; see occlusion"
+WHY_FLAT = {
+    "grad-cam": NOTHING_SPEAKS,
+    "hires-cam": NOTHING_SPEAKS,
+    "occlusion": "the answer stays as it is, whatever is covered",
+}
+
+
+def _why_flat(values: Map, meaning: str) -> str:
+    if not np.isfinite(values).all():
+        return "it holds what is no number: the network's weights or slopes are out of range"
+    return f"it is zero everywhere: {meaning}" if np.abs(values).max() <= FLAT else ""
 
 
 def explain(
@@ -185,7 +210,11 @@ def grad_cam(
         maps = network.get_layer(_choose_layer(network, layer)).output
         names = [one.name for one in network.layers]
         # Before the softmax, which takes the gradient away from a class that is nearly certain.
-        end = network.get_layer("logits").output if "logits" in names else keras.ops.log(network.output)
+        end = (
+            network.get_layer("logits").output
+            if "logits" in names
+            else keras.ops.log(keras.ops.maximum(network.output, SMALLEST))
+        )
         with tf.GradientTape() as tape:
             values, scores = keras.Model(network.input, [maps, end])(pixels, training=False)
             score = scores[:, label]

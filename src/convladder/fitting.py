@@ -3,9 +3,8 @@
 import contextlib
 import math
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +17,15 @@ from convladder.data import Dataset, Split
 from convladder.data.augmentation import AUGMENT
 from convladder.data.checks import class_weights
 from convladder.data.dataset import release
+from convladder.describing import count_macs
 from convladder.evaluating import predict_probabilities, score
 from convladder.recipes import Recipe
+from convladder.signals import Stopped, check_stop, defer_signals
 
 # About how many steps TensorFlow runs between two looks of Python: more of them save time in small networks, fewer
-# answer Ctrl-C and move the progress bar sooner.
+# answer Ctrl-C and move the progress bar sooner. Large networks, or images, get so few that a look takes seconds.
 STEPS_PER_LOOK = 32
+MACS_PER_LOOK = 1.2e11  # forward; all 32 steps of every rung on MNIST in batches of 128
 
 ROWS_A_READ = 16  # of a mapped file: 512 at a time counted 430 MB as memory, 16 count 40, in 1.5 ms a batch for 1.2
 
@@ -45,14 +47,15 @@ class Fitted:
     seconds: float = 0.0
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, with what had been fitted by then."""
+class Interrupted(Stopped):
+    """Told to stop, with what had been fitted by then."""
 
-    def __init__(self, fitted: Fitted) -> None:
-        super().__init__()
+    def __init__(self, number: int, fitted: Fitted) -> None:
+        super().__init__(number)
         self.fitted = fitted
 
 
+@defer_signals()
 def fit(
     model: keras.Model,
     data: Dataset,
@@ -73,11 +76,10 @@ def fit(
         callbacks: Keras callbacks that look on.
 
     Raises:
-        Interrupted: Ctrl-C.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP.
     """
     copy, schedule = compile_copy(model, recipe, precision)
-    asked_to_stop = threading.Event()
-    keeper = BestWeights(data.validation, recipe, asked_to_stop)
+    keeper = BestWeights(data.validation, recipe)
     passes = len(data.train) / recipe.batch_size  # steps that see every image once
     steps = recipe.epochs * passes
     try:
@@ -89,58 +91,29 @@ def fit(
             steps = max(1.0, 0.95 * (60 * recipe.minutes - spent) / seconds_a_step)
         rounds = max(1, math.ceil(steps / passes - 1e-9))
         # Keras ends an epoch after a look, so an epoch is made a whole number of them.
-        looks = max(1, math.ceil(steps / rounds / STEPS_PER_LOOK))
+        looks = max(1, math.ceil(steps / rounds / steps_per_look(model, recipe.batch_size)))
         if recipe.minutes is None:  # else they are traced already
             copy.steps_per_execution = max(1, round(steps / rounds / looks))
         steps_an_epoch = looks * copy.steps_per_execution
         if schedule:
             schedule.span(rounds * steps_an_epoch)
-        with _ctrl_c_sets(asked_to_stop):
-            copy.fit(
-                training_batches(data.train, data.num_classes, recipe, rounds * steps_an_epoch, seed),
-                epochs=rounds,
-                steps_per_epoch=steps_an_epoch,
-                callbacks=[keeper, *callbacks],
-                shuffle=False,  # the batches are
-                verbose=0,
-            )
+        copy.fit(
+            training_batches(data.train, data.num_classes, recipe, rounds * steps_an_epoch, seed),
+            epochs=rounds,
+            steps_per_epoch=steps_an_epoch,
+            callbacks=[keeper, *callbacks],
+            shuffle=False,  # the batches are
+            verbose=0,
+        )
     except BaseException as error:
         for callback in callbacks:
-            callback.on_train_end()  # Keras calls it at a good end alone, and a progress bar must not stay
+            with contextlib.suppress(Exception):  # what is to be told is the first error
+                callback.on_train_end()  # Keras calls it at a good end alone, and a progress bar must not stay
         if not isinstance(error, KeyboardInterrupt):
             raise
         keeper.fitted.weights = keeper.fitted.weights or copy.get_weights()
-        raise Interrupted(keeper.fitted) from None
+        raise Interrupted(error.number if isinstance(error, Stopped) else signal.SIGINT, keeper.fitted) from None
     return keeper.fitted
-
-
-@contextlib.contextmanager
-def _ctrl_c_sets(event: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C set an event, which is looked at between steps; a second one interrupts at once.
-
-    Raised wherever Python happens to be, one KeyboardInterrupt in some 450 was lost inside TensorFlow and Keras, and
-    the training went on.
-
-    Raises:
-        KeyboardInterrupt: At the end, if the event is set.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()  # elsewhere Python takes no signal
-    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # another handles it, or it is ignored
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if event.is_set():
-            signal.default_int_handler(number, frame)
-        event.set()
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if event.is_set():
-        raise KeyboardInterrupt
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -223,23 +196,21 @@ class BestWeights(keras.callbacks.Callback):
     """Scores each epoch on the validation images, keeps the best weights and the history, and times the fitting.
 
     Raises:
-        KeyboardInterrupt: After a step, where the event is set that it was given.
+        Stopped: After a step, where a signal has come.
     """
 
-    def __init__(self, validation: Split, recipe: Recipe, asked_to_stop: threading.Event) -> None:
+    def __init__(self, validation: Split, recipe: Recipe) -> None:
         super().__init__()
         self.fitted = Fitted()
         self._validation, self._until = validation, recipe.until
-        self._asked_to_stop = asked_to_stop
         self._budget = math.inf if recipe.minutes is None else recipe.minutes * 60
         self._best_accuracy = -1.0
         self._evaluated = 0.0
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Keep the time, should this have been the last step; stop where the minutes are over, or Ctrl-C came."""
-        if self._asked_to_stop.is_set():
-            raise KeyboardInterrupt
+        """Keep the time, should this have been the last step; stop where the minutes are over, or a signal came."""
+        check_stop()
         self.fitted.seconds = time.perf_counter() - self._started - self._evaluated
         if self.fitted.seconds > self._budget:
             self.model.stop_training = True
@@ -330,6 +301,11 @@ def clone(model: keras.Model, precision: str) -> keras.Model:
     return twin
 
 
+def steps_per_look(model: keras.Model, batch_size: int) -> int:
+    """About how many steps are run between two looks of Python: those that take seconds, and STEPS_PER_LOOK at most."""
+    return max(1, min(STEPS_PER_LOOK, int(MACS_PER_LOOK / (batch_size * max(1, count_macs(model))))))
+
+
 def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[keras.Model, "OneCycle | None"]:
     """A copy of a model, ready to be fitted, and its schedule, which must yet be told its length, if there is one."""
     copy = clone(model, precision)
@@ -346,7 +322,7 @@ def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[ke
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        steps_per_execution=STEPS_PER_LOOK,
+        steps_per_execution=steps_per_look(model, recipe.batch_size),
         jit_compile=False,  # XLA compiles longer than it saves on a processor
     )
     return copy, schedule
@@ -364,6 +340,7 @@ def measure_steps(copies: Sequence[keras.Model], data: Dataset, recipe: Recipe, 
     seconds: list[list[float]] = [[] for _ in copies]
     for _ in range(1 + rounds):  # the first traces
         for copy, measured in zip(copies, seconds, strict=True):
+            check_stop()
             began = time.perf_counter()
             copy.fit(batches, shuffle=False, verbose=0)
             measured.append((time.perf_counter() - began) / STEPS_PER_LOOK)

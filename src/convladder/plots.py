@@ -1,4 +1,7 @@
-"""Plots: the only module that imports matplotlib."""
+"""Plots: the only module that imports matplotlib.
+
+Never pyplot: it holds a backend and open figures that belong to whoever calls, in a notebook to its own plots.
+"""
 
 import io
 import math
@@ -9,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 
 from convladder.names import printable
 
@@ -18,14 +23,11 @@ if TYPE_CHECKING:
     from convladder.benchmarking import Training
     from convladder.explaining import Explanation
 
-mpl.use("svg")
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-
 
 def plot_time_to_accuracy(trainings: "Sequence[Training]", path: Path) -> None:
     """Draw test error against seconds of training, both logarithmic, a line or a point a training; SVG or PNG."""
-    figure, axes = plt.subplots(figsize=(8, 4.8), layout="constrained")
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    axes = figure.subplots()
     names = list(dict.fromkeys(training.name for training in trainings))
     for training in trainings:
         axes.plot(
@@ -44,7 +46,6 @@ def plot_time_to_accuracy(trainings: "Sequence[Training]", path: Path) -> None:
     axes.grid(which="both", alpha=0.3)
     axes.legend()
     figure.savefig(path)
-    plt.close(figure)
 
 
 MOST_TILES = 64  # of filters or feature maps, in one picture
@@ -63,7 +64,8 @@ def plot_explanations(
     """
     columns = 1 + max(len(one.maps) + len(one.feature_maps) for _, one in explanations)
     rows = len(explanations) + (filters is not None)
-    figure, grid = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.8 * rows), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(2.6 * columns, 2.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for cells, (title, explanation) in zip(grid, explanations, strict=False):
@@ -83,7 +85,6 @@ def plot_explanations(
         _draw_tiles(grid[-1, 0], filters, "RdBu_r")
         grid[-1, 0].set_title("filters of the first layer", fontsize=9)
     figure.savefig(path, dpi=100)
-    plt.close(figure)
 
 
 def plot_filters(filters: npt.NDArray[np.float32], path: Path) -> None:
@@ -102,12 +103,11 @@ def plot_map(explanation: "Explanation", method: str, path: Path) -> None:
 
 
 def _save(path: Path, draw: Any) -> None:
-    figure = plt.figure(figsize=(4, 4))
+    figure = Figure(figsize=(4, 4))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     draw(axes)
     figure.savefig(path, dpi=100)
-    plt.close(figure)
 
 
 def _draw_picture(axes: Any, image: npt.NDArray[np.uint8], **settings: Any) -> None:
@@ -117,8 +117,11 @@ def _draw_picture(axes: Any, image: npt.NDArray[np.uint8], **settings: Any) -> N
 def _draw_map(axes: Any, explanation: "Explanation", method: str) -> None:
     """The map's colours over the picture, which stays visible; of occlusion, red is what the answer hangs on."""
     values = explanation.maps[method]
-    top = max(float(np.abs(values).max()), 1e-9)
     _draw_picture(axes, explanation.image)
+    if method in explanation.flat:  # its colours would be those of rounding
+        axes.text(0.5, 0.5, "nothing to see", color="C1", ha="center", va="center", transform=axes.transAxes)
+        return
+    top = float(np.abs(values).max())
     axes.imshow(values, cmap=COLOURS[method], vmin=-top if method == "occlusion" else 0, vmax=top, alpha=0.6)
 
 

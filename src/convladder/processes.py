@@ -24,6 +24,7 @@ import numpy as np
 from convladder.data import Dataset
 from convladder.interpreters import start_interpreter
 from convladder.runs import Run
+from convladder.signals import SECONDS_TO_END, SIGNALS, check_stop, defer_signals, stopped
 from convladder.trials import LookOn, Outcome, Say, Trial, run_trial
 
 # NumPy's BLAS would start threads when it is imported. TensorFlow, which trains, has its own.
@@ -43,7 +44,7 @@ def run_in_processes(
     """Carry trials out one after the other; a Runner.
 
     Raises:
-        KeyboardInterrupt: Once the run under way has written the best weights so far.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; once the run under way has written the best weights so far.
     """
     worker: _Worker | None = None
     try:
@@ -63,6 +64,7 @@ class _Worker:
 
     def __init__(self, dataset: Dataset) -> None:
         self._process = start_interpreter(SERVE, NO_THREADS, process_group=0)  # Ctrl-C is passed on, once
+        self._spent = False
         self._heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -70,7 +72,7 @@ class _Worker:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return not self._spent and self._process.poll() is None
 
     def carry_out(self, trial: Trial, directory: Path, look_on: LookOn, say: Say) -> Outcome:
         callbacks = look_on(trial.label)
@@ -79,8 +81,10 @@ class _Worker:
         try:
             while True:
                 what, content = self._heard.get()
-                started |= what == "started"
-                if what == "event":
+                check_stop()
+                if what == "started":
+                    started, self._spent = True, not content
+                elif what == "event":
                     method, arguments, params = content
                     for callback in callbacks:
                         callback.set_params(params)
@@ -89,29 +93,36 @@ class _Worker:
                     warnings.warn(content, stacklevel=2)
                 elif what == "finished":
                     return Outcome(trial, Run(content))
-                elif what in ("failed", "ended"):
+                elif what in ("failed", "interrupted", "ended"):
                     if what == "ended":
                         self._process.wait()
                         content = _describe(self._process.returncode)
+                    elif what == "interrupted":  # it alone was told to stop
+                        content = f"its process was told to stop. {content}".rstrip(". ")
                     say(f"{trial.label} failed: {content}")
                     return Outcome(trial, error=content, failed=True)
-        except KeyboardInterrupt:
-            message = "Interrupted."
-            if started:
-                os.killpg(self._process.pid, signal.SIGINT)
-                while (heard := self._heard.get())[0] not in ("interrupted", "finished", "failed", "ended"):
-                    pass
-                message = heard[1] if heard[0] == "interrupted" else message
-            raise KeyboardInterrupt(message) from None
+        except KeyboardInterrupt as stop:
+            raise stopped(stop, self._interrupt() if started else "") from None
         finally:
             for callback in callbacks:
                 callback.on_train_end()  # a progress bar must not stay, whatever has happened
+
+    def _interrupt(self) -> str:
+        """Pass on that the run shall stop, and give back what it says when it has; if asked again, wait for little."""
+        for seconds in (None, SECONDS_TO_END / 2):
+            with contextlib.suppress(KeyboardInterrupt, queue.Empty, ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGINT)
+                while True:
+                    what, content = self._heard.get(timeout=seconds)
+                    if what in ("interrupted", "finished", "failed", "ended"):
+                        return str(content) if what == "interrupted" else ""
+        return ""
 
     def end(self) -> None:
         """End the process; a fork of it, should there be one, ends when it finds its standard input closed."""
         with contextlib.suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
-        self._process.terminate()
+        self._process.kill()  # it ignores what would ask it to end
         self._process.wait()
         self._listener.join()
         self._process.stdout.close()  # type: ignore[union-attr]
@@ -141,7 +152,8 @@ class _Pickler(pickle.Pickler):
 
 def serve() -> None:
     """What the process does: read a data set and trials, and answer with what becomes of each."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:  # they are the caller's to answer, which passes them on
+        signal.signal(number, signal.SIG_IGN)
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints shall not be taken for a reply
     # What every trial needs. Not what is shipped: importing ONNX Runtime starts a thread.
@@ -159,12 +171,10 @@ def serve() -> None:
         dataset = pickle.load(sys.stdin.buffer)
         while True:
             trial, directory = pickle.load(sys.stdin.buffer)
-            if not _can_fork():
-                _work(trial, dataset, directory, reply)
-                return
-            child = os.fork()
+            forks = _can_fork()
+            child = os.fork() if forks else 0
             if child == 0:
-                _work(trial, dataset, directory, reply)
+                _work(trial, dataset, directory, reply, goes_on=forks)
                 os._exit(0)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             if status:
@@ -178,18 +188,21 @@ def _can_fork() -> bool:
     return tasks.exists() and len(list(tasks.iterdir())) == 1
 
 
-def _work(trial: Trial, dataset: Dataset, directory: Path, reply: Any) -> None:
-    """Carry out one trial, and say how it went."""
+def _work(trial: Trial, dataset: Dataset, directory: Path, reply: Any, *, goes_on: bool) -> None:
+    """Carry out one trial, and say how it went; before it, whether the process goes on to the next."""
     threading.Thread(target=_end_with_caller, daemon=True).start()
     warnings.showwarning = lambda message, *_: reply("warning", str(message))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     try:
-        reply("started", None)
-        path = run_trial(trial, dataset, directory, [_Relay(reply)])
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        reply("finished", path)
+        with defer_signals():
+            reply("started", goes_on)
+            path = run_trial(trial, dataset, directory, [_Relay(reply)])
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            reply("finished", path)
     except KeyboardInterrupt as error:
-        reply("interrupted", str(error) or "Interrupted.")
+        reply("interrupted", stopped(error).kept)
     except Exception as error:
         reply("failed", str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
 

@@ -1,7 +1,10 @@
 """Progress of a training on standard error: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
+import functools
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -10,6 +13,34 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from convladder.names import printable
+
+
+def unfailing(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
+    """The same callback, which looks on until it fails: that is said, and the training goes on without it."""
+    failed = False
+
+    def guard(method: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(method)
+        def guarded(*arguments: Any, **named: Any) -> None:
+            nonlocal failed
+            if failed:
+                return
+            try:
+                method(*arguments, **named)
+            except Exception as error:
+                failed = True
+                reason = str(error).partition("\n")[0] or type(error).__name__
+                with contextlib.suppress(OSError):  # where it failed since there is no terminal any more
+                    warnings.warn(
+                        f"{type(callback).__name__} failed ({reason}). The training goes on without it.", stacklevel=2
+                    )
+
+        return guarded
+
+    for name in dir(callback):
+        if name.startswith(("on_", "set_")):
+            setattr(callback, name, guard(getattr(callback, name)))
+    return callback
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -38,6 +69,7 @@ class ProgressBar(keras.callbacks.Callback):
             transient=True,
             disable=not console.is_terminal,
         )
+        unfailing(self)
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Show an empty bar: the first steps take long, since they are traced."""

@@ -3,8 +3,10 @@
 import contextlib
 import hashlib
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -22,6 +24,7 @@ from convladder.trials import LookOn, Outcome, Say, Trial, run_trial
 LOCAL = "local"
 CORES = 2  # a run; more help these small networks little
 RETRIES = 3
+SECONDS_TO_STOP = 20  # that runs get to write their weights
 
 
 def run_on_ray(
@@ -52,12 +55,17 @@ def run_on_ray(
 
     Raises:
         ConvladderError: No such cluster, or none of its nodes has so many cores.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; once the runs under way have written the best weights so far.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of what it will do one day
     import ray
 
     home = os.environ.get("HOME") if address == LOCAL else None
+    handler = signal.getsignal(signal.SIGTERM)
     _connect(address)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which exits
+    waiting: dict[Any, Trial] = {}
     try:
         _check_cores(cores)
         shared = ray.put(_in_memory(dataset))
@@ -80,6 +88,12 @@ def run_on_ray(
         for reference, trial in waiting.items():
             ray.cancel(reference, force=True)
             yield Outcome(trial, error=f"had not ended after {minutes:g} minutes")
+    except KeyboardInterrupt:
+        for reference in waiting:
+            ray.cancel(reference)
+        if waiting:
+            ray.wait(list(waiting), num_returns=len(waiting), timeout=SECONDS_TO_STOP)
+        raise
     finally:
         ray.shutdown()
 

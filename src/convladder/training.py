@@ -4,7 +4,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ from convladder.models import build_model
 from convladder.processors import count_processors
 from convladder.recipes import Recipe, default_recipe, resolve_precision
 from convladder.runs import Run, create_run_folder, whole_file, write_arrays, write_csv, write_json
+from convladder.signals import check_stop, defer_signals, stopped
 
 MANY_PARAMETERS = 50_000_000
 BYTES_A_PARAMETER = 20  # four each for the weight, its gradient, Adam's two averages, and the best epoch's copy
 
 
+@defer_signals()
 def train(
     model: str | keras.Model,
     dataset: Dataset,
@@ -65,7 +67,7 @@ def train(
     Raises:
         ConvladderError: An unknown rung, a choice it lacks; a directory that cannot be written; a parity gate
             that refused.
-        KeyboardInterrupt: Passed on, once the folder holds the best weights so far.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP, once the folder holds the best weights so far.
     """
     check_range("the ensemble", ensemble, 1, 100)
     check_range("seed", seed, 0, 2**32 - ensemble)
@@ -82,10 +84,8 @@ def train(
             return model
         return build_model(model, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
 
-    first = member(0)
-    warn_of_size(first)
+    warn_of_size(first := member(0))
     precision, reason = resolve_precision(recipe)
-    folder = create_run_folder(Path(directory), first.name)
     info: dict[str, Any] = {
         "status": "running",
         "rung": first.name,
@@ -96,6 +96,77 @@ def train(
         "deterministic": deterministic,
         "precision": precision,
         "precision_reason": reason,
+        **_describe_data(data),
+        "parameters": ensemble * first.count_params(),
+        "macs": ensemble * VIEWS[recipe.views][1] * count_macs(first),
+        **_describe_machine(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    check_stop()
+    folder = create_run_folder(Path(directory), first.name)
+
+    trained = _Trained()
+    try:
+        write_json(folder / "run.json", info)
+        look_on = callbacks(folder) if callable(callbacks) else callbacks
+        for number in range(ensemble):
+            network = first if number == 0 else member(number)
+            fitted = fit(network, data, recipe, seed=seed + number, precision=precision, callbacks=look_on)
+            trained.keep(network, fitted)
+        info |= _write_results(folder, trained, recipe.views, data) | trained.account | {"status": "finished"}
+        write_json(folder / "run.json", info)
+    except KeyboardInterrupt as stop:
+        info["status"] = "interrupted"
+        write_json(folder / "run.json", info)  # before the weights: a second signal does not wait for them
+        if isinstance(stop, Interrupted):
+            trained.keep(network, stop.fitted)
+        if trained.members and not (folder / "model.keras").exists():
+            _write_weights(folder, assemble(trained.members, recipe.views), trained.history)
+        write_json(folder / "run.json", info | trained.account)
+        kept = "the best weights so far" if trained.members else "no weights yet"
+        raise stopped(stop, f"{folder} holds {kept}.") from None
+    except BaseException as error:
+        info |= {"status": "failed", "error": str(error)}
+        write_json(folder / "run.json", info)
+        raise
+    check_stop(f"{folder} is finished.")
+    return Run(folder)
+
+
+@dataclass
+class _Trained:
+    """The networks of a run, one or the members of an ensemble, and how they were fitted.
+
+    Attributes:
+        members: With their best weights.
+        history: A row an epoch.
+        seconds: Of fitting.
+        best_epochs: Of each member.
+    """
+
+    members: list[keras.Model] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    best_epochs: list[int] = field(default_factory=list)
+
+    def keep(self, network: keras.Model, fitted: Fitted) -> None:
+        """Take a fitted network in."""
+        # What is scored, saved and exported is the float32 network: bfloat16 scores alike, not equal.
+        network.set_weights(fitted.weights)
+        self.members.append(network)
+        self.history.extend({"member": len(self.members)} | row for row in fitted.history)
+        self.seconds += fitted.seconds
+        self.best_epochs.append(fitted.best_epoch)
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """What run.json says of the fitting."""
+        return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs}
+
+
+def _describe_data(data: Dataset) -> dict[str, Any]:
+    """What run.json says of the data."""
+    return {
         "dataset": data.name,
         "data": None if data.source is None else dict(data.source),
         "fingerprint": data.fingerprint,
@@ -103,8 +174,12 @@ def train(
         "left_out": len(data.account.left_out) if data.account else 0,
         "class_names": list(data.class_names),
         "input_shape": list(data.input_shape),
-        "parameters": ensemble * first.count_params(),
-        "macs": ensemble * VIEWS[recipe.views][1] * count_macs(first),
+    }
+
+
+def _describe_machine() -> dict[str, Any]:
+    """What run.json says of what it was trained with and on."""
+    return {
         "versions": {
             "convladder": __version__,
             "keras": keras.__version__,
@@ -113,42 +188,7 @@ def train(
             "python": platform.python_version(),
         },
         "hardware": {"processor": processor_name(), "cores": count_processors()},
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    write_json(folder / "run.json", info)
-    look_on = callbacks(folder) if callable(callbacks) else callbacks
-
-    members: list[keras.Model] = []
-    history: list[dict[str, float]] = []
-    fit_seconds, best_epochs = 0.0, []
-
-    def keep(network: keras.Model, fitted: Fitted) -> None:
-        nonlocal fit_seconds
-        # What is scored, saved and exported is the float32 network: bfloat16 scores alike, not equal.
-        network.set_weights(fitted.weights)
-        members.append(network)
-        history.extend({"member": len(members)} | row for row in fitted.history)
-        fit_seconds += fitted.seconds
-        best_epochs.append(fitted.best_epoch)
-
-    try:
-        for number in range(ensemble):
-            network = first if number == 0 else member(number)
-            fitted = fit(network, data, recipe, seed=seed + number, precision=precision, callbacks=look_on)
-            keep(network, fitted)
-        info |= {"fit_seconds": fit_seconds, "best_epochs": best_epochs}
-        info |= _write_results(folder, members, recipe.views, data, history) | {"status": "finished"}
-    except Interrupted as stop:
-        keep(network, stop.fitted)
-        _write_weights(folder, assemble(members, recipe.views), history)
-        info |= {"status": "interrupted", "fit_seconds": fit_seconds, "best_epochs": best_epochs}
-        raise KeyboardInterrupt(f"Interrupted. {folder} holds the best weights so far.") from None
-    except BaseException as error:
-        info |= {"status": "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", "error": str(error)}
-        raise
-    finally:
-        write_json(folder / "run.json", info)
-    return Run(folder)
 
 
 def warn_of_size(model: keras.Model) -> None:
@@ -167,12 +207,10 @@ def warn_of_size(model: keras.Model) -> None:
     )
 
 
-def _write_results(
-    folder: Path, members: Sequence[keras.Model], views: str, data: Dataset, history: Sequence[Mapping[str, float]]
-) -> dict[str, Any]:
+def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -> dict[str, Any]:
     """Write weights, metrics, predictions and the exported model; give back what run.json repeats of them."""
-    model, calibration = calibrate(members, views, data.validation)
-    _write_weights(folder, model, history)
+    model, calibration = calibrate(trained.members, views, data.validation)
+    _write_weights(folder, model, trained.history)
     metrics: dict[str, Any] = {}
     arrays: dict[str, npt.NDArray[Any]] = {}
     threshold = 0.0

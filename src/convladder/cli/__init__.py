@@ -4,6 +4,7 @@ A module a group of commands; importing them, in the order of the help, is what 
 """
 
 import errno
+import itertools
 import signal
 import sys
 import warnings
@@ -23,6 +24,7 @@ from convladder.cli import (  # noqa: F401  # isort: skip
 from convladder.cli.application import CHOICES, app, remark
 from convladder.cli.streams import OutputError, standard_streams
 from convladder.errors import ConvladderError, check_system, name_extra
+from convladder.signals import handle_signals, stopped
 
 __all__ = ["CHOICES", "app", "main"]
 
@@ -31,19 +33,23 @@ WITHOUT_VALUE = {"--ray": "local", "--mlflow": "sqlite:///mlflow.db"}
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted, 141 nobody reads on."""
+    """Run the command line.
+
+    Exit status: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted, 143 by SIGTERM, 141 nobody reads on.
+    """
     warnings.showwarning = lambda message, *_: remark(f"Warning: {message}")
     with standard_streams():
         try:
             check_system()
             command = typer.main.get_command(app)
-            with command.make_context("convladder", _complete(sys.argv[1:])) as context:
+            with handle_signals(), command.make_context("convladder", _complete(sys.argv[1:])) as context:
                 command.invoke(context)
             message, status = "", 0
         except typer.Exit as ended:
             message, status = "", ended.exit_code
         except KeyboardInterrupt as error:
-            message, status = str(error) or "Interrupted.", 130
+            told = stopped(error)
+            message, status = str(told), told.exit_status
         except Exception as error:
             if "--debug" in sys.argv[1:]:
                 raise
@@ -79,7 +85,7 @@ def _explain(error: Exception) -> tuple[str, int]:
 def _complete(arguments: list[str]) -> list[str]:
     """The arguments, with a value after those of WITHOUT_VALUE that have none."""
     complete = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in itertools.pairwise([*arguments, "--"]):
         complete.append(argument)
         if argument in WITHOUT_VALUE and following.startswith("-"):
             complete.append(WITHOUT_VALUE[argument])

@@ -1,9 +1,11 @@
 """What the commands share: the application, its consoles, the options that several have, and loading what they name."""
 
+import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +15,7 @@ import typer
 from convladder import __version__
 from convladder.cli.streams import PlainConsole
 from convladder.errors import check_choice
+from convladder.signals import stopped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -133,11 +136,23 @@ class Tracking:
             check_mlflow(self.mlflow)
 
     def log(self, run: "Run") -> None:
-        """Log a finished run."""
+        """Log a finished run; where that fails, warn, for the run is there all the same."""
         from convladder.tracking import log_to_mlflow
 
-        if self.mlflow:
-            log_to_mlflow(run, self.mlflow)
+        try:
+            if self.mlflow:
+                log_to_mlflow(run, self.mlflow)
+        except Exception as error:
+            warnings.warn(f"{run.path} is finished, but was not logged: {error}", stacklevel=2)
+
+
+@contextlib.contextmanager
+def when_stopped(kept: Callable[[], str]) -> Iterator[None]:
+    """Where a signal stops what is within, say also what is kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise stopped(stop, kept()) from None
 
 
 def offer_data(command: Callable[..., None]) -> Callable[..., None]:

@@ -30,6 +30,7 @@ from convladder.cli.application import (
     remark,
     say,
     show,
+    when_stopped,
 )
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
@@ -106,6 +107,7 @@ def compare(
     from convladder.models import MODELS
     from convladder.progress import ProgressBar
     from convladder.report import write_report
+    from convladder.trials import Outcome
 
     rungs = [name.strip() for name in models.split(",")] if models else list(MODELS)
     for rung in rungs:
@@ -115,9 +117,14 @@ def compare(
     data = dataset()
     trials = plan(data, rungs, recipe_for, seeds=seeds, deterministic=deterministic, tensorboard=tracking.tensorboard)
     sizes = {trial.label: trial.recipe.batch_size for trial in trials}
-    ended = []
+    ended: list[Outcome] = []
+
+    def kept() -> str:
+        finished = sum(outcome.run is not None for outcome in ended)
+        return f"{finished} of {len(trials)} runs are finished, in {runs}; the same command goes on from there."
+
     # What a library prints meanwhile, as Ray does of a node that is lost, is no result.
-    with contextlib.redirect_stdout(sys.stderr), Live(console=errors, transient=True) as live:
+    with when_stopped(kept), contextlib.redirect_stdout(sys.stderr), Live(console=errors, transient=True) as live:
         for outcome in climb(
             trials,
             data,

@@ -1,6 +1,8 @@
 """`evaluate` and `explain`: how good a run is, and what it looks at."""
 
 import json
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +10,7 @@ import typer
 
 from convladder import tables
 from convladder.cli.application import AsJson, app, note_embedded, remark, show
+from convladder.cli.shipping import expand
 from convladder.errors import ConvladderError
 from convladder.names import printable
 
@@ -48,7 +51,10 @@ def evaluate(
 @app.command()
 def explain(
     model: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; of an .onnx file, occlusion alone.")],
-    sources: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Pictures, folders of them, patterns like '*.png'; - reads paths."),
+    ],
     layer: Annotated[str | None, typer.Option(help="Also show the feature maps of this layer.")] = None,
     folder: Annotated[
         Path | None, typer.Option("--output", help="Write a PNG file a map there; explained, if no --figure is asked.")
@@ -64,14 +70,16 @@ def explain(
 
     if figure and figure.suffix not in (".png", ".svg"):
         raise ConvladderError(f"{figure} is no picture file to write. Expected a name that ends in .png or .svg.")
-    if not model.is_dir() and (layer or sanity):
+    within = (model / "model.keras").exists()
+    if not within and (layer or sanity):
         raise ConvladderError(f"{model} holds no network to look into. Expected a run folder for --layer and --sanity.")
     classifier = Classifier(model)
-    network, random, filters = _load_networks(model, sanity) if model.is_dir() else (None, [], None)
+    network, random, filters = _load_networks(model, sanity) if within else (None, [], None)
     from convladder.explaining import explain as explain_picture
 
     seen, failed = [], False
-    for source in sources:
+    # A None among them says that more may be long in coming; each is answered at once here.
+    for source in map(Path, filter(None, chain.from_iterable(map(expand, sources)))):
         try:
             image = classifier.decode(source)
         except ConvladderError as error:
@@ -83,6 +91,8 @@ def explain(
             continue
         one = explain_picture(classifier.predict_probabilities, image, network, layer=layer, random_models=random)
         seen.append((source, one))
+        for name, reason in one.flat.items():
+            remark(f"{source}: {name} shows nothing, for {reason}.")
     titles = [f"{source.name}: {classifier.class_names[one.label]}, {one.probability:.1%}" for source, one in seen]
     if network is not None and seen and "grad-cam" not in seen[0][1].maps:
         remark(f"{model} has no convolution, so there is no Grad-CAM; occlusion works for any network.")
@@ -90,7 +100,11 @@ def explain(
     for (source, one), title, files in zip(seen, titles, written, strict=True):
         if as_json:
             described = {"label": classifier.class_names[one.label], "probability": one.probability}
-            print(json.dumps({"source": str(source)} | described | {"sanity": one.sanity, "files": files}))
+            print(
+                json.dumps(
+                    {"source": str(source)} | described | {"sanity": one.sanity, "flat": one.flat, "files": files}
+                )
+            )
             continue
         print("\t".join(map(printable, [title, ", ".join(files)])))
         for method, correlation in one.sanity.items():
@@ -115,6 +129,17 @@ def _load_networks(run: Path, sanity: bool) -> tuple[Any, Any, Any]:
     return network, [randomize(network, seed) for seed in range(RANDOM_NETWORKS if sanity else 0)], filters
 
 
+def _names(stems: Sequence[str]) -> list[str]:
+    """Names that differ: those of one name, from several folders or of several formats, get a number."""
+    names: list[str] = []
+    for place, stem in enumerate(stems, start=1):
+        name = stem if stems.count(stem) == 1 else f"{stem}-{place}"
+        while name in names or (name != stem and name in stems):
+            name += "-"
+        names.append(name)
+    return names
+
+
 def _write_figures(
     seen: list[tuple[Path, Any]], titles: list[str], filters: Any, folder: Path | None, figure: Path | None
 ) -> list[list[str]]:
@@ -130,10 +155,8 @@ def _write_figures(
         if filters is not None:
             with whole_file(folder / "filters.png") as temporary:
                 plots.plot_filters(filters, temporary)
-        names = [source.stem for source, _ in seen]
-        for number, (_, one) in enumerate(seen):
-            # Two pictures of one name, from two folders, are told apart by their number.
-            name = names[number] if names.count(names[number]) == 1 else f"{names[number]}-{number + 1}"
+        names = _names([source.stem for source, _ in seen])
+        for number, (name, (_, one)) in enumerate(zip(names, seen, strict=True)):
             for method in one.maps:
                 with whole_file(folder / f"{name}-{method}.png") as temporary:
                     plots.plot_map(one, method, temporary)

@@ -27,6 +27,7 @@ from convladder.cli.application import (
     remark,
     say,
     show,
+    when_stopped,
 )
 from convladder.engine import import_engine
 from convladder.errors import check_choice, check_range
@@ -121,15 +122,16 @@ def reproduce(
     from convladder.reproducing import TABLES
     from convladder.reproducing import reproduce as reproduce_article
 
-    result = reproduce_article(
-        load_dataset("mnist"),
-        epochs=epochs,
-        seeds=seeds,
-        tables=[only] if only else TABLES,
-        directory=runs,
-        resume=resume,
-        callbacks=lambda label: [ProgressBar(label, ARTICLE.batch_size, errors)],
-    )
+    with when_stopped(lambda: f"With --resume the same command takes the finished runs in {runs}."):
+        result = reproduce_article(
+            load_dataset("mnist"),
+            epochs=epochs,
+            seeds=seeds,
+            tables=[only] if only else TABLES,
+            directory=runs,
+            resume=resume,
+            callbacks=lambda label: [ProgressBar(label, ARTICLE.batch_size, errors)],
+        )
     if as_json:
         print(json.dumps(result, indent=2))
         return

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.names import printable
+from convladder.signals import check_stop
 
 BYTES_A_READ = 1 << 25
 IMAGES_A_SLICE = 500
@@ -152,6 +153,7 @@ def slices(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
     height, width = images.shape[1:3]
     size = max(1, min(IMAGES_A_SLICE, PLACES_A_SLICE // (height * width)))
     for start in range(0, len(images), size):
+        check_stop()
         yield images[start : start + size]
         release(images)
 

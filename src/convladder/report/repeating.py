@@ -1,19 +1,23 @@
 """How the runs of a report are made again: the command, and what they were made with."""
 
+import inspect
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from convladder.comparing import Comparison
-from convladder.data.loading import EMBEDDED
+from convladder.data import load_dataset
 from convladder.models import MODELS
 from convladder.recipes import ARTICLE, default_recipe
 from convladder.runs import Run
 
 # What compare takes for all rungs alike, and its option for it.
 OPTIONS = {"epochs": "--epochs", "batch_size": "--batch-size"}
+
+# How data may be loaded in Python, and is not said below.
+SAID = ("source", "image_size", "channels", "fit", "cache")
+UNSAID = {name: given for name, given in inspect.signature(load_dataset).parameters.items() if name not in SAID}
 
 
 def command_for(comparison: Comparison) -> str | None:
@@ -28,6 +32,7 @@ def command_for(comparison: Comparison) -> str | None:
         and all(rung in MODELS for rung in seeds)
         and all(run.info.get("data") == data and not run.info["choices"] for run in runs)
         and all(run.info["ensemble"] == 1 for run in runs)
+        and all(data.get(key, usual.default) == usual.default for key, usual in UNSAID.items())
         and len({(run.info["recipe"]["name"], run.info["deterministic"]) for run in runs}) == 1
     )
     changes = [_changes(run) for run in runs]
@@ -35,8 +40,7 @@ def command_for(comparison: Comparison) -> str | None:
         return None
     words = ["convladder", "compare"]
     if data["source"] != "mnist":
-        name = Path(data["source"]).name
-        words += ["--data", f"./{name}" if name in EMBEDDED and data["source"] != name else name]
+        words += ["--data", data["source"]]
     words += [f"--{key.replace('_', '-')}={data[key]}" for key in ("image_size", "channels") if data.get(key)]
     words += ["--fit", data["fit"]] if data.get("fit", "crop") != "crop" else []
     words += ["--models", ",".join(seeds)] if list(seeds) != list(MODELS) else []
@@ -48,7 +52,7 @@ def command_for(comparison: Comparison) -> str | None:
             # It is an option for all rungs, so that each must have that value, by this option or by its own recipe.
             if len({run.info["recipe"][key] for run in runs}) > 1:
                 return None
-            words += [option, f"{runs[0].info['recipe'][key]:g}"]
+            words += [option, str(runs[0].info["recipe"][key])]
     words += ["--deterministic"] if runs[0].info["deterministic"] else []
     return shlex.join(words)
 
