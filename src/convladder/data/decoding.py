@@ -246,8 +246,10 @@ def _resize(picture: Image.Image, width: int, height: int, fit: str) -> Image.Im
         return picture.resize((width, height), bilinear)
     if fit == "crop":
         scale = min(picture.width / width, picture.height / height)  # of the source's pixels, to one of the model's
-        left, top = (picture.width - scale * width) / 2, (picture.height - scale * height) / 2
-        box = (left, top, left + scale * width, top + scale * height)
+        # Rounding may not lead out of the picture: 239 / 224 · 224 is more than 239, and Pillow refuses such a box.
+        across, down = min(scale * width, picture.width), min(scale * height, picture.height)
+        left, top = (picture.width - across) / 2, (picture.height - down) / 2
+        box = (left, top, left + across, top + down)
         return picture.resize((width, height), bilinear, box=box)
     scale = max(picture.width / width, picture.height / height)
     inner = max(1, round(picture.width / scale)), max(1, round(picture.height / scale))
