@@ -39,7 +39,7 @@ class Prediction:
         label: The most probable class.
         probability: Of that class, 0–1.
         top: Classes, as (name, probability), the most probable first.
-        abstained: Whether the probability is below the model's threshold: the label had better not be relied on.
+        abstained: Whether the probability is below the model's threshold: do not rely on the label.
     """
 
     source: str

@@ -69,7 +69,7 @@ class _Output(io.FileIO):
 
 
 class _Remarks(io.FileIO):
-    """Standard error, whose failures nobody could be told of."""
+    """Standard error. Its failures are ignored, because there is nowhere left to report them."""
 
     def write(self, data: Any) -> int:
         with contextlib.suppress(OSError):
