@@ -21,7 +21,7 @@ import convladder as cl
 from convladder import processes
 from convladder.comparing import ALIKE, BETTER, Comparison, climb, conclude, plan
 from convladder.costs import Budget
-from convladder.recipes import default_recipe
+from convladder.recipes import default_recipe_for
 from convladder.trials import Outcome
 from test_significance import simulate
 
@@ -31,8 +31,8 @@ RUNGS = ["dense", "fast"]
 QUICK = ["--models", "fast,dense", "--epochs", "2", "--seeds", "2", "--deterministic"]
 
 
-def quick_recipe(rung: str, channels: int = 1) -> cl.Recipe:
-    return replace(default_recipe(rung, channels), epochs=2)
+def quick_recipe(rung: str, dataset: cl.Dataset) -> cl.Recipe:
+    return replace(default_recipe_for(rung, dataset), epochs=2)
 
 
 def imagined_run(rung: str, macs: int, right: np.ndarray) -> cl.Run:
@@ -173,7 +173,7 @@ def test_what_is_finished_is_taken_and_a_comparison_is_read_back(
     list(take(plan(dataset, RUNGS, quick_recipe, seeds=3, deterministic=True), runner=ask))
     assert asked == ["dense, seed 2", "fast, seed 2"]
     asked.clear()
-    list(take(plan(dataset, RUNGS, default_recipe, seeds=1, deterministic=True), runner=ask))
+    list(take(plan(dataset, RUNGS, default_recipe_for, seeds=1, deterministic=True), runner=ask))
     list(take(trials[:1], runner=ask, fresh=True))
     monkeypatch.setattr("keras.__version__", "3.99.0")
     list(take(trials[:1], runner=ask))
@@ -307,7 +307,7 @@ def newest_descendant(process: int) -> int:
 
 
 def test_a_budget_starts_what_fits_and_names_the_rest(small: cl.Dataset, tmp_path: Path) -> None:
-    trials = plan(small, ["dense", "conv"], default_recipe, seeds=2)
+    trials = plan(small, ["dense", "conv"], default_recipe_for, seeds=2)
     budget = Budget(small, minutes=1)
     assert budget.seconds(trials[1]) > budget.seconds(trials[0])
     budget.learn(trials[0], 25.0)
@@ -321,6 +321,6 @@ def test_a_budget_starts_what_fits_and_names_the_rest(small: cl.Dataset, tmp_pat
 
 
 def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) -> None:
-    (dense, conv) = plan(small, ["dense", "conv"], default_recipe, seeds=1)
+    (dense, conv) = plan(small, ["dense", "conv"], default_recipe_for, seeds=1)
     assert Budget(small, None).seconds(conv) < Budget(mnist, None).seconds(conv)
     assert Budget(mnist, None).seconds(dense) < Budget(mnist, None).seconds(conv)

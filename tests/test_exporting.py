@@ -123,3 +123,12 @@ def test_an_average_of_networks_shows_the_stages_of_the_first(small: cl.Dataset,
     expected = keras.Model(members[0].inputs[0], members[0].get_layer("stage2_relu").output)(images.astype(np.float32))
     assert list(maps) == ["stage1", "stage2", "stage3"]
     np.testing.assert_allclose(maps["stage2"], expected, atol=1e-4)
+
+
+def test_a_network_with_views_that_is_read_in_a_new_process_is_exported(small: cl.Dataset, tmp_path: Path) -> None:
+    assemble([build_model("tiny", (28, 28, 1), 10)], "photos", 2.0).save(tmp_path / "model.keras")
+    keras.backend.clear_session()  # operations are numbered from 1 again, as in a new process
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    images = small.test.images[:20]
+    export_onnx(model, tmp_path / "model.onnx", METADATA, images, predict_probabilities(model, images))
+    assert list(cl.Classifier(tmp_path / "model.onnx").feature_maps(images)) == ["stage1", "stage2", "stage3"]

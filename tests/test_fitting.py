@@ -155,6 +155,21 @@ def test_what_is_fitted_normalizes_fused_and_what_is_kept_is_plain_keras() -> No
     assert keras.layers.BatchNormalization in {type(layer) for layer in model.layers}
 
 
+@pytest.mark.parametrize("settings", [{"scale": False}, {"center": False}, {"axis": 1}], ids=str)
+def test_normalization_of_another_kind_is_fitted_as_it_is(settings: dict[str, Any]) -> None:
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization(**settings)(image)
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    assert FusedBatchNormalization not in {type(layer) for layer in clone(model, "float32").layers}
+
+
+def test_frozen_normalization_keeps_its_statistics_when_fused() -> None:
+    layer = FusedBatchNormalization(trainable=False)
+    values = np.random.default_rng(0).normal(5, 3, (4, 6, 6, 16)).astype(np.float32)
+    np.testing.assert_allclose(layer(values, training=True), layer(values, training=False))
+    assert not np.asarray(layer.moving_mean).any()
+
+
 def tempered(probabilities: npt.NDArray[np.float32], run: cl.Run) -> npt.NDArray[np.float64]:
     """As a run's temperature makes them."""
     powers = probabilities.astype(np.float64) ** (1 / run.info["temperature"])

@@ -195,7 +195,7 @@ def test_size_and_channels_come_from_the_pictures_unless_given(tmp_path: Path) -
         for name in ("a", "b"):
             path = fill(tmp_path / "large", f"{name}/{number}.jpg") / f"{name}/{number}.jpg"
             hostile.picture(number, (300, 200)).save(path)
-    assert cl.load_dataset(tmp_path / "large", cache=False).input_shape == (96, 96, 3)
+    assert cl.load_dataset(tmp_path / "large", cache=False).input_shape == (48, 48, 3)
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from convladder.data import Split
 from convladder.evaluating import predict_probabilities
-from convladder.evaluating.calibration import SMALLEST, fit_temperature, row_slices, temper
+from convladder.evaluating.calibration import SMALLEST, choose_temperature, row_slices, temper
 from convladder.exporting import LARGEST_DIFFERENCE
+from convladder.few import FEW
+from convladder.layers import ALL_VIEWS, split_views
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,26 @@ class Calibration:
     reason: str
     before: npt.NDArray[np.float32] | None = None
     after: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network answered, before any temperature, for pictures that it was not fitted to.
+
+    Attributes:
+        validation: Shape (count, num_classes).
+        labels: Theirs, shape (count,).
+        test: Of the test pictures.
+        by_folds: Where the test pictures are fitted to as well, what networks answered, at their own temperatures,
+            that had not seen them.
+        folds: How many such networks there were.
+    """
+
+    validation: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    test: npt.NDArray[np.float32]
+    by_folds: npt.NDArray[np.float32] | None = None
+    folds: int = 0
 
 
 def shift(image: Any, down: int, right: int) -> Any:
@@ -62,28 +84,45 @@ def assemble(members: Sequence[keras.Model], views: str = "none", temperature: f
         return members[0]
     image = keras.Input(members[0].input_shape[1:], name="image")
     named = [keras.Model(m.input, m.output, name=f"member{number}") for number, m in enumerate(members, start=1)]
-    outputs = [member(view) for view in VIEWS[views][0](image) for member in named]
+    # All views are one batch, so that the network is called, traced and shipped once and not once a view.
+    looks, count = VIEWS[views]
+    seen = keras.layers.Concatenate(axis=0, name=ALL_VIEWS)(looks(image)) if count > 1 else image
+    answers = keras.layers.Average()([member(seen) for member in named]) if len(named) > 1 else named[0](seen)
+    mean = keras.ops.mean(split_views(answers, count), axis=0) if count > 1 else answers
     if temperature == 1:
-        return keras.Model(image, keras.layers.Average(name="probabilities")(outputs), name=members[0].name)
-    mean = keras.layers.Average(name="mean")(outputs)
+        return keras.Model(image, mean, name=members[0].name)
     logarithms = keras.ops.log(keras.ops.maximum(mean, SMALLEST))
     x = keras.layers.Rescaling(1 / temperature, name="temperature")(logarithms)
     x = keras.layers.Activation("softmax", name="probabilities")(x)
     return keras.Model(image, x, name=members[0].name)
 
 
-def calibrate(members: Sequence[keras.Model], views: str, validation: Split) -> tuple[keras.Model, Calibration]:
+def calibrate(
+    members: Sequence[keras.Model], views: str, validation: Split, answers: Answers | None = None
+) -> tuple[keras.Model, Calibration]:
     """Assemble a model, fit its temperature on validation images, and put that into it: all that comes after has it.
 
-    A single network gets its layer `logits` divided by the temperature, which changes no order of its answers.
+    A single network gets its layer `logits` divided by the temperature, which changes no order of its answers. What
+    is known of its answers already is not computed again.
     """
+    if answers is not None:
+        temperature = choose_temperature(answers.validation, answers.labels)
+        if views == "none":
+            logits = members[0].get_layer("logits")
+            logits.set_weights([weight / temperature for weight in logits.get_weights()])
+        reason = _why(len(answers.labels), "pictures that the head had not seen")
+        model = assemble(members, views, temperature)
+        if not len(answers.labels):
+            return model, Calibration(temperature, reason)
+        after = temper(answers.validation, temperature).astype(np.float32)
+        return model, Calibration(temperature, reason, answers.validation, after)
     model = assemble(members, views)
     if not len(validation):
         return model, Calibration(1.0, "no validation images")
     before = predict_probabilities(model, validation.images)
     kept = Calibration(1.0, "the network does not end with a layer called logits and a softmax", before, before)
     logits, weights = None, []
-    temperature = fit_temperature(before, validation.labels)
+    temperature = choose_temperature(before, validation.labels)
     if model is not members[0]:
         model = assemble(members, views, temperature)
     else:
@@ -99,4 +138,10 @@ def calibrate(members: Sequence[keras.Model], views: str, validation: Split) -> 
         if logits:  # something else than a softmax comes after
             logits.set_weights(weights)
         return assemble(members, views), kept
-    return model, Calibration(temperature, f"fitted on {len(validation):,} validation images", before, after)
+    return model, Calibration(temperature, _why(len(validation), "validation images"), before, after)
+
+
+def _why(count: int, images: str) -> str:
+    if count < FEW:
+        return f"1, since {FEW} {images} are needed to fit one, and there are {count}"
+    return f"fitted on {count:,} {images}"

@@ -15,10 +15,12 @@ import numpy as np
 
 from convladder.costs import SECONDS_AROUND, Budget, count_of, measure_costs
 from convladder.data import Dataset
+from convladder.data.loading import at_size
 from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.models import MODELS
+from convladder.few import FEW, caution, points_digits
+from convladder.models import MODELS, rung_side, suited_rungs
 from convladder.processes import run_in_processes
-from convladder.recipes import Recipe, default_recipe
+from convladder.recipes import Recipe, default_recipe_for
 from convladder.runs import Run, create_folder, finished_runs, write_json
 from convladder.significance import Answers, correct_for_number, estimate_difference, mean_accuracy
 from convladder.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
@@ -33,8 +35,8 @@ SETTLED = 0.01
 
 def compare(
     dataset: Dataset,
-    rungs: str | Sequence[str] = tuple(MODELS),
-    recipe_for: Callable[..., Recipe] = default_recipe,
+    rungs: str | Sequence[str] | None = None,
+    recipe_for: Callable[[str, Dataset], Recipe] = default_recipe_for,
     *,
     seeds: int = 1,
     directory: str | Path = "runs",
@@ -47,8 +49,8 @@ def compare(
 
     Args:
         dataset: What all are trained on.
-        rungs: Names from MODELS, or one; by default the whole ladder.
-        recipe_for: From a rung and the pictures' channels to how it is trained.
+        rungs: Names from MODELS, or one; by default those that suit the data, as `suited_rungs` gives them.
+        recipe_for: From a rung and the data to how it is trained.
         seeds: Runs a rung, at least 1; their seeds are 0, 1, …. One seed tells little about small differences.
         directory: Where the run folders are made, and comparison.json.
         minutes: A budget: runs that would not fit into it are not started.
@@ -60,6 +62,8 @@ def compare(
     Raises:
         ConvladderError: An unknown rung, before anything is trained; no run came to its end.
     """
+    if rungs is None:
+        rungs = suited_rungs(dataset.photographs)
     trials = plan(dataset, [rungs] if isinstance(rungs, str) else rungs, recipe_for, seeds=seeds)
     return conclude(climb(trials, dataset, Path(directory), minutes=minutes, runner=runner), Path(directory))
 
@@ -67,7 +71,7 @@ def compare(
 def plan(
     dataset: Dataset,
     rungs: Sequence[str],
-    recipe_for: Callable[..., Recipe],
+    recipe_for: Callable[[str, Dataset], Recipe],
     *,
     seeds: int,
     deterministic: bool = False,
@@ -78,7 +82,7 @@ def plan(
         check_choice("rung", rung, MODELS)
     check_range("seeds", seeds, 1)
     climbed = [rung for rung in MODELS if rung in rungs]
-    recipes = {rung: recipe_for(rung, dataset.input_shape[2]) for rung in climbed}
+    recipes = {rung: recipe_for(rung, dataset) for rung in climbed}
     return [
         Trial(rung, seed, recipes[rung], deterministic=deterministic, tensorboard=tensorboard)
         for seed in range(seeds)
@@ -109,14 +113,19 @@ def climb(
         look_on: From a label to Keras callbacks that see epochs and steps.
         say: Takes a line for the user: what was taken, what failed.
     """
-    budget = Budget(dataset, minutes)
+    sized = functools.cache(functools.partial(at_size, dataset))
+    budget = Budget(dataset, minutes, sized)
     waiting, outcomes = [], []
     stored = [] if fresh else finished_runs(directory)
-    fingerprint = functools.cache(
-        lambda validate: (dataset if validate else dataset.without_validation()).fingerprint if stored else ""
-    )
+
+    @functools.cache
+    def fingerprint(side: int, validate: bool) -> str:
+        data = sized(side)
+        return (data if validate else data.without_validation()).fingerprint if stored else ""
+
     for trial in trials:
-        run = take_finished(trial, stored, fingerprint(trial.recipe.validate))
+        seen = fingerprint(rung_side(trial.rung, dataset), trial.recipe.validate)
+        run = take_finished(stored, trial.identity(seen))
         if run is None:
             waiting.append(trial)
             continue
@@ -128,15 +137,20 @@ def climb(
     create_folder(directory)
     skipped: list[Trial] = []
     if waiting:
-        say(f"{count_of(len(waiting), 'run')} on {len(dataset.train):,} images: {budget.foresee(waiting)}.")
+        runs, left = count_of(len(waiting), "run"), list(waiting)
+        say(f"{runs} on {len(dataset.train):,} images: {budget.foresee(waiting)} on this machine.")
         for outcome in runner(budget.select(waiting, skipped), dataset, directory, look_on=look_on, say=say):
             outcomes.append(outcome)
+            budget.learn(outcome.trial)
             yield outcome
+            left = [trial for trial in left if trial != outcome.trial and trial not in skipped]
+            if left and not budget.have_begun(left):
+                say(f"{outcome.trial.label} is done; {budget.foresee(left)} left.")
     for trial in skipped:
         yield Outcome(trial, error=f"would not have fitted into {minutes:g} minutes")
     for outcome in outcomes:  # one after the other, when nothing else is computed any more
         if outcome.run is not None:
-            measure_costs(outcome.run, dataset.test.images)
+            measure_costs(outcome.run, sized(outcome.run.info["input_shape"][0]).test.images)
 
 
 def conclude(outcomes: Iterator[Outcome] | Sequence[Outcome], directory: Path) -> "Comparison":
@@ -176,9 +190,14 @@ class Comparison:
     not_run: tuple[Mapping[str, Any], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        labels = [run.answers[1] for run in self.runs]
-        if any(not np.array_equal(labels[0], other) for other in labels[1:]):
-            raise ConvladderError("The runs were tested on different images. Expected runs of one data set.")
+        for first, run in itertools.pairwise(self.runs):
+            contents = {one.info["content"] for one in (first, run) if "content" in one.info}
+            if len(contents) > 1 or not np.array_equal(first.answers[1], run.answers[1]):
+                raise ConvladderError(
+                    f"{first.path} and {run.path} were trained and tested on different images. Expected runs of one "
+                    "data set, unchanged between them, all tested on what was held out of it, as compare does, or all "
+                    "by cross-validation."
+                )
 
     @staticmethod
     def load(directory: str | Path) -> "Comparison":
@@ -248,11 +267,12 @@ class Comparison:
             f"`{name}`, the fewest MACs ({rows[name]['macs']:,}) of those that cannot be told apart from the most "
             f"accurate, `{best}`"
         )
-        below = f"{-100 * result['low']:.2f} points below it"
+        below = f"{-100 * result['low']:.{points_digits(rows[name]['test_images'])}f} points below it"
         if settled:
             words = f"Recommended: {words}; it is at most {below}."
         else:
-            words = f"Not settled: {words}, may be up to {below}: more seeds would tell. Until then, `{best}`."
+            more = "more test images" if rows[name]["test_images"] < FEW else "more seeds"
+            words = f"Not settled: {words}, may be up to {below}: {more} would tell. Until then, `{best}`."
         return result | {"settled": settled, "words": words}
 
     @property
@@ -274,6 +294,9 @@ class Comparison:
             said.append("Where a rung has one seed, what another would change is not known: take more seeds.")
         if said:
             said.append(self.recommendation["words"])
+        run = self.groups[self.recommendation["best"]][0]
+        if warned := caution(run.metrics["test"], run.info):
+            said.append(f"`{run.info['rung']}`: {warned}")
         said += [f"Not there: `{gone['name']}`, seed {gone['seed']}: {gone['reason']}." for gone in self.not_run]
         return said
 
@@ -319,11 +342,13 @@ def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
         "name": name,
         "seeds": len(group),
         "test_accuracy": accuracy,
+        "test_images": answers.shape[1],
         "low": low,
         "high": high,
         "validation_accuracy": statistics.fmean(validation) if validation else None,
         "parameters": group[0].info["parameters"],
         "macs": group[0].info["macs"],
+        "image_size": group[0].info.get("input_shape", [None])[0],
         "fit_seconds": statistics.fmean(run.info["fit_seconds"] for run in group),
         **measured,
         "runs": [str(run.path) for run in group],
@@ -336,10 +361,13 @@ def _pair(
     low, high = ends
     verdict = BETTER if low > 0 else WORSE if high < 0 else ALIKE
     ratio = upper["fit_seconds"] / lower["fit_seconds"]
-    points = f"{100 * difference:+.2f} points ({100 * low:.2f} to {100 * high:.2f})".replace("-", "−")
-    names = f"`{upper['name']}` over `{lower['name']}`"
-    if verdict == ALIKE:
-        names = f"`{upper['name']}` and `{lower['name']}` {ALIKE}"
+    digits = points_digits(upper["test_images"])
+    interval = f"{100 * low:.{digits}f} to {100 * high:.{digits}f}"
+    points = f"{100 * difference:+.{digits}f} points ({interval})".replace("-", "−")
+    above, below = (f"`{row['name']}`" for row in (upper, lower))
+    if upper["image_size"] != lower["image_size"]:  # then the size is a part of the difference
+        above, below = (f"`{row['name']}` at {row['image_size']} pixels" for row in (upper, lower))
+    names = f"{above} and {below} {ALIKE}" if verdict == ALIKE else f"{above} over {below}"
     return {
         "lower": lower["name"],
         "upper": upper["name"],

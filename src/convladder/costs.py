@@ -1,89 +1,187 @@
-"""Costs: what trainings will take, which of them fit into a budget, and what the shipped model takes to answer."""
+"""Costs: what trainings will take here, which of them fit into a budget, and what a shipped model takes to answer."""
 
+import functools
 import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
+from convladder.assembling import VIEWS
 from convladder.data import Dataset
+from convladder.data.augmentation import AUGMENT
+from convladder.data.loading import at_size
 from convladder.errors import check_range
-from convladder.models import build_model
+from convladder.evaluating.robustness import CHANGES, count_images
+from convladder.exporting import parity_images
+from convladder.features import are_kept, compute_features
+from convladder.fitting import compile_copy
+from convladder.models import PRETRAINED, build_model, rung_side
+from convladder.occlusion import list_places
 from convladder.recipes import MOST_MINUTES, Recipe, resolve_precision
 from convladder.runs import Run, write_json
 from convladder.trials import Trial
 
-# Seen on two cores with bfloat16: microseconds of training an image, for each thousand values that a layer gives out
-# (0.9 where none is named here); and the seconds of tracing, scoring and export around every training.
-MICROSECONDS = {"BatchNormalization": 1.5, "Dropout": 4.0}
-SECONDS_AROUND = 4.0
+# What a run does but for its steps is Python's work above all: tracing and export. It grows with the network and the
+# machine as building the network does: so many times that, and a little more.
+BUILDS_AROUND = 15
+SECONDS_AROUND = 3.0
+SECONDS_OF_START = 5.0  # of the process that carries out all runs
+
+# In forward passes of ONNX Runtime, for the pretrained rungs, which would take long to be tried.
+PASS_IN_KERAS = 1.5
+TRAINING_IN_PASSES = 2.4  # of an image of `finetune`, which trains all layers, at 160 pixels where a pass takes 224
+SOLVING_IN_PASSES = 0.05  # of a head, for each image and class
+
+PLACES_TRIED = 1 << 19  # of the images of a step that is measured: 128 of 64×64
+MAPS = 4  # in a report, of a rung
+SECONDS_OF_REPORT = 5.0
 
 BATCH = 128  # images at a time, for the throughput
 REPEATS = 100
 SECONDS_OF_MEASURING = 0.25
 
 
-def estimate_seconds(dataset: Dataset, rung: str, recipe: Recipe) -> float:
-    """About how long one run will take, from the values that the rung's layers give out; within a factor of two."""
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that a run will take: of the run, and of what the report measures of a rung."""
+
+    run: float
+    report: float
+
+
+def estimate(dataset: Dataset, rung: str, recipe: Recipe, *, shared: bool = False) -> Estimate:
+    """About how long one run will take on this machine, from a few steps of its network.
+
+    Args:
+        dataset: At the size that the rung takes.
+        rung: A name from MODELS.
+        recipe: How it is trained.
+        shared: Whether another run computes the features that this one needs.
+    """
+    building = min(_seconds_of(lambda: build_model(rung, dataset.input_shape, dataset.num_classes)) for _ in range(2))
+    images, validation, tested = map(len, (dataset.train, dataset.validation, dataset.test))
+    views = VIEWS[recipe.views][1]
+    seconds = SECONDS_AROUND + BUILDS_AROUND * building
+    if rung in PRETRAINED:
+        one_pass = _measure_backbone(dataset)
+        forward, step = PASS_IN_KERAS * one_pass, TRAINING_IN_PASSES * one_pass
+        kept = shared or are_kept([split.images for split in (dataset.train, dataset.validation, dataset.test)])
+        seconds += 0 if kept else 2 * (images + validation + tested) * one_pass
+        seconds += SOLVING_IN_PASSES * (images + validation) * dataset.num_classes * one_pass
+    else:
+        step = _measure_training(rung, recipe, dataset)
+        forward = one_pass = step / 3
     if recipe.minutes is not None:
-        return SECONDS_AROUND + 60 * recipe.minutes
-    microseconds = sum(
-        MICROSECONDS.get(type(layer).__name__, 0.9) * math.prod(layer.output.shape[1:]) / 1000
-        for layer in build_model(rung, dataset.input_shape, dataset.num_classes).layers
-        if not isinstance(layer, keras.layers.InputLayer | keras.layers.Flatten | keras.layers.Rescaling)
-    )
-    if resolve_precision(recipe)[0] == "float32":
-        microseconds *= 2
-    return SECONDS_AROUND + recipe.epochs * len(dataset.train) * microseconds / 1e6
+        seconds += 60 * recipe.minutes
+    elif rung != "transfer":
+        seconds += recipe.epochs * images * step + math.ceil(recipe.epochs) * validation * forward
+    seconds += views * (2 * validation + tested) * forward
+    seconds += views * len(parity_images(dataset)) * (forward + one_pass)
+    covered = MAPS * len(list_places(*dataset.input_shape[:2])[0])
+    changed = count_images(dataset.test.images) * sum(len(change.severities) for change in CHANGES)
+    return Estimate(seconds, 4 * SECONDS_OF_MEASURING + views * (changed + covered) * one_pass)
+
+
+def _measure_training(rung: str, recipe: Recipe, dataset: Dataset) -> float:
+    """Seconds that training takes an image, from a few steps of few and of more images.
+
+    They are run eagerly, because tracing would take longer than all of them; the difference of the two is free of what
+    Python takes.
+    """
+    network = build_model(rung, dataset.input_shape, dataset.num_classes, rescale=recipe.rescale)
+    copy, _ = compile_copy(network, recipe, resolve_precision(recipe)[0])
+    height, width, _ = dataset.input_shape
+    more = max(4, min(recipe.batch_size, PLACES_TRIED // (height * width)))
+    few = more // 4
+
+    def seconds(count: int) -> float:
+        rows = np.arange(count) % len(dataset.train)
+        pixels = tf.constant(dataset.train.images[rows])
+        labels = tf.one_hot(dataset.train.labels[rows], dataset.num_classes)
+        return min(_seconds_of(lambda: _take_step(copy, pixels, labels, recipe.augment)) for _ in range(3))
+
+    most, least = seconds(more), seconds(few)
+    return max((most - least) / (more - few), most / more / 4)  # the latter where other work disturbed it
+
+
+def _take_step(network: keras.Model, pixels: Any, labels: Any, augment: str) -> None:
+    if augment != "none":
+        pixels = AUGMENT[augment](pixels, tf.constant([0, 0]))
+    with tf.GradientTape() as tape:
+        answers = network(pixels, training=True)
+        loss = tf.reduce_mean(keras.losses.categorical_crossentropy(labels, answers))
+    variables = network.trainable_variables
+    network.optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+
+
+def _measure_backbone(dataset: Dataset) -> float:
+    """Seconds that ONNX Runtime takes for the backbone's features of an image; the time to open it falls out."""
+    images = dataset.train.images
+    few, more = images[:2], images[np.arange(18) % len(images)]
+    seconds = [_seconds_of(lambda: compute_features([part], cache=False)) for part in (few, more)]  # noqa: B023
+    return max(1e-4, (seconds[1] - seconds[0]) / (2 * (len(more) - len(few))))
 
 
 class Budget:
     """Foresees how long trials take, from those that are finished, and lets begin what fits into the minutes."""
 
-    def __init__(self, dataset: Dataset, minutes: float | None) -> None:
+    def __init__(self, dataset: Dataset, minutes: float | None, sized: Callable[[int], Dataset] | None = None) -> None:
         if minutes is not None:
             check_range("minutes", minutes, 0.01, MOST_MINUTES)
-        self._dataset = dataset
+        self._dataset, self._sized = dataset, sized or functools.partial(at_size, dataset)
         self._ends = None if minutes is None else time.monotonic() + 60 * minutes
         self._seconds: dict[str, list[float]] = {}
-        self._ratios: list[float] = []
-        self._estimated: dict[str, float] = {}
+        self._estimates: dict[str, Estimate] = {}
+        self._began: dict[Trial, float] = {}
 
-    def learn(self, trial: Trial, seconds: float) -> None:
-        """So long did a trial take."""
+    def learn(self, trial: Trial, seconds: float | None = None) -> None:
+        """So long did a trial take; by default the time since it was given out."""
+        if seconds is None:
+            seconds = time.monotonic() - self._began[trial]
         self._seconds.setdefault(trial.rung, []).append(seconds)
-        self._ratios.append(seconds / self._estimate(trial))
 
     def seconds(self, trial: Trial) -> float:
         """So long will it take: as its rung took before, or as estimated, by what the estimates were wrong so far."""
         if trial.rung in self._seconds:
             return statistics.fmean(self._seconds[trial.rung])
-        return self._estimate(trial) * (statistics.median(self._ratios) if self._ratios else 1.0)
+        known = self._seconds.keys() & self._estimates.keys()
+        ratios = [statistics.fmean(self._seconds[rung]) / self._estimates[rung].run for rung in known]
+        return self._estimate(trial).run * (statistics.median(ratios) if ratios else 1.0)
 
     def foresee(self, trials: Sequence[Trial]) -> str:
-        """How long these will take, in words."""
-        seconds = sum(map(self.seconds, trials))
+        """How long these will take, and the report after them, in words."""
+        reported = {trial.rung: self._estimate(trial).report for trial in trials}
+        seconds = SECONDS_OF_START + SECONDS_OF_REPORT + sum(map(self.seconds, trials)) + sum(reported.values())
         told = count_of(round(seconds / 60), "minute") if seconds >= 90 else count_of(round(seconds), "second")
-        return f"about {told} on this machine"
+        return f"about {told}"
 
     def select(self, trials: Sequence[Trial], skipped: list[Trial]) -> Iterator[Trial]:
         """Give out, one when it is asked for, the trials that fit; put the others into `skipped`."""
         for trial in trials:
-            began = time.monotonic()
-            if self._ends is not None and began + self.seconds(trial) > self._ends:
+            if self._ends is not None and time.monotonic() + self.seconds(trial) > self._ends:
                 skipped.append(trial)
                 continue
+            self._began[trial] = time.monotonic()
             yield trial
-            self.learn(trial, time.monotonic() - began)  # the next is asked for when it is done
 
-    def _estimate(self, trial: Trial) -> float:
-        if trial.rung not in self._estimated:
-            self._estimated[trial.rung] = estimate_seconds(self._dataset, trial.rung, trial.recipe)
-        return self._estimated[trial.rung]
+    def have_begun(self, trials: Sequence[Trial]) -> bool:
+        """Whether one of these was given out already, as to a cluster, which carries out several at a time."""
+        return not self._began.keys().isdisjoint(trials)
+
+    def _estimate(self, trial: Trial) -> Estimate:
+        if trial.rung not in self._estimates:
+            dataset = self._sized(rung_side(trial.rung, self._dataset))
+            cached = (dataset.source or {}).get("cache", True)  # then one rung computes features, and both have them
+            shared = cached and not self._estimates.keys().isdisjoint(PRETRAINED)
+            self._estimates[trial.rung] = estimate(dataset, trial.rung, trial.recipe, shared=shared)
+        return self._estimates[trial.rung]
 
 
 def measure_costs(run: Run, images: npt.NDArray[np.uint8]) -> None:
@@ -107,6 +205,12 @@ def measure_costs(run: Run, images: npt.NDArray[np.uint8]) -> None:
     }
     run.metrics["costs"] = costs
     write_json(run.path / "metrics.json", run.metrics)
+
+
+def _seconds_of(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 def _median_seconds(call: Callable[[int], Any]) -> float:

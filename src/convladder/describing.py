@@ -51,15 +51,21 @@ def count_macs(model: keras.Model) -> int:
 
 def _macs(layer: Any) -> int:
     """Every weight of a kernel is multiplied once for each output position."""
-    if isinstance(layer, layers.Conv2D | layers.Dense):
-        positions = prod(layer.output.shape[1:-1])  # 1 for a fully connected layer
-        return positions * prod(layer.kernel.shape)
-    return 0
+    if isinstance(layer, keras.Model):
+        return count_macs(layer)
+    if isinstance(layer, layers.SeparableConv2D):
+        kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
+    elif isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
+        kernels = [layer.kernel]
+    else:
+        return 0
+    positions = prod(layer.output.shape[1:-1])  # 1 for a fully connected layer
+    return positions * sum(prod(kernel.shape) for kernel in kernels)
 
 
 def _arithmetic(layer: Any) -> str:
     """The output's height: (input + padding − kernel) / stride + 1, rounded down."""
-    if isinstance(layer, layers.Conv2D):
+    if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
         kernel, stride = layer.kernel_size[0], layer.strides[0]
     elif isinstance(layer, layers.MaxPooling2D | layers.AveragePooling2D):
         kernel, stride = layer.pool_size[0], layer.strides[0]

@@ -59,8 +59,9 @@ def check_choice(what: str, received: str, choices: Iterable[str]) -> None:
     """Raise a ConvladderError, with a suggestion for a near miss, unless `received` is among `choices`."""
     names = list(choices)
     if received not in names:
-        close = get_close_matches(str(received), names, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        by_lower = {name.lower(): name for name in names}
+        close = get_close_matches(str(received).lower(), by_lower, n=1)
+        hint = f" Did you mean {by_lower[close[0]]}?" if close else ""
         raise ConvladderError(f"{received!r} is not a {what}. Expected one of: {', '.join(names)}.{hint}")
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from convladder.data import Dataset, Split
-from convladder.data.augmentation import AUGMENT
+from convladder.data.augmentation import AUGMENT, resize
 from convladder.data.checks import class_weights
 from convladder.data.dataset import release
 from convladder.describing import count_macs
@@ -48,11 +48,11 @@ class Fitted:
 
 
 class Interrupted(Stopped):
-    """Told to stop, with what had been fitted by then."""
+    """Told to stop, with what had been fitted by then, and what run.json says of it."""
 
-    def __init__(self, number: int, fitted: Fitted) -> None:
+    def __init__(self, number: int, fitted: Fitted, account: Mapping[str, Any] | None = None) -> None:
         super().__init__(number)
-        self.fitted = fitted
+        self.fitted, self.account = fitted, account or {}
 
 
 @defer_signals()
@@ -124,7 +124,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalize (batch, height, width, channels), by the batch's own mean and variance in training."""
-        if not training or len(inputs.shape) != 4:
+        if not training or not self.trainable or len(inputs.shape) != 4:
             return super().call(inputs, training=training, mask=mask)
         # Of channels that are no multiple of 16, bfloat16 takes ten times as long as float32.
         computed_in = self.compute_dtype if inputs.shape[-1] % 16 == 0 else "float32"
@@ -199,14 +199,20 @@ class BestWeights(keras.callbacks.Callback):
         Stopped: After a step, where a signal has come.
     """
 
-    def __init__(self, validation: Split, recipe: Recipe) -> None:
+    later_of_equals = False  # of epochs with one accuracy, whether the last or the first is the best
+
+    def __init__(self, validation: Split, recipe: Recipe, start: Fitted | None = None) -> None:
         super().__init__()
-        self.fitted = Fitted()
+        self.fitted = start or Fitted()  # what was fitted before, and the seconds that it took
         self._validation, self._until = validation, recipe.until
         self._budget = math.inf if recipe.minutes is None else recipe.minutes * 60
         self._best_accuracy = -1.0
         self._evaluated = 0.0
-        self._started = time.perf_counter()
+        self._started = time.perf_counter() - self.fitted.seconds
+
+    def candidate(self) -> tuple[keras.Model, list[Any]]:
+        """The network that is scored, and its weights, which may become the best."""
+        return self.model, self.model.get_weights()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Keep the time, should this have been the last step; stop where the minutes are over, or a signal came."""
@@ -222,21 +228,32 @@ class BestWeights(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         logs["seconds"] = self.fitted.seconds
         accuracy = float(epoch)  # without validation images a later epoch is a better one
+        network, weights = self.candidate()
         if len(self._validation):
-            scores = score(predict_probabilities(self.model, self._validation.images), self._validation.labels)
+            scores = score(predict_probabilities(network, self._validation.images), self._validation.labels)
             accuracy = scores["accuracy"]
             logs |= {"validation_accuracy": accuracy, "validation_loss": scores["loss"]}
             if self._until is not None and accuracy >= self._until:
                 self.model.stop_training = True
-        if accuracy > self._best_accuracy:
+        if accuracy > self._best_accuracy or (self.later_of_equals and accuracy == self._best_accuracy):
             self._best_accuracy, self.fitted.best_epoch = accuracy, epoch + 1
-            self.fitted.weights = self.model.get_weights()
+            self.fitted.weights = weights
         self.fitted.history.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
         self._evaluated += time.perf_counter() - began
 
 
-def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int, seed: int) -> Any:
+def training_batches(
+    split: Split, num_classes: int, recipe: Recipe, steps: int | range, seed: int, size: tuple[int, int] | None = None
+) -> Any:
     """Shuffled batches, `steps` of them; every image comes once before any comes again.
+
+    Args:
+        split: Images and labels.
+        num_classes: How many there are.
+        recipe: Its batches, weights of classes and augmentation.
+        steps: How many batches, or from which to which of a longer training.
+        seed: Of order and augmentation.
+        size: Another height and width to resize the images to; photographs, which augmentation changes, also zoom.
 
     Returns:
         A tf.data.Dataset of pixels, uint8, (batch, height, width, channels), and one-hot labels, (batch, classes);
@@ -259,6 +276,8 @@ def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int,
         chosen = tf.raw_ops.RandomIndexShuffle(index=position % count, seed=seeds, max_index=count - 1, rounds=4)
         pixels = tf.gather(images, chosen) if in_memory else tf.numpy_function(images, [chosen], tf.uint8)
         pixels = tf.ensure_shape(pixels, (recipe.batch_size, *split.images.shape[1:]))
+        if size is not None:
+            pixels = resize(pixels, size, tf.stack([seed, step]), zoom=recipe.augment == "photos")
         if recipe.augment != "none":
             pixels = AUGMENT[recipe.augment](pixels, tf.stack([seed, step]))
         wanted = tf.one_hot(tf.gather(labels, chosen), num_classes)
@@ -268,7 +287,8 @@ def training_batches(split: Split, num_classes: int, recipe: Recipe, steps: int,
 
     options = tf.data.Options()
     options.autotune.enabled = False  # there is one stage, which runs ahead of the training by two batches
-    return tf.data.Dataset.range(steps).map(batch).prefetch(2).with_options(options)
+    numbers = steps if isinstance(steps, range) else range(steps)
+    return tf.data.Dataset.range(numbers.start, numbers.stop).map(batch).prefetch(2).with_options(options)
 
 
 def _row_reader(images: npt.NDArray[np.uint8]) -> Callable[[Any], npt.NDArray[np.uint8]]:
@@ -285,18 +305,23 @@ def _row_reader(images: npt.NDArray[np.uint8]) -> Callable[[Any], npt.NDArray[np
     return read
 
 
-def clone(model: keras.Model, precision: str) -> keras.Model:
-    """The same network with the same weights, to be fitted in `precision`; its last layer is always in float32."""
+def clone(model: keras.Model, precision: str, image: Any = None) -> keras.Model:
+    """The same network with the same weights, to be fitted in `precision`; its last layer is always in float32.
+
+    Args:
+        model: What is cloned.
+        precision: "float32" or "bfloat16".
+        image: A Keras input of another height and width, where the network shall take that.
+    """
     last = model.layers[-1].name
 
     def clone_layer(layer: Any) -> Any:
         config = layer.get_config()
         if precision == "bfloat16" and layer.name != last:
             config["dtype"] = "mixed_bfloat16"
-        kind = FusedBatchNormalization if type(layer) is keras.layers.BatchNormalization else type(layer)
-        return kind.from_config(config)
+        return (FusedBatchNormalization if _can_fuse(layer) else type(layer)).from_config(config)
 
-    twin = keras.models.clone_model(model, clone_function=clone_layer)
+    twin = keras.models.clone_model(model, input_tensors=image, clone_function=clone_layer)
     twin.set_weights(model.get_weights())
     return twin
 
@@ -306,11 +331,30 @@ def steps_per_look(model: keras.Model, batch_size: int) -> int:
     return max(1, min(STEPS_PER_LOOK, int(MACS_PER_LOOK / (batch_size * max(1, count_macs(model))))))
 
 
+def _can_fuse(layer: Any) -> bool:
+    """Whether a layer is batch normalization of the kind that the operation computes: over channels, scaled and moved.
+
+    The networks of `keras.applications` hold others.
+    """
+    if type(layer) is not keras.layers.BatchNormalization:
+        return False
+    return layer.scale and layer.center and layer.axis in (-1, len(layer.input.shape) - 1)
+
+
 def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[keras.Model, "OneCycle | None"]:
     """A copy of a model, ready to be fitted, and its schedule, which must yet be told its length, if there is one."""
     copy = clone(model, precision)
+    schedule = compile_for(copy, recipe)
+    copy.steps_per_execution = steps_per_look(model, recipe.batch_size)
+    return copy, schedule
+
+
+def compile_for(
+    copy: keras.Model, recipe: Recipe, adam: Callable[..., keras.optimizers.Optimizer] = FusedAdam
+) -> OneCycle | None:
+    """Make a network ready to be fitted, a step at a time; as `compile_copy`, without a copy."""
     schedule = OneCycle(recipe.learning_rate) if recipe.one_cycle else None
-    optimizer = FusedAdam(
+    optimizer = adam(
         schedule.rate if schedule else recipe.learning_rate,
         weight_decay=recipe.weight_decay or None,
         beta_1=recipe.beta_1,
@@ -322,10 +366,9 @@ def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[ke
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        steps_per_execution=steps_per_look(model, recipe.batch_size),
         jit_compile=False,  # XLA compiles longer than it saves on a processor
     )
-    return copy, schedule
+    return schedule
 
 
 def measure_steps(copies: Sequence[keras.Model], data: Dataset, recipe: Recipe, *, rounds: int) -> list[list[float]]:
@@ -334,16 +377,21 @@ def measure_steps(copies: Sequence[keras.Model], data: Dataset, recipe: Recipe, 
     Returns:
         For each model, `rounds` measurements. The models and their optimizers are as before, and traced.
     """
+    return time_fits(copies, training_batches(data.train, data.num_classes, recipe, STEPS_PER_LOOK, seed=0), rounds)
+
+
+def time_fits(copies: Sequence[keras.Model], batches: Any, rounds: int) -> list[list[float]]:
+    """As `measure_steps`, on a tf.data.Dataset of batches."""
     variables = [variable for copy in copies for variable in (*copy.variables, *copy.optimizer.variables)]
     kept = [variable.numpy() for variable in variables]
-    batches = training_batches(data.train, data.num_classes, recipe, STEPS_PER_LOOK, seed=0)
+    steps = int(batches.cardinality())
     seconds: list[list[float]] = [[] for _ in copies]
     for _ in range(1 + rounds):  # the first traces
         for copy, measured in zip(copies, seconds, strict=True):
             check_stop()
             began = time.perf_counter()
             copy.fit(batches, shuffle=False, verbose=0)
-            measured.append((time.perf_counter() - began) / STEPS_PER_LOOK)
+            measured.append((time.perf_counter() - began) / steps)
     for variable, value in zip(variables, kept, strict=True):
         variable.assign(value)
     return [measured[1:] for measured in seconds]

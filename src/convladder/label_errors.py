@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from convladder import visual_audit
 from convladder.classifier import Classifier
 from convladder.data import Dataset, Split, load_dataset
-from convladder.data.audit import Finding
+from convladder.data.audit import LABEL_ERRORS, Finding
 from convladder.data.dataset import slices
 from convladder.errors import ConvladderError, check_range
+from convladder.features import pool_features
 from convladder.runs import Run
 
 TIMES_AS_LIKELY = 3.0  # as the label, another class must be
@@ -25,6 +27,9 @@ def find_label_errors(source: str | Path, run: Run, *, folds: int = 3) -> Findin
     that takes every picture for which another class is more probable: its default asks for more confidence than a
     class has on average, and left out two or three of five planted errors.
 
+    For a pretrained rung every picture is judged by heads on kept features, each of which has not seen it, since what
+    was held out for validation may be among what its head was fitted to; no fold is trained.
+
     Args:
         source: The folder or CSV file that the run was trained on.
         run: A finished run.
@@ -37,19 +42,21 @@ def find_label_errors(source: str | Path, run: Run, *, folds: int = 3) -> Findin
     Raises:
         ConvladderError: The run was trained on other data, so it may have seen any of these.
     """
-    from cleanlab.filter import find_label_issues
+    from convladder.models import PRETRAINED
 
     if folds:
         check_range("folds", folds, 2, 100)
     classifier: Classifier = run.classifier()
     height, _, channels = classifier.input_shape
-    data = load_dataset(source, image_size=height, channels=channels, fit=classifier.fit)
-    if not run.info["images"]["validation"]:
-        data = data.without_validation()
+    data = run.arrange(load_dataset(source, image_size=height, channels=channels, fit=classifier.fit))
     if data.fingerprint != run.info["fingerprint"] or data.account is None:
         raise ConvladderError(
             f"{run.path} was trained on other data than {source} holds. Expected a run of the same pictures: train one."
         )
+    if run.info["rung"] in PRETRAINED:
+        return visual_audit.find_label_errors(data, *pool_features(data))
+    from cleanlab.filter import find_label_issues
+
     judged = [data.train] * bool(folds) + [part for part in (data.validation, data.test) if len(part)]
     probabilities = [predict_out_of_fold(data, run, folds)] if folds else []
     probabilities += [
@@ -64,7 +71,7 @@ def find_label_errors(source: str | Path, run: Run, *, folds: int = 3) -> Findin
         return_indices_ranked_by="self_confidence",
         n_jobs=1,
     )
-    return Finding("likely label errors", list(_say(ranked, names, labels, likelihoods, data.class_names)))
+    return Finding(LABEL_ERRORS, list(_say(ranked, names, labels, likelihoods, data.class_names)))
 
 
 def predict_out_of_fold(data: Dataset, run: Run, folds: int) -> npt.NDArray[np.float32]:

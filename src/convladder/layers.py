@@ -13,6 +13,7 @@ from convladder.errors import ConvladderError, check_choice, check_range
 
 POOLINGS = ("max", "average", "min")
 PADDINGS = ("same", "valid")
+ALL_VIEWS = "views"  # the layer that lays the views of an image one after the other, in one batch
 
 
 @keras.saving.register_keras_serializable(package="convladder")
@@ -104,6 +105,27 @@ def inception_module(x: Any, filters: int, stage: str, *, reduce: bool, batch_no
     if reduce:
         pooled = branch(pooled, half, 1, "project")
     return layers.Concatenate(name=f"{stage}_concat")([one, three, five, pooled])
+
+
+def split_views(x: Any, views: int) -> Any:
+    """From a batch of all views, one view after the other, to shape (views, batch, …)."""
+    return keras.ops.reshape(x, (views, -1, *x.shape[1:]))
+
+
+class FirstView(layers.Layer):
+    """From a batch of all views, one view after the other, the first: shape (batch, …).
+
+    A layer has the name that it is given, where an operation of Keras numbers its own from 1 in each process, and then
+    clashes with one of a network that was read from a file.
+    """
+
+    def __init__(self, views: int, name: str) -> None:
+        super().__init__(name=name)
+        self.views = views
+
+    def call(self, x: Any) -> Any:
+        """Take the views apart, and give the first."""
+        return split_views(x, self.views)[0]
 
 
 def _check_fits(what: str, size: int, x: Any, padding: str) -> None:

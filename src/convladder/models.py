@@ -1,17 +1,21 @@
 """The ladder: one function a rung, each one idea more than a rung below it.
 
-A rung's function takes scaled images and returns the tensor that the classifier's last layer reads; its keyword
-arguments are the choices it offers. `build_model` puts the input, the scaling and the softmax around it.
+A rung's function takes scaled images, a pretrained one pixels, and returns the tensor that the classifier's last layer
+reads; its keyword arguments are the choices it offers. `build_model` puts the input, the scaling and the softmax around
+it.
 `MODELS` at the end of the file is the ladder, in order.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import layers
 
+from convladder import applications
+from convladder.backbone import NAME as BACKBONE
+from convladder.backbone import SIDE, build_features, load_weights
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.layers import (
     convolve,
@@ -21,6 +25,9 @@ from convladder.layers import (
     normalize_and_activate,
     pool,
 )
+
+if TYPE_CHECKING:
+    from convladder.data import Dataset
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
 MODULES = ("reduced", "naive")
@@ -165,6 +172,26 @@ def build_tiny(x: Any, *, batch_norm: bool = True) -> Any:
     return layers.Flatten(name="flatten")(x)
 
 
+def build_transfer(pixels: Any, *, backbone: str = BACKBONE, weights: str | None = None) -> Any:
+    """Features that a network learnt on ImageNet's photographs, as they are, under a linear head of one's own.
+
+    Donahue et al. 2013, arXiv:1310.1531. Nothing but the last layer is fitted, so a few pictures a class are enough.
+    """
+    return _backbone_features(pixels, backbone, weights)
+
+
+def build_finetune(pixels: Any, *, backbone: str = BACKBONE, weights: str | None = None) -> Any:
+    """`transfer`, trained on from its head, its last blocks first: the features turn to the pictures at hand.
+
+    Yosinski et al. 2014, arXiv:1411.1792.
+    """
+    return _backbone_features(pixels, backbone, weights)
+
+
+def _backbone_features(pixels: Any, name: str, weights: str | None) -> Any:
+    return build_features(pixels) if name == BACKBONE else applications.build_features(pixels, name, weights)
+
+
 def _pooled_stack(x: Any, filters: tuple[int, int, int], batch_norm: bool = False) -> Any:
     """Convolutions of 5×5, 3×3 and 3×3, the first two pooled before they are activated, which is cheaper."""
     first, second, third = filters
@@ -225,7 +252,12 @@ MODELS: Mapping[str, Callable[..., Any]] = {
     "fast": build_fast,
     "tiny": build_tiny,
     "strong": build_strong,
+    "transfer": build_transfer,
+    "finetune": build_finetune,
 }
+
+# Rungs that start from the backbone's weights, and scale pixels as it does.
+PRETRAINED = ("transfer", "finetune")
 
 
 # What the numbers among the choices are called, and how small and large they may be.
@@ -251,7 +283,8 @@ def build_model(
         rung: A name from MODELS.
         input_shape: (height, width, channels); height and width 8 to 4,096, channels 1 or 3.
         num_classes: 2 to 100,000.
-        rescale: Whether the first layer scales pixels from 0–255 to 0–1. The article's networks do not.
+        rescale: Whether the first layer scales pixels from 0–255 to 0–1. The article's networks do not; those that
+            are pretrained always scale as they were trained.
         **choices: What the rung lets one choose; `rung_choices` lists it.
 
     Returns:
@@ -275,12 +308,58 @@ def build_model(
     check_range("the number of classes", num_classes, 2, 100_000)
 
     image = keras.Input(input_shape, name="image")
-    x = layers.Rescaling(1 / 255, name="rescale")(image) if rescale else image
+    x = layers.Rescaling(1 / 255, name="rescale")(image) if rescale and rung not in PRETRAINED else image
     x = MODELS[rung](x, **choices)
     x = layers.Dense(num_classes, name="logits")(x)
     # In float32 also where the rest is trained in bfloat16: probabilities want the digits.
     x = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
-    return keras.Model(image, x, name=rung)
+    model = keras.Model(image, x, name=rung)
+    if rung in PRETRAINED:
+        if choices.get("backbone", BACKBONE) == BACKBONE:
+            load_weights(model)
+        for layer in model.layers:
+            # Batch normalization keeps the statistics of the many photographs that it has seen.
+            normalizes = isinstance(layer, layers.BatchNormalization)
+            layer.trainable = layer.name == "logits" or (rung == "finetune" and not normalizes)
+    return model
+
+
+# Why a rung is left out of a comparison that nobody has chosen the rungs of.
+NOT_FOR_PHOTOGRAPHS: Mapping[str, str] = {
+    "dense": "every pixel is a feature of its own",
+    "conv": "millions of weights",
+    "regularized": "augmentation does its work",
+    "inception": "slow",
+    "deep": "residual without its connections",
+    "fast": "tuned for digits",
+    "tiny": "tuned for digits",
+    "strong": "slow from scratch",
+}
+NOT_FOR_OTHERS: Mapping[str, str] = dict.fromkeys(PRETRAINED, "pretrained on photographs")
+
+
+def suited_rungs(photographs: bool) -> list[str]:
+    """The rungs that suit photographs, or other images, in the order of the ladder."""
+    left_out = NOT_FOR_PHOTOGRAPHS if photographs else NOT_FOR_OTHERS
+    return [rung for rung in MODELS if rung not in left_out]
+
+
+def explain_left_out(photographs: bool) -> str:
+    """A line that says which rungs a comparison leaves out by default, and why."""
+    left_out = NOT_FOR_PHOTOGRAPHS if photographs else NOT_FOR_OTHERS
+    by_reason: dict[str, list[str]] = {}
+    for rung, reason in left_out.items():
+        by_reason.setdefault(reason, []).append(rung)
+    named = ", ".join(f"{' and '.join(rungs)} ({reason})" for reason, rungs in by_reason.items())
+    kind = "photographs" if photographs else "images that are no photographs"
+    return f"Left out, for {kind}: {named}. --models all takes them."
+
+
+def rung_side(rung: str, dataset: "Dataset") -> int:
+    """The height and width at which a rung takes the pictures of a data set, where its user has not named one."""
+    side = dataset.input_shape[0]
+    named = dataset.source is None or dataset.source["image_size"] is not None
+    return SIDE if rung in PRETRAINED and dataset.photographs and not named else side
 
 
 def check_choices(rung: str, choices: Mapping[str, Any]) -> None:
@@ -296,6 +375,8 @@ def check_choices(rung: str, choices: Mapping[str, Any]) -> None:
         if choice in RANGES:
             what, low, high = RANGES[choice]
             check_range(what, value, low, high)
+    if "weights" in offered:
+        applications.check_backbone(choices.get("backbone", BACKBONE), choices.get("weights"))
 
 
 def rung_choices(rung: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from convladder.errors import ConvladderError, check_range
 
 PATCH = 1 / 5  # of the side: the patch that covers
 STEPS = 24  # along a side, at most
+PLACES = 24 * 112  # steps times pixels of a side, at most: 12 steps at 224 pixels, which take a second, not four
 BATCH = 64  # covered pictures at a time
 
 
@@ -38,11 +39,9 @@ def occlude(
     """
     check_image(image)
     height, width = image.shape[:2]
-    size = max(2, round(PATCH * min(height, width)))
+    places, size = list_places(height, width)
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     ground = np.median(border, axis=0).astype(np.uint8)  # of each channel
-    tops, lefts = (_starts(side, size) for side in (height, width))
-    places = [(top, left) for top in tops for left in lefts]
     answer = predict(image[np.newaxis])[0]
     if label is None:
         label = int(answer.argmax())
@@ -72,7 +71,14 @@ def check_image(image: npt.NDArray[np.uint8]) -> None:
         )
 
 
+def list_places(height: int, width: int) -> tuple[list[tuple[int, int]], int]:
+    """Where patches are laid, top and left, and their side."""
+    size = max(2, round(PATCH * min(height, width)))
+    tops, lefts = (_starts(side, size) for side in (height, width))
+    return [(top, left) for top in tops for left in lefts], size
+
+
 def _starts(side: int, size: int) -> list[int]:
     """Where patches begin along a side, some of them before it, so that the rim is covered as often as the middle."""
-    step = max(1, -(-(side + size) // STEPS))
+    step = max(1, -(-(side + size) // max(1, min(STEPS, PLACES // side))))
     return list(range(1 - size, side, step))

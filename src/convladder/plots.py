@@ -22,6 +22,7 @@ from convladder.names import printable
 if TYPE_CHECKING:
     from convladder.benchmarking import Training
     from convladder.explaining import Explanation
+    from convladder.learning_curve import LearningCurve
 
 
 def plot_time_to_accuracy(trainings: "Sequence[Training]", path: Path) -> None:
@@ -320,6 +321,34 @@ def _page_figure(width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure((width, height))
     left, below, above = 0.62 / width, 0.5 / height, 0.28 / height
     return figure, figure.add_axes((left, below, 1 - left - 0.08 / width, 1 - below - above))
+
+
+def svg_of_learning_curve(curve: "LearningCurve") -> str:
+    """Accuracy against pictures a class, with 95 % intervals, and dashed what twice as many are expected to give."""
+    with mpl.rc_context(PAGE_STYLE):
+        figure, axes = _page_figure(4.2, 2.9)
+        axes.set_xscale("log")
+        at = [point.pictures_a_class for point in curve.points]
+        errors = [_error(point.accuracy, curve.tested) for point in curve.points]
+        for x, point in zip(at, curve.points, strict=True):
+            ends = [_error(point.low, curve.tested), _error(point.high, curve.tested)]
+            axes.plot([x, x], ends, color=ACCENT, linewidth=1.2)
+        axes.plot(at, errors, "o-", color=ACCENT, linewidth=1.4, markersize=4)
+        said = [f"{point.accuracy:.3f} with {point.pictures_a_class:.0f}" for point in curve.points]
+        if curve.doubling:
+            twice = curve.doubling
+            expected = _error(twice.accuracy, curve.tested)
+            ends = [expected + twice.gain - gain for gain in (twice.low, twice.high)]
+            axes.plot([at[-1], twice.pictures_a_class], [errors[-1], expected], "--", color=MUTED, linewidth=1.2)
+            axes.plot([twice.pictures_a_class] * 2, ends, color=MUTED, linewidth=1.2)
+            axes.plot([twice.pictures_a_class], [expected], "o", color=MUTED, markersize=4)
+            said.append(f"expected {twice.accuracy:.3f} with {twice.pictures_a_class:.0f}")
+        _accuracy_axis(axes, "accuracy, %")
+        axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+        axes.set_xlabel("pictures a class")
+        return _page_svg(figure, "more-pictures", f"Accuracy against pictures a class: {'; '.join(said)}.")
 
 
 def _error(accuracy: float, images: int) -> float:

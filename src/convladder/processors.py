@@ -1,10 +1,13 @@
 """How many processors this process may use: affinity (taskset, a batch system) and a container's quota (cgroups)."""
 
 import contextlib
+import ctypes
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of mallopt(3)
 
 
 def count_processors(root: Path = Path("/")) -> int:
@@ -28,6 +31,18 @@ def limit_threads() -> None:
     if number:
         for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
             os.environ.setdefault(name, str(number))
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed, for the next time; only glibc can be told, for the rest of the process.
+
+    It gives blocks above 32 MB back to the system at once, which zeroes them, page by page, when they are asked for
+    again: a sixth of a fine-tuning step. In one arena they are found again whoever freed them, in less memory.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        adjust = ctypes.CDLL(None).mallopt
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):
+            adjust(option, value)
 
 
 def _affinity() -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
+from convladder.few import rounded
 
 if TYPE_CHECKING:
     import keras
@@ -47,7 +48,11 @@ class Run:
 
         info = self.info
         cells = [[key, str(info[key])] for key in ("rung", "status", "dataset", "seed") if key in info]
-        cells += [[f"{split} accuracy", f"{info[key]:.4f}"] for split in SPLITS if (key := f"{split}_accuracy") in info]
+        cells += [
+            [f"{split} accuracy", rounded(info[key], info["images"][split])]
+            for split in SPLITS
+            if (key := f"{split}_accuracy") in info
+        ]
         cells += [[key, f"{info[key]:,}"] for key in ("parameters", "macs") if key in info]
         cells += [["fit seconds", f"{info['fit_seconds']:.1f}"]] if "fit_seconds" in info else []
         table = html_table(["run", str(self.path)], cells)
@@ -116,15 +121,19 @@ class Run:
                 f"{self.path} does not say where its data came from. Expected a run of data from a file or folder: "
                 "name the images with --data."
             )
-        data = load_dataset(**self.info["data"])
-        if not self.info["images"]["validation"]:
-            data = data.without_validation()
+        data = self.arrange(load_dataset(**self.info["data"]))
         if data.fingerprint != self.info["fingerprint"]:
             raise ConvladderError(
                 f"{self.info['data']['source']} has changed since {self.path} was trained on it. Expected the same "
                 "images and labels: bring them back, or name other images with --data."
             )
         return data
+
+    def arrange(self, data: "Dataset") -> "Dataset":
+        """Loaded data, split as for this run: with validation images, without them, or with nothing held out."""
+        if "tested_by" in self.info:
+            return data.pooled()
+        return data if self.info["images"]["validation"] else data.without_validation()
 
     def load_model(self) -> "keras.Model":
         """The best weights, as a Keras model."""

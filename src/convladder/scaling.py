@@ -1,6 +1,7 @@
 """Scaling: trials on a Ray cluster. Ray decides what runs where, and runs again what was lost with its worker."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import signal
@@ -16,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from convladder.data import Dataset, Split
+from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
+from convladder.models import rung_side
 from convladder.processors import count_processors
 from convladder.runs import Run, create_folder, create_run_folder
 from convladder.trials import LookOn, Outcome, Say, Trial, run_trial
@@ -68,13 +71,20 @@ def run_on_ray(
     waiting: dict[Any, Trial] = {}
     try:
         _check_cores(cores)
-        shared = ray.put(_in_memory(dataset))
+        # By the side of the pictures: a rung may have its own.
+        shared = functools.cache(lambda side: ray.put(_in_memory(at_size(dataset, side))))
         starts, fingerprint = _count_starts(), dataset.fingerprint
         task = ray.remote(num_cpus=cores, max_retries=RETRIES)(_task)
         target = storage or str(directory.resolve())
         waiting = {
             task.options(name=trial.label).remote(
-                trial, shared, target, _key(trial, fingerprint) if storage else "", cores, starts, home
+                trial,
+                shared(rung_side(trial.rung, dataset)),
+                target,
+                _key(trial, fingerprint) if storage else "",
+                cores,
+                starts,
+                home,
             ): trial
             for trial in trials
         }

@@ -30,11 +30,11 @@ class Estimate:
     degrees: float
 
     def interval(self, alpha: float = ALPHA) -> tuple[float, float]:
-        """The interval that leaves out the truth with probability `alpha`."""
+        """The interval that leaves out the truth with probability `alpha`; of accuracies, so at most 1 from 0."""
         from scipy.stats import t
 
         margin = float(t.ppf(1 - alpha / 2, self.degrees) * self.error)
-        return self.value - margin, self.value + margin
+        return max(-1.0, self.value - margin), min(1.0, self.value + margin)
 
     @property
     def p_value(self) -> float:

@@ -9,11 +9,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from convladder.few import FEW_FOR_DETAIL, caution, rounded
 from convladder.names import printable
 
 if TYPE_CHECKING:
     from convladder.data.audit import Audit
     from convladder.describing import LayerSummary
+    from convladder.learning_curve import LearningCurve
 
 WIDEST_MATRIX = 12  # classes
 
@@ -89,12 +91,27 @@ def of_audit(result: "Audit") -> Parts:
         f"{result.files:,} files: {result.pictures:,} pictures, {result.left_out:,} left out, "
         f"{sum(result.ignored.values()):,} ignored. {'Nothing was found.' if not result.findings else ''}"
     )
+    yield from result.notes
+
+
+def of_learning_curve(curve: "LearningCurve") -> Parts:
+    """What `audit --learning-curve` adds."""
+    table = Table(box=SIMPLE_HEAD)
+    for title in ("pictures a class", "accuracy", "95 % interval"):
+        table.add_column(title, justify="right")
+    for point in curve.points:
+        table.add_row(f"{point.pictures_a_class:.0f}", f"{point.accuracy:.3f}", f"{point.low:.3f}–{point.high:.3f}")
+    yield table
+    yield from curve.lines()
 
 
 def cells_of_comparison(
     rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], list[list[str]]]:
-    """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts."""
+    """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts.
+
+    The side of the images is among them where rungs differ in it.
+    """
     costs: list[tuple[str, str, Callable[[Any], str]]] = [
         ("parameters", "parameters", "{:,}".format),
         ("macs", "MACs", "{:,}".format),
@@ -103,15 +120,17 @@ def cells_of_comparison(
         ("images_per_second", "images/s", "{:,.0f}".format),
         ("bytes", "kB", lambda size: f"{size / 1000:,.0f}"),
     ]
+    sizes = len({row["image_size"] for row in rows}) > 1
     cells = []
     for row in rows:
-        cells.append(
-            [row["name"], str(row["seeds"]), f"{row['test_accuracy']:.4f}", f"{row['low']:.4f}–{row['high']:.4f}"]
-        )
+        accuracy, low, high = (rounded(row[key], row["test_images"]) for key in ("test_accuracy", "low", "high"))
+        cells.append([row["name"], str(row["seeds"]), accuracy, f"{low}–{high}"])
+        cells[-1][1:1] = [str(row["image_size"])] if sizes else []
         for cost, _, show in costs:
             mark = "*" if row["name"] in pareto.get(cost, ()) else " "
             cells[-1].append("" if row[cost] is None else show(row[cost]) + mark)
-    return ["rung", "seeds", "test accuracy", "95 % interval", *(title for _, title, _ in costs)], cells
+    titles = ["rung", *(["pixels"] if sizes else []), "seeds", "test accuracy", "95 % interval"]
+    return titles + [title for _, title, _ in costs], cells
 
 
 def of_comparison(
@@ -175,26 +194,34 @@ def of_reproduction(result: dict[str, Any]) -> Parts:
 
 def of_evaluation(result: dict[str, Any]) -> Parts:
     """What `evaluate` prints."""
-    yield (
-        f"{result['run']} on {result['images']:,} {result['split']} images of {result['data']}: accuracy "
-        f"{result['accuracy']:.4f} ({result['low']:.4f} to {result['high']:.4f}), loss {result['loss']:.4f}"
-    )
-    yield "".join(
-        f"right among the {row['k']} most probable: {row['accuracy']:.4f}  " for row in result["top_k"] if row["k"] > 1
-    ).rstrip()
+    images = result["images"]
+    accuracy, low, high, loss = (rounded(result[key], images) for key in ("accuracy", "low", "high", "loss"))
+    pictures = f"{images:,} {result['split']} images of {result['data']}"
+    by = f", by {result['tested_by']}" if "tested_by" in result else ""
+    yield f"{result['run']} on {pictures}{by}: accuracy {accuracy} ({low} to {high}), loss {loss}"
+    if said := caution(result):
+        yield said
+    top = [
+        f"right among the {row['k']} most probable: {rounded(row['accuracy'], images)}"
+        for row in result["top_k"]
+        if row["k"] > 1
+    ]
+    if top:
+        yield "  ".join(top)
     table = Table("class", box=SIMPLE_HEAD)
     for title in ("precision", "recall", "F1", "images"):
         table.add_column(title, justify="right")
     for row in result["per_class"]:
-        scores = ("–" if row[key] is None else f"{row[key]:.4f}" for key in ("precision", "recall", "f1"))
+        scores = ("–" if row[key] is None else rounded(row[key], images) for key in ("precision", "recall", "f1"))
         table.add_row(Text(row["name"]), *scores, f"{row['support']:,}")
     yield table
     yield of_confusion(result["confusion"], [row["name"] for row in result["per_class"]], result["confusions"])
-    yield of_reliability(result["calibration"]["bins"])
-    yield (
-        f"Calibration error {result['calibration']['ece']:.2%}, at the temperature {result['temperature']:.3f} that is "
-        "in the network"
-    )
+    temperature = f"the temperature {result['temperature']:.3f} that is in the network"
+    if images < FEW_FOR_DETAIL:
+        yield f"{images} images do not tell how sure it may be, at {temperature}: {FEW_FOR_DETAIL} are needed"
+    else:
+        yield of_reliability(result["calibration"]["bins"])
+        yield f"Calibration error {result['calibration']['ece']:.2%}, at {temperature}"
     kept = result["abstention"]
     if kept["threshold"]:
         right = "none" if kept["accuracy"] is None else f"{kept['accuracy']:.2%}"

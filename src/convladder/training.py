@@ -14,20 +14,26 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from convladder import __version__
-from convladder.assembling import VIEWS, assemble, calibrate
+from convladder.assembling import VIEWS, Answers, assemble, calibrate
+from convladder.backbone import NAME as BACKBONE
+from convladder.backbone import NUM_PARAMETERS
 from convladder.data import Dataset
+from convladder.data.loading import at_size
 from convladder.describing import count_macs
-from convladder.errors import ConvladderError, check_range
+from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.evaluating import describe, predict_probabilities
-from convladder.evaluating.calibration import fit_threshold, reliability
+from convladder.evaluating.calibration import fit_threshold, reliability, temper
 from convladder.examples import choose_examples
-from convladder.exporting import export_onnx, parity_images
+from convladder.exporting import check_answers, export_onnx, parity_images
+from convladder.few import FEW
+from convladder.finetuning import finetune
 from convladder.fitting import Fitted, Interrupted, fit
-from convladder.models import build_model
+from convladder.models import MODELS, PRETRAINED, build_model, rung_side
 from convladder.processors import count_processors
-from convladder.recipes import Recipe, default_recipe, resolve_precision
+from convladder.recipes import Recipe, default_recipe_for, resolve_precision
 from convladder.runs import Run, create_run_folder, whole_file, write_arrays, write_csv, write_json
 from convladder.signals import check_stop, defer_signals, stopped
+from convladder.solving import check_solvable, solve_head
 
 MANY_PARAMETERS = 50_000_000
 BYTES_A_PARAMETER = 20  # four each for the weight, its gradient, Adam's two averages, and the best epoch's copy
@@ -45,6 +51,7 @@ def train(
     directory: str | Path = "runs",
     callbacks: Sequence[keras.callbacks.Callback] | Callable[[Path], Sequence[keras.callbacks.Callback]] = (),
     deterministic: bool = False,
+    by_folds: bool = True,
 ) -> Run:
     """Train a model, choose its best epoch on the validation images, test it once, and write a run folder.
 
@@ -60,6 +67,8 @@ def train(
         callbacks: Keras callbacks that look on, for instance a progress bar; or what makes them for the run's folder.
         deterministic: Whether two runs on one machine shall end with the same weights, bit for bit. It holds for
             the rest of the process: TensorFlow cannot take it back.
+        by_folds: Whether `transfer` is trained on all pictures, and tested by cross-validation, where fewer than 30
+            would be held out by chance. Not where several rungs are to be tested on the same pictures.
 
     Returns:
         The finished run.
@@ -71,18 +80,24 @@ def train(
     """
     check_range("the ensemble", ensemble, 1, 100)
     check_range("seed", seed, 0, 2**32 - ensemble)
-    if ensemble > 1 and not isinstance(model, str):
+    rung = model if isinstance(model, str) else ""
+    if ensemble > 1 and not rung:
         raise ConvladderError("A built model cannot become an ensemble. Expected a rung's name, to build each anew.")
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    recipe = recipe or default_recipe(model if isinstance(model, str) else model.name, dataset.input_shape[2])
-    data = dataset if recipe.validate else dataset.without_validation()
+    if rung:
+        check_choice("rung", rung, MODELS)
+        dataset = at_size(dataset, rung_side(rung, dataset))
+    recipe = recipe or default_recipe_for(model if isinstance(model, str) else model.name, dataset)
+    if rung == "transfer":
+        check_solvable(recipe, ensemble)
+    data, by_folds = _arrange(dataset, recipe, by_folds and rung == "transfer")
 
     def member(number: int) -> keras.Model:
         keras.utils.set_random_seed(seed + number)
-        if not isinstance(model, str):
+        if not rung:
             return model
-        return build_model(model, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
+        return build_model(rung, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
 
     warn_of_size(first := member(0))
     precision, reason = resolve_precision(recipe)
@@ -111,15 +126,21 @@ def train(
         look_on = callbacks(folder) if callable(callbacks) else callbacks
         for number in range(ensemble):
             network = first if number == 0 else member(number)
-            fitted = fit(network, data, recipe, seed=seed + number, precision=precision, callbacks=look_on)
-            trained.keep(network, fitted)
+            how: dict[str, Any] = {
+                "seed": seed + number,
+                "precision": precision,
+                "deterministic": deterministic,
+                "callbacks": look_on,
+                "backbone": (choices or {}).get("backbone", BACKBONE),
+            }
+            trained.fit(network, rung, data, recipe, by_folds, **how)
         info |= _write_results(folder, trained, recipe.views, data) | trained.account | {"status": "finished"}
         write_json(folder / "run.json", info)
     except KeyboardInterrupt as stop:
         info["status"] = "interrupted"
         write_json(folder / "run.json", info)  # before the weights: a second signal does not wait for them
         if isinstance(stop, Interrupted):
-            trained.keep(network, stop.fitted)
+            trained.keep(network, stop.fitted, stop.account)
         if trained.members and not (folder / "model.keras").exists():
             _write_weights(folder, assemble(trained.members, recipe.views), trained.history)
         write_json(folder / "run.json", info | trained.account)
@@ -133,6 +154,13 @@ def train(
     return Run(folder)
 
 
+def _arrange(dataset: Dataset, recipe: Recipe, by_folds: bool) -> tuple[Dataset, bool]:
+    """The data as they are trained and tested on; and whether by cross-validation, which `by_folds` allows."""
+    if by_folds and dataset.held_out and len(dataset.test) < FEW:
+        return dataset.pooled(), True
+    return dataset if recipe.validate else dataset.without_validation(), False
+
+
 @dataclass
 class _Trained:
     """The networks of a run, one or the members of an ensemble, and how they were fitted.
@@ -142,14 +170,47 @@ class _Trained:
         history: A row an epoch.
         seconds: Of fitting.
         best_epochs: Of each member.
+        details: What else run.json says of the fitting; of an ensemble, of its last member.
+        answers: What is known of the answers of a head that was solved.
     """
 
     members: list[keras.Model] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     best_epochs: list[int] = field(default_factory=list)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    answers: Answers | None = None
 
-    def keep(self, network: keras.Model, fitted: Fitted) -> None:
+    def fit(
+        self,
+        network: keras.Model,
+        rung: str,
+        data: Dataset,
+        recipe: Recipe,
+        by_folds: bool,
+        *,
+        deterministic: bool,
+        precision: str,
+        backbone: str,
+        **how: Any,
+    ) -> None:
+        """Fit a network as its rung is fitted, and take it in; `how` are the seed and the callbacks."""
+        if rung == "finetune" and backbone == BACKBONE:
+            tuned = finetune(network, data, recipe, measure=not deterministic, **how)
+            self.keep(network, tuned.fitted, tuned.account)
+        elif rung in PRETRAINED:
+            solved = solve_head(network, data, recipe, backbone, by_folds=by_folds)
+            fitted = solved.fitted
+            if rung == "transfer":
+                self.answers = solved.answers
+            else:  # of another backbone the blocks are not known: it is trained on as a whole
+                network.set_weights(fitted.weights)
+                fitted = fit(network, data, recipe, precision=precision, **how)
+            self.keep(network, fitted, solved.account)
+        else:
+            self.keep(network, fit(network, data, recipe, precision=precision, **how))
+
+    def keep(self, network: keras.Model, fitted: Fitted, details: Mapping[str, Any] | None = None) -> None:
         """Take a fitted network in."""
         # What is scored, saved and exported is the float32 network: bfloat16 scores alike, not equal.
         network.set_weights(fitted.weights)
@@ -157,11 +218,12 @@ class _Trained:
         self.history.extend({"member": len(self.members)} | row for row in fitted.history)
         self.seconds += fitted.seconds
         self.best_epochs.append(fitted.best_epoch)
+        self.details = details or {}
 
     @property
     def account(self) -> dict[str, Any]:
         """What run.json says of the fitting."""
-        return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs}
+        return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs} | dict(self.details)
 
 
 def _describe_data(data: Dataset) -> dict[str, Any]:
@@ -170,6 +232,8 @@ def _describe_data(data: Dataset) -> dict[str, Any]:
         "dataset": data.name,
         "data": None if data.source is None else dict(data.source),
         "fingerprint": data.fingerprint,
+        "content": data.identity,
+        "photographs": data.photographs,
         "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "left_out": len(data.account.left_out) if data.account else 0,
         "class_names": list(data.class_names),
@@ -197,36 +261,47 @@ def warn_of_size(model: keras.Model) -> None:
     if parameters <= MANY_PARAMETERS:
         return
     height, width, channels = model.input_shape[1:]
-    smaller = build_model("residual", (height, width, channels), model.output_shape[1])
-    warnings.warn(
-        f"{model.name} has {parameters:,} parameters for pictures of {height}×{width}×{channels}; training keeps "
-        f"{BYTES_A_PARAMETER} bytes for each, {BYTES_A_PARAMETER * parameters / 1e9:.1f} GB. Take a smaller "
-        f"--image-size, or a rung that averages over places before its last layer: residual has "
-        f"{smaller.count_params():,}.",
-        stacklevel=3,
-    )
+    what = f"{model.name} has {parameters:,} parameters for pictures of {height}×{width}×{channels}"
+    cost = f"training keeps {BYTES_A_PARAMETER} bytes for each, {BYTES_A_PARAMETER * parameters / 1e9:.1f} GB"
+    if model.name in PRETRAINED:
+        if model.name == "transfer":
+            cost = f"they take {4 * parameters / 1e9:.1f} GB, and as much again where they are stored"
+        advice = f"Take a smaller --backbone: {BACKBONE} has {NUM_PARAMETERS:,}."
+    else:
+        smaller = build_model("residual", (height, width, channels), model.output_shape[1])
+        advice = (
+            "Take a smaller --image-size, or a rung that averages over places before its last layer: residual has "
+            f"{smaller.count_params():,}."
+        )
+    warnings.warn(f"{what}; {cost}. {advice}", stacklevel=3)
 
 
 def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -> dict[str, Any]:
     """Write weights, metrics, predictions and the exported model; give back what run.json repeats of them."""
-    model, calibration = calibrate(trained.members, views, data.validation)
+    answers = trained.answers
+    model, calibration = calibrate(trained.members, views, data.validation, answers)
     _write_weights(folder, model, trained.history)
     metrics: dict[str, Any] = {}
     arrays: dict[str, npt.NDArray[Any]] = {}
     threshold = 0.0
     if calibration.before is not None and calibration.after is not None:
-        labels = data.validation.labels
+        labels = data.validation.labels if answers is None else answers.labels
         threshold = fit_threshold(calibration.after, labels)
         before = reliability(calibration.before, labels)["ece"]
         metrics["validation"] = describe(calibration.after, labels, data.class_names, threshold) | {
             "ece_before_temperature": before
         }
         arrays = {"validation_probabilities": calibration.after, "validation_labels": labels}
-    probabilities = predict_probabilities(model, data.test.images)
+    if answers is None:
+        shipped = predict_probabilities(model, data.test.images)
+    else:
+        shipped = temper(answers.test, calibration.temperature).astype(np.float32)
+    probabilities = shipped if answers is None or answers.by_folds is None else answers.by_folds
     metrics["test"] = describe(probabilities, data.test.labels, data.class_names, threshold)
     write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels, **arrays)
-    examples = choose_examples(data.test.images, data.test.labels, probabilities.argmax(axis=1))
+    examples = choose_examples(data.test.images, data.test.labels, shipped.argmax(axis=1))
     write_arrays(folder / "examples.npz", **examples._asdict())
+    test = metrics["test"]
     fitted = {"temperature": calibration.temperature, "threshold": threshold}
     described = fitted | {
         "rung": model.name,
@@ -235,10 +310,16 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
         "fit": data.fit,
         "fingerprint": data.fingerprint,
         "dataset": data.name,
-        "test_accuracy": metrics["test"]["accuracy"],
+        "test_accuracy": test["accuracy"],
+        "test_images": test["images"],
+        "interval": [test["low"], test["high"]],
+        "tested_by": f"{answers.folds}-fold cross-validation" if answers and answers.folds else None,
     }
     images = parity_images(data)
-    parity = export_onnx(model, folder / "model.onnx", described, images, predict_probabilities(model, images))
+    expected = predict_probabilities(model, images)
+    if answers is not None:  # what was scored was computed without Keras: the model that is kept answers so too
+        check_answers(shipped[: len(images)], expected[: len(shipped)], "The head")
+    parity = export_onnx(model, folder / "model.onnx", described, images, expected)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
     return accuracies | fitted | {"temperature_reason": calibration.reason}

@@ -1,6 +1,6 @@
 """Trials: the runs that a comparison needs, one a rung and a seed, and those of them that are there already."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,7 +38,7 @@ class Trial:
         return f"{self.rung}, seed {self.seed}"
 
     def identity(self, fingerprint: str) -> dict[str, Any]:
-        """What run.json of a run says that may be taken for this one."""
+        """What run.json of a run says that may be taken for this one; `fingerprint` is that of its data."""
         return {
             "rung": self.rung,
             "choices": {},
@@ -103,13 +103,13 @@ def run_trial(
         directory=directory,
         callbacks=with_tensorboard(callbacks) if trial.tensorboard else callbacks,
         deterministic=trial.deterministic,
+        by_folds=False,  # all rungs are tested on the same pictures
     )
     return run.path
 
 
-def take_finished(trial: Trial, stored: Iterable[Run], fingerprint: str) -> Run | None:
-    """The first of the stored runs that is what the trial would be, made by versions that train alike."""
-    identity = trial.identity(fingerprint)
+def take_finished(stored: Iterable[Run], identity: Mapping[str, Any]) -> Run | None:
+    """The first of the stored runs of an identity, made by versions that train alike."""
     for run in stored:
         if all(run.info.get(key) == value for key, value in identity.items()) and _compatible(run):
             return run

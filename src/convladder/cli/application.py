@@ -68,6 +68,8 @@ CHOICES: dict[str, tuple[type, str]] = {
     "batch_norm": (bool, "Whether to normalize batches."),
     "module": (str, "Inception module: reduced or naive."),
     "depth": (int, "Convolutions in the stack."),
+    "backbone": (str, "Pretrained network of transfer and finetune: efficientnet-lite0, or one of keras.applications."),
+    "weights": (str, "Its weights, a .weights.h5, .h5 or .keras file; by default from Keras's cache, or downloaded."),
     "residual": (bool, "Whether to connect around every two convolutions."),
 }
 
@@ -102,7 +104,11 @@ DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
         "mnist; clothes, 200 photographs; a folder of pictures, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file "
         "of path and label; a folder of four IDX files; an .npz file with MNIST's keys.",
     ),
-    "image_size": (int | None, None, "Height and width of pictures; by default what they have, 96 at most."),
+    "image_size": (
+        int | None,
+        None,
+        "Height and width of pictures; by default 224 for transfer and finetune, else what they have, 48 at most.",
+    ),
     "channels": (int | None, None, "1, gray, or 3, colours; by default 1 where no picture has colours."),
     "fit": (str, "crop", "How pictures of other proportions are brought to that size: crop, pad or stretch."),
     "cache": (bool, True, "Whether to keep decoded pictures for the next time."),
@@ -217,16 +223,16 @@ def show(parts: "Iterable[RenderableType]") -> None:
         output.print(part, soft_wrap=isinstance(part, str))
 
 
-def choose_recipe(name: str, **changes: Any) -> "Callable[..., Recipe]":
-    """From a rung and the pictures' channels to its recipe, changed where an option says so."""
-    from convladder.recipes import ARTICLE, DEFAULT, default_recipe
+def choose_recipe(name: str, **changes: Any) -> "Callable[[str, Dataset], Recipe]":
+    """From a rung and the data to its recipe, changed where an option says so."""
+    from convladder.recipes import ARTICLE, DEFAULT, default_recipe_for
 
     check_choice("recipe", name, ("default", "article"))
     given = {key: value for key, value in changes.items() if value is not None}
     replace(ARTICLE if name == "article" else DEFAULT, **given)  # complains of bad values before anything is loaded
 
-    def recipe_for(rung: str, channels: int = 1) -> "Recipe":
-        return replace(ARTICLE if name == "article" else default_recipe(rung, channels), **given)
+    def recipe_for(rung: str, dataset: "Dataset") -> "Recipe":
+        return replace(ARTICLE if name == "article" else default_recipe_for(rung, dataset), **given)
 
     return recipe_for
 

@@ -10,11 +10,24 @@ import typer
 from convladder import tables
 from convladder.cli.application import AsJson, app, note_embedded, show
 from convladder.engine import import_engine
+from convladder.errors import ConvladderError
 
 
 @app.command()
 def audit(
     source: Annotated[str, typer.Argument(metavar="DIR", help="A folder of pictures, a .csv file, or clothes.")],
+    labels: Annotated[
+        bool,
+        typer.Option(
+            "--labels",
+            help="Look at every picture with a pretrained network: likely label errors, crops and the same in other "
+            "light, outliers of a class. Without any training.",
+        ),
+    ] = False,
+    learning_curve: Annotated[
+        bool,
+        typer.Option("--learning-curve", help="Accuracy with few and with all pictures; what twice as many would buy."),
+    ] = False,
     run: Annotated[Path | None, typer.Option(help="A run of these pictures: adds likely label errors.")] = None,
     folds: Annotated[
         int,
@@ -36,18 +49,43 @@ def audit(
         from convladder.label_errors import find_label_errors
         from convladder.runs import Run
 
-        likely = find_label_errors(source, Run(run), folds=folds)
-        result = replace(result, findings=[*result.findings, *([likely] if likely.groups else [])])
+        result = result.with_findings([find_label_errors(source, Run(run), folds=folds)])
+    curve = None
+    if labels or learning_curve:
+        from convladder.backbone import SIDE
+        from convladder.data import load_dataset
+        from convladder.features import pool_features
+
+        dataset = load_dataset(source, photograph_size=SIDE)
+        if dataset.account is None:  # files of arrays beside folders of pictures
+            raise ConvladderError(f"{source} holds arrays. Expected pictures in files: name their folder.")
+        features, known = pool_features(dataset)
+        if labels:
+            from convladder.visual_audit import audit_visually
+
+            result = audit_visually(result, dataset, features, known, labels_judged=run is not None)
+        if learning_curve:
+            from convladder.learning_curve import measure_learning_curve
+
+            curve = measure_learning_curve(dataset, features, known)
+            result = replace(result, learning_curve=curve.as_dict())
     if html:
         from convladder.data.audit_report import render_audit
         from convladder.runs import whole_file
 
-        page = render_audit(result)
+        section = ""
+        if curve:
+            from convladder.learning_curve_report import render_learning_curve
+
+            section = render_learning_curve(curve)
+        page = render_audit(result, section)
         with whole_file(html) as temporary:
             temporary.write_text(page, encoding="utf-8")
     if as_json:
         print(json.dumps(result.as_dict(), indent=2))
     else:
         show(tables.of_audit(result))
+        if curve:
+            show(tables.of_learning_curve(curve))
     if strict and result.findings:
         raise typer.Exit(3)

@@ -80,10 +80,12 @@ class Cluster:
 @functools.partial(offer, parameter="cluster", options=CLUSTER_OPTIONS, make=Cluster, panel="Cluster")
 @offer_tracking
 def compare(
-    dataset: Callable[[], Any],
+    dataset: Callable[..., Any],
     cluster: Cluster,
     tracking: Tracking,
-    models: Annotated[str, typer.Option(help="Rungs, with commas between them; all of the ladder by default.")] = "",
+    models: Annotated[
+        str, typer.Option(help="Rungs, with commas between them, or all; by default those that suit the data.")
+    ] = "",
     recipe: RecipeName = "default",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -104,17 +106,20 @@ def compare(
     from rich.live import Live
 
     from convladder.comparing import Comparison, climb, conclude, plan
-    from convladder.models import MODELS
+    from convladder.models import MODELS, explain_left_out, suited_rungs
     from convladder.progress import ProgressBar
     from convladder.report import write_report
     from convladder.trials import Outcome
 
-    rungs = [name.strip() for name in models.split(",")] if models else list(MODELS)
-    for rung in rungs:
+    named = list(MODELS) if models == "all" else [name.strip() for name in models.split(",") if name.strip()]
+    for rung in named:
         check_choice("rung", rung, MODELS)
     tracking.check()
     runner = cluster.runner(minutes)
     data = dataset()
+    rungs = named or suited_rungs(data.photographs)
+    if not named:
+        remark(explain_left_out(data.photographs))
     trials = plan(data, rungs, recipe_for, seeds=seeds, deterministic=deterministic, tensorboard=tracking.tensorboard)
     sizes = {trial.label: trial.recipe.batch_size for trial in trials}
     ended: list[Outcome] = []

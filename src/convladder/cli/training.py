@@ -31,6 +31,7 @@ from convladder.cli.application import (
 )
 from convladder.engine import import_engine
 from convladder.errors import check_choice, check_range
+from convladder.few import caution, rounded
 from convladder.recipes import EPOCHS
 
 
@@ -39,10 +40,13 @@ from convladder.recipes import EPOCHS
 @offer_choices
 @offer_tracking
 def train(
-    dataset: Callable[[], Any],
+    dataset: Callable[..., Any],
     choices: dict[str, Any],
     tracking: Tracking,
-    model: Annotated[str, typer.Option(help="A rung that `convladder models` lists.")] = "pool",
+    model: Annotated[
+        str | None,
+        typer.Option(help="A rung that `convladder models` lists; by default transfer for photographs, else pool."),
+    ] = None,
     recipe: RecipeName = "default",
     epochs: Epochs = None,
     minutes: Annotated[float | None, typer.Option(help="Train as long as this, instead of --epochs.")] = None,
@@ -69,15 +73,23 @@ def train(
         precision=precision,
     )
     import_engine()
-    from convladder.models import check_choices
+    from convladder.backbone import SIDE
+    from convladder.data.dataset import describe_classes
+    from convladder.models import PRETRAINED, check_choices
     from convladder.progress import ProgressBar
     from convladder.tracking import with_tensorboard
     from convladder.training import train as train_model
 
-    check_choices(model, choices)
+    if model is not None:
+        check_choices(model, choices)
     tracking.check()
-    data = dataset()
-    chosen = recipe_for(model, data.input_shape[2])
+    data = dataset(photograph_size=SIDE if model is None or model in PRETRAINED else None)
+    remark(describe_classes(data))
+    if model is None:
+        model = "transfer" if data.photographs else "pool"
+        why = f"photographs, {data.native_side} pixels at their shorter side" if data.photographs else "no photographs"
+        remark(f"The rung is {model}, because these are {why}; --model takes another.")
+    chosen = recipe_for(model, data)
     look_on = [ProgressBar(model, chosen.batch_size, errors)]
     run = train_model(
         model,
@@ -94,11 +106,15 @@ def train(
     if as_json:
         print(json.dumps({"run": str(run.path)} | run.info, indent=2))
         return
-    test = run.metrics["test"]
+    test, tested_by = run.metrics["test"], run.info.get("tested_by")
+    accuracy, low, high = (rounded(test[key], test["images"]) for key in ("accuracy", "low", "high"))
+    by = f", by {tested_by}" if tested_by else ""
     say(
-        f"{run.path}: test accuracy {test['accuracy']:.4f} ({test['low']:.4f} to {test['high']:.4f} for "
-        f"{test['images']:,} images), fitted in {run.info['fit_seconds']:.1f} s"
+        f"{run.path}: test accuracy {accuracy} ({low} to {high} for {test['images']:,} images{by}), fitted in "
+        f"{run.info['fit_seconds']:.1f} s"
     )
+    if said := caution(test, run.info):
+        remark(said, markup=False)
 
 
 @app.command()

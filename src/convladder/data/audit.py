@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,8 @@ ENDINGS = {
     "TIFF": (".tif", ".tiff"),
 }
 
+LABEL_ERRORS = "likely label errors"
+
 ADVICE = {
     "empty": "The file has no content: get it again, or remove it.",
     "no picture": "The content is none of JPEG, PNG, BMP, GIF, WebP and TIFF, whatever the name says.",
@@ -61,13 +63,18 @@ ADVICE = {
     "near copies": "Nearly the same picture in a class, saved again, resized or touched up: keep one.",
     "near copies across classes": "Nearly the same picture under two labels: one of them may be wrong.",
     "near copies across splits": "Nearly the same picture for training and for scoring: scores may be too good.",
+    "altered copies": "A crop of another picture, or the same in other light, in one class: keep one.",
+    "altered copies across classes": "A crop or the same in other light, under two labels: one of them may be wrong.",
+    "altered copies across splits": "A crop or the same in other light, for training and for scoring: scores are too "
+    "good.",
     "odd size": f"More than {ODD_SIZE:g} times the median, or less than that part of it: perhaps an icon.",
     "odd proportions": f"More than {ODD_PROPORTION:g} times the width or height usual: crop cuts, stretch distorts.",
     "few pictures": f"Fewer than {FEW} pictures for training: too few to learn a class from.",
     "imbalance": f"One class has at least {IMBALANCE:g} times as many pictures as another: training weighs them.",
     "class without pictures": "No file of the class can be used; it is left out.",
     "class names alike": "They differ in case, spaces or Unicode composition alone: perhaps they are one class.",
-    "likely label errors": "A model that has not seen the picture is sure of another class: look at it.",
+    LABEL_ERRORS: "A model that has not seen the picture is sure of another class: look at it.",
+    "outliers": "Unlike the other pictures of its class: perhaps from another set, or something else is in it.",
     "class name not ASCII": "It is kept as it is, but other programs and systems may show it otherwise.",
 }
 
@@ -102,6 +109,8 @@ class Audit:
         classes: By class, how many pictures can be used.
         median_size: Width and height.
         findings: In the order of ADVICE.
+        notes: What could not be judged, and why.
+        learning_curve: As `LearningCurve.as_dict` gives it, where it was asked for.
     """
 
     source: str
@@ -112,6 +121,15 @@ class Audit:
     classes: dict[str, int]
     median_size: tuple[int, int]
     findings: list[Finding]
+    notes: tuple[str, ...] = ()
+    learning_curve: dict[str, Any] | None = None
+
+    def with_findings(self, more: Sequence[Finding], notes: Sequence[str] = ()) -> "Audit":
+        """The same audit with what was found besides."""
+        found = sorted(
+            [*self.findings, *(finding for finding in more if finding.groups)], key=lambda f: _place(f.check)
+        )
+        return replace(self, findings=found, notes=(*self.notes, *notes))
 
     def as_dict(self) -> dict[str, Any]:
         """What `convladder audit --json` prints."""

@@ -15,8 +15,13 @@ THUMBNAIL = 96
 GROUPS_SHOWN = 24  # of each finding; the page says how many more there are
 
 
-def render_audit(audit: Audit) -> str:
-    """The page as text; what stands in names is escaped."""
+def render_audit(audit: Audit, section: str = "") -> str:
+    """The page as text; what stands in names is escaped.
+
+    Args:
+        audit: What was found.
+        section: A further part of the page, in HTML.
+    """
     from jinja2 import Environment
 
     template = Path(__file__).with_name("audit.html").read_text(encoding="utf-8")
@@ -24,6 +29,7 @@ def render_audit(audit: Audit) -> str:
     page = environment.from_string(template)
     return page.render(
         audit=audit,
+        section=section,
         shown=GROUPS_SHOWN,
         thumbnail=thumbnail_uri,
         below=lambda name: name.removeprefix(f"{audit.source}/"),

@@ -9,6 +9,7 @@ CROP = 1 / 8  # of the side: how far a picture is moved, the mirrored border com
 BRIGHTNESS = 0.1  # of the range
 CONTRAST = 0.2
 SATURATION = 0.2
+ZOOM = 1.4  # at most, where pictures are resized at all: trained at 160 pixels, things are as large as at 224
 CUTOUT = 1 / 4  # of each side: so much of a picture is hidden by the gray of its mean (DeVries and Taylor 2017)
 
 # Of handwriting: more than this, and a 9 becomes something else.
@@ -96,6 +97,31 @@ def augment_photos(images: Any, seed: Any) -> Any:
     hidden = (along[:, :, None] & across[:, None, :])[..., None]  # (batch, height, width, 1)
     pixels = tf.where(hidden, mean, mean + contrast * (pixels - mean)) + brightness
     return tf.cast(tf.round(tf.clip_by_value(pixels, 0, 255)), tf.uint8)
+
+
+def resize(images: Any, size: tuple[int, int], seed: Any, *, zoom: bool) -> Any:
+    """Bring images to another height and width.
+
+    Args:
+        images: Shape (batch, height, width, channels), uint8.
+        size: Height and width.
+        seed: Two integers; the same ones zoom the same images alike.
+        zoom: Whether each image is reduced to a part of its own, of its proportions, before.
+
+    Returns:
+        Shape (batch, *size, channels), uint8.
+    """
+    if zoom:
+        batch = tf.shape(images)[0]
+        own = tf.bitwise.invert(seed)  # as what follows draws from the seed itself
+        side, top, left = tf.unstack(tf.random.stateless_uniform((batch, 3), own, 0, 1), axis=1)
+        side = 1 / (1 + (ZOOM - 1) * side)
+        top, left = (1 - side) * top, (1 - side) * left
+        boxes = tf.stack([top, left, top + side, left + side], axis=1)
+        resized = tf.image.crop_and_resize(images, boxes, tf.range(batch), size)
+    else:
+        resized = tf.image.resize(images, size)
+    return tf.cast(tf.round(resized), tf.uint8)
 
 
 AUGMENT = {"digits": augment_digits, "photos": augment_photos}

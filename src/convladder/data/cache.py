@@ -21,6 +21,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +32,14 @@ from convladder.data.parallel import chunk_size, map_files
 from convladder.errors import ConvladderError, check_range
 from convladder.startup import has_home
 
-VERSION = 2  # of what stands in an entry, and of how pictures are decoded
+VERSION = 3  # of what stands in an entry, and of how pictures are decoded
 LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
 SHOWN_FROM = 1000  # pictures from which a bar is shown
 
 Shape = tuple[int, int, int]
+Kept = TypeVar("Kept")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Decoded:
         images: Shape (count, height, width, channels), uint8, mapped from a file.
         sources: Shape (count,): of each row, which of the paths it comes from.
         digests: Shape (count,), uint64: equal for equal pixels.
+        files: Shape (count,), uint64: equal for equal files, at whatever size they were decoded.
         constant: Shape (count,): whether all its pixels are one colour.
         left_out: Of the other paths, which, and why.
     """
@@ -54,6 +58,7 @@ class Decoded:
     images: npt.NDArray[np.uint8]
     sources: npt.NDArray[np.int64]
     digests: npt.NDArray[np.uint64]
+    files: npt.NDArray[np.uint64]
     constant: npt.NDArray[np.bool_]
     left_out: list[tuple[int, str]]
 
@@ -84,24 +89,15 @@ def decode_files(
     try:
         if root is None:
             with tempfile.TemporaryDirectory(prefix="convladder-") as folder:
-                _build(Path(folder), paths, choose_shape(), fit, root=None)
+                _build(Path(folder), paths, choose_shape(), fit)
                 return _open(Path(folder))  # a mapped file stays readable when its name is gone
-        root.mkdir(parents=True, exist_ok=True)
-        entry = root / _key(paths, settings, fit)
-        with _locked(entry.with_suffix(".lock")):
-            with contextlib.suppress(FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-                os.utime(entry)  # the entries that were not used for longest go first
-                return _open(entry)
-            shutil.rmtree(entry, ignore_errors=True)  # a damaged one
-            new = entry.with_suffix(".new")
-            shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
-            new.mkdir()
-            try:
-                _build(new, paths, choose_shape(), fit, root=root)
-                new.rename(entry)
-            finally:
-                shutil.rmtree(new, ignore_errors=True)
-            return _open(entry)
+
+        def build(folder: Path) -> None:
+            shape = choose_shape()
+            make_room(folder.parent, len(paths) * int(np.prod(shape)))
+            _build(folder, paths, shape, fit)
+
+        return keep(root, _key(paths, settings, fit), build, _open)
     except OSError as error:
         raise ConvladderError(
             f"Decoded pictures cannot be written to {root or os.environ.get('TMPDIR', '/tmp')} "
@@ -109,6 +105,36 @@ def decode_files(
             f"{'XDG_CACHE_HOME, or keep none with --no-cache' if root else 'TMPDIR'}.",
             exit_status=1,
         ) from error
+
+
+def keep(root: Path, key: str, build: Callable[[Path], None], read: Callable[[Path], Kept]) -> Kept:
+    """Read an entry of the cache, which is built first where it is not there, or damaged.
+
+    Args:
+        root: The cache, as `cache_folder` gives it.
+        key: The entry's name, made from all that its content depends on.
+        build: Fills an empty folder; what it needs room for, it makes room for.
+        read: From the folder to what is in it. FileNotFoundError, ValueError, KeyError and EOFError tell damage.
+
+    Raises:
+        OSError: The cache cannot be written.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    entry = root / key
+    with _locked(entry.with_suffix(".lock")):
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            os.utime(entry)  # the entries that were not used for longest go first
+            return read(entry)
+        shutil.rmtree(entry, ignore_errors=True)  # a damaged one
+        new = entry.with_suffix(".new")
+        shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+        new.mkdir()
+        try:
+            build(new)
+            new.rename(entry)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        return read(entry)
 
 
 def cache_folder() -> Path | None:
@@ -135,29 +161,32 @@ class DecodeInto:
     input_shape: Shape
     fit: str
 
-    def __call__(self, item: tuple[int, str]) -> tuple[int, bool] | str:
-        """A digest of the pixels, and whether they are all alike; or why the file is left out."""
+    def __call__(self, item: tuple[int, str]) -> tuple[int, int, bool] | str:
+        """Digests of the pixels and of the file, and whether all pixels are alike; or why the file is left out."""
         row, path = item
         try:
             pixels = decode_image(path, self.input_shape, self.fit)
+            file = _digest(Path(path).read_bytes())
         except ConvladderError as error:
             return "empty" if _is_empty(path) else name_defect(error)
+        except OSError:  # gone meanwhile
+            return "unreadable"
         content = pixels.tobytes()
         descriptor = os.open(self.target, os.O_WRONLY)
         try:  # written and not mapped: a full disk is an error here, and the end of the process there
             os.pwrite(descriptor, content, row * len(content))
         finally:
             os.close(descriptor)
-        digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
         constant = content == pixels[0, 0].tobytes() * (len(content) // pixels.shape[2])
-        return digest, constant
+        return _digest(content), file, constant
 
 
-def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str, root: Path | None) -> None:
-    """Decode into a folder; where it lies in a cache, `root`, first make room there."""
+def _digest(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+
+
+def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str) -> None:
     needed = len(paths) * int(np.prod(shape))
-    if root is not None:
-        _make_room(root, needed)
     if shutil.disk_usage(folder).free < needed:
         raise OSError(0, f"{needed / 1e9:.1f} GB are needed")
     target = folder / "images"
@@ -165,13 +194,15 @@ def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str, root: Pat
     results = map_files(DecodeInto(str(target), shape, fit), list(enumerate(paths)), chunk_size(paths))
     kept: list[int] = []
     digests: list[int] = []
+    files: list[int] = []
     constant: list[bool] = []
     left_out: list[tuple[int, str]] = []
-    for number, result in enumerate(_shown(results, len(paths))):
+    for number, result in enumerate(shown(results, "Decoding pictures", len(paths))):
         if isinstance(result, tuple):
             kept.append(number)
             digests.append(result[0])
-            constant.append(result[1])
+            files.append(result[1])
+            constant.append(result[2])
         else:
             left_out.append((number, result or "ended the process that read it"))
     _close_gaps(target, kept, int(np.prod(shape)))
@@ -180,6 +211,7 @@ def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str, root: Pat
         shape=np.array(shape),
         sources=np.array(kept, np.int64),
         digests=np.array(digests, np.uint64),
+        files=np.array(files, np.uint64),
         constant=np.array(constant, np.bool_),
         left_out=np.array(json.dumps(left_out)),
     )
@@ -199,13 +231,13 @@ def _open(folder: Path) -> Decoded:
     with np.load(folder / "index.npz", allow_pickle=False) as index:
         sources, shape = index["sources"], tuple(int(side) for side in index["shape"])
         left_out = [(number, reason) for number, reason in json.loads(str(index["left_out"]))]
-        digests, constant = index["digests"], index["constant"]
+        digests, files, constant = index["digests"], index["files"], index["constant"]
     images: npt.NDArray[np.uint8]
     if len(sources):
         images = np.memmap(folder / "images", np.uint8, "r", shape=(len(sources), *shape))
     else:  # nothing can be mapped from an empty file
         images = np.empty((0, *shape), np.uint8)
-    return Decoded(images, sources, digests, constant, left_out)
+    return Decoded(images, sources, digests, files, constant, left_out)
 
 
 def _key(paths: Sequence[str], settings: str, fit: str) -> str:
@@ -219,7 +251,7 @@ def _key(paths: Sequence[str], settings: str, fit: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def _make_room(root: Path, needed: int) -> None:
+def make_room(root: Path, needed: int) -> None:
     """Remove the entries that were not used for longest until so many bytes fit under the limit."""
     given = os.environ.get(LIMIT_VARIABLE, "")
     try:
@@ -266,14 +298,14 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         yield
 
 
-def _shown(results: Iterable[tuple[int, bool] | str | None], total: int) -> Iterable[tuple[int, bool] | str | None]:
+def shown(results: Iterable[Item], what: str, total: int) -> Iterable[Item]:
     """Show a bar on a terminal's standard error, where it will take a while."""
     if total < SHOWN_FROM or not sys.stderr.isatty():
         return results
     from rich.console import Console
     from rich.progress import track
 
-    return track(results, "Decoding pictures", total, console=Console(stderr=True), transient=True)
+    return track(results, what, total, console=Console(stderr=True), transient=True)
 
 
 def _is_empty(path: str) -> bool:

@@ -104,6 +104,13 @@ def remark(
     if few:
         listed = ", ".join(f"{name} {count}" for name, count in few.items())
         lines.append(f"Classes with fewer than {FEW} pictures for training: {listed}.")
+    tested = count_classes(labels[splits == 2], class_names)
+    untested = [name for name in class_names if not tested[name]]
+    if untested:
+        lines.append(
+            f"Classes without a picture to test: {', '.join(untested)}. They are trained on, and how well they are "
+            "recognized stays unknown: add pictures."
+        )
     if imbalance(counts) >= IMBALANCE:
         lines.append(
             f"The largest class has {imbalance(counts):.1f} times as many pictures for training as the smallest."

@@ -2,18 +2,21 @@
 
 import hashlib
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from convladder.errors import ConvladderError
 from convladder.names import printable
 from convladder.signals import check_stop
 
 BYTES_A_READ = 1 << 25
+MOST_CLASSES_NAMED = 20
 IMAGES_A_SLICE = 500
+SMALLEST_PHOTOGRAPH = 64  # pixels of the shorter side: digits and icons have fewer
 PLACES_A_SLICE = 1 << 22  # of a slice's images together: 500 of 91×91, 83 of 224×224
 
 
@@ -89,6 +92,10 @@ class Dataset:
         fit: How pictures of other proportions were brought to this size, and shall be for predictions: "crop", "pad"
             or "stretch".
         account: Of data from files of pictures, what became of each file.
+        native_side: Of data from files of pictures, the median of their shorter sides in pixels; 0 of arrays.
+        held_out: Whether chance chose the test pictures from all, since no folder names any.
+        content: Of data from files of pictures, a SHA-256 over class names, labels, splits and the files' bytes: the
+            same at every size that they are decoded at.
         source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or the
             name of an embedded set, and its settings; none for data built in Python.
     """
@@ -100,6 +107,9 @@ class Dataset:
     test: Split
     fit: str = "stretch"
     account: Account | None = None
+    native_side: int = 0
+    held_out: bool = False
+    content: str = ""
     source: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
@@ -114,6 +124,11 @@ class Dataset:
         return len(self.class_names)
 
     @property
+    def photographs(self) -> bool:
+        """Whether these are pictures in files, of a size that a pretrained network can make something of."""
+        return self.native_side >= SMALLEST_PHOTOGRAPH
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over the class names and every split's pixels and labels: equal if and only if the data are."""
         digest = hashlib.sha256("\0".join(self.class_names).encode())
@@ -126,6 +141,15 @@ class Dataset:
             digest.update(np.ascontiguousarray(split.labels).data)
         return digest.hexdigest()
 
+    @property
+    def identity(self) -> str:
+        """What runs must share to be compared: `content`; of arrays the same over their pixels, whatever validates."""
+        if self.content:
+            return self.content
+        learnt = [np.concatenate([digest_images(s.images) for s in (self.train, self.validation)])]
+        learnt.append(np.concatenate([self.train.labels, self.validation.labels]))
+        return digest_content(self.class_names, learnt, [digest_images(self.test.images), self.test.labels])
+
     def without_validation(self) -> "Dataset":
         """The same data, the validation images back among the training images."""
         if not len(self.validation):
@@ -134,6 +158,67 @@ class Dataset:
         labels = np.concatenate([self.train.labels, self.validation.labels])
         empty = Split(self.validation.images[:0], self.validation.labels[:0])
         return replace(self, train=Split(images, labels), validation=empty)
+
+    def pooled(self) -> "Dataset":
+        """The same pictures, with nothing held out: all are to be trained on, and tested by cross-validation.
+
+        Of equal pictures in a class one is kept, because its copy would give the answer away. The test pictures are
+        those of classes that have two or more, so that one is left to learn the class from.
+        """
+        splits = (self.train, self.validation, self.test)
+        images = join(join(self.train.images, self.validation.images), self.test.images)
+        labels = np.concatenate([split.labels for split in splits])
+        first: dict[tuple[int, bytes], int] = {}
+        for row, label in enumerate(labels.tolist()):
+            first.setdefault((label, hashlib.sha256(images[row].tobytes()).digest()), row)
+        rows = np.array(list(first.values()))
+        tested = rows[np.bincount(labels[rows])[labels[rows]] > 1]
+        if not len(tested):
+            raise ConvladderError(
+                f"No class of {self.name} has two different pictures. Expected at least one that has, so that one can "
+                "be learned from and the other be tested: add pictures."
+            )
+        account = self.account
+        if account is not None:
+            account = replace(account, paths=tuple(account.paths[row] for row in (*rows, *tested)))
+        return replace(
+            self,
+            train=Split(images[rows], labels[rows]),
+            validation=Split(images[:0], labels[:0]),
+            test=Split(images[tested], labels[tested]),
+            account=account,
+        )
+
+
+def describe_classes(data: Dataset) -> str:
+    """The classes and how many pictures each has, in a line; of many classes the largest and the smallest."""
+    labels = np.concatenate([split.labels for split in (data.train, data.validation, data.test)])
+    counts = np.bincount(labels, minlength=data.num_classes)
+    order = list(range(data.num_classes))
+    if data.num_classes > MOST_CLASSES_NAMED:
+        order = [int(label) for label in np.argsort(-counts, kind="stable")]
+        order = [*order[: MOST_CLASSES_NAMED - 1], order[-1]]
+    named = [f"{printable(data.class_names[label])} ({counts[label]:,})" for label in order]
+    if data.num_classes > MOST_CLASSES_NAMED:
+        named[-1] = f"… {named[-1]}"
+    return f"{data.num_classes:,} classes: {', '.join(named)}."
+
+
+def digest_images(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Equal for equal pixels, shape (count,)."""
+    digests = []
+    for part in slices(images):
+        digests += [hashlib.blake2b(image.data, digest_size=8).digest() for image in np.ascontiguousarray(part)]
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def digest_content(class_names: Sequence[str], *parts: Sequence[npt.NDArray[Any]]) -> str:
+    """SHA-256 over what is learnt from and what is tested on, each as digests and labels, in whatever order."""
+    digest = hashlib.sha256("\0".join(class_names).encode())
+    for digests, labels in parts:
+        order = np.lexsort((labels, digests))
+        digest.update(digests[order].tobytes() + labels[order].tobytes())
+    return digest.hexdigest()
 
 
 def release(images: npt.NDArray[np.uint8]) -> None:

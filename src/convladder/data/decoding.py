@@ -87,14 +87,26 @@ def decode_image(
 def read_pixels(picture: Image.Image, input_shape: tuple[int, int, int], fit: str) -> npt.NDArray[np.uint8]:
     """What `decode_image` makes of an opened picture, for those who look at its header first; it is closed."""
     height, width, channels = input_shape
-    mode = "L" if channels == 1 else "RGB"
+    # To stretch, Pillow brings all rows to the width first; they are columns yet, where it is to be turned.
+    stretched = width * max(picture.size) if fit == "stretch" else 0
+    pixels = _read_upright(picture, "L" if channels == 1 else "RGB", max(width, height), stretched)
+    return np.asarray(_resize(pixels, width, height, fit), dtype=np.uint8).reshape(input_shape)
+
+
+def _read_upright(picture: Image.Image, mode: str, side: int, stretched: int = 0) -> Image.Image:
+    """An opened picture in "L" or "RGB", turned upright; it is closed.
+
+    Args:
+        picture: A JPEG is read at a half, a quarter or an eighth of its size where that leaves at least what is wanted.
+        mode: See above.
+        side: What is wanted.
+        stretched: How many pixels more there will be beside it.
+    """
     coefficients = 2 * len(picture.getbands()) * picture.width * picture.height
-    # A JPEG is read at a half, a quarter or an eighth of its size where that leaves at least what is wanted.
-    picture.draft(mode, (max(width, height),) * 2)
+    picture.draft(mode, (side, side))
     needed = _bytes_to_decode(picture, mode, coefficients)
-    if fit == "stretch":  # Pillow brings all rows to the width first; they are columns yet, where it is to be turned
-        rows = width * max(picture.size)
-        needed = max(needed, (picture.width * picture.height + rows) * _bytes_a_pixel(mode))
+    if stretched:
+        needed = max(needed, (picture.width * picture.height + stretched) * _bytes_a_pixel(mode))
     if needed > BYTE_LIMIT:
         raise Image.DecompressionBombError(
             f"{picture.width:,}×{picture.height:,} pixels that take {needed:,} bytes to decode, where {BYTE_LIMIT:,} "
@@ -108,7 +120,7 @@ def read_pixels(picture: Image.Image, input_shape: tuple[int, int, int], fit: st
     if orientation in UPRIGHT:
         pixels = pixels.transpose(UPRIGHT[orientation])
         picture.close()
-    return np.asarray(_resize(pixels, width, height, fit), dtype=np.uint8).reshape(input_shape)
+    return pixels
 
 
 def significant_bits(picture: Image.Image) -> int:
@@ -137,6 +149,18 @@ def _bytes_to_decode(picture: Image.Image, mode: str, coefficients: int) -> int:
         bits = max(tags.get(BITSPERSAMPLE, (1,))) * tags.get(SAMPLESPERPIXEL, 1)
         decoder = width * height * bits // 8
     return pixels * _bytes_a_pixel(picture.mode) + max(decoder, pixels * _bytes_a_pixel(mode))
+
+
+def decode_outline(path: str | Path, side: int) -> npt.NDArray[np.float32]:
+    """A picture in gray, upright and in its own proportions, the longer side at most `side` pixels.
+
+    Raises:
+        ConvladderError: As `decode_image` does.
+    """
+    with open_picture(path) as picture:
+        gray = _read_upright(picture, "L", side)
+        gray.thumbnail((side, side), Image.Resampling.BILINEAR)
+        return np.asarray(gray, np.float32)
 
 
 @contextlib.contextmanager

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.dataset import Dataset, Split
+from convladder.data.dataset import SMALLEST_PHOTOGRAPH, Dataset, Split
 from convladder.data.folders import list_csv, list_folder
 from convladder.data.idx import encode_idx, find_idx_files, read_idx
-from convladder.data.pictures import Settings, load_pictures
+from convladder.data.pictures import Settings, load_pictures, median_side
 from convladder.errors import ConvladderError
 from convladder.names import printable
 
@@ -39,6 +39,7 @@ def load_dataset(
     validation: float = 1 / 12,
     seed: int = 0,
     image_size: int | None = None,
+    photograph_size: int | None = None,
     channels: int | None = None,
     fit: str = "crop",
     cache: bool = True,
@@ -57,7 +58,9 @@ def load_dataset(
             MNIST's 60,000 are 5,000.
         seed: Of the choice of what is held out; the same for all runs that are to be compared.
         image_size: Of pictures in files: height and width, 8 to 1024; by default the median of their shorter sides,
-            at most 96.
+            at most 48, which rungs that are trained from scratch can learn from in minutes.
+        photograph_size: The same, of pictures whose shorter side is at least 64 pixels by median, where `image_size`
+            is not given.
         channels: Of pictures in files: 1, gray, or 3, colours; by default 1 where none has colours.
         fit: Of pictures in files: "crop", "pad" or "stretch", as `decode_image` takes it.
         cache: Of pictures in files: whether to keep them, decoded, for the next time.
@@ -86,6 +89,7 @@ def load_dataset(
         "image_size": image_size,
         "channels": channels,
         "fit": fit,
+        **({} if cache else {"cache": False}),
     }
     idx_files = find_idx_files(path) if path.is_dir() else {}
     if source == "mnist":
@@ -97,6 +101,8 @@ def load_dataset(
         arrays = check_arrays({key: read_idx(file) for key, file in idx_files.items()}, path)
     elif path.is_dir() or path.suffix.lower() == ".csv":
         listing, name = (list_folder(path), path.resolve().name) if path.is_dir() else (list_csv(path), path.stem)
+        if image_size is None and photograph_size is not None and median_side(listing.paths) >= SMALLEST_PHOTOGRAPH:
+            settings, origin = replace(settings, image_size=photograph_size), origin | {"image_size": photograph_size}
         name = printable(name)
         return replace(load_pictures(listing, name, settings, validation=validation, seed=seed), source=origin)
     else:
@@ -114,6 +120,24 @@ def load_dataset(
     train, held_out = _hold_out(train, validation, seed)
     class_names = tuple(str(label) for label in range(num_classes))
     return Dataset(printable(path.stem), class_names, train, held_out, test, source=origin)
+
+
+def at_size(dataset: Dataset, side: int) -> Dataset:
+    """The same pictures in the same splits at another height and width; arrays, which have but one, as they are.
+
+    Raises:
+        ConvladderError: The files are gone, or were changed since they were loaded.
+    """
+    if not dataset.native_side or dataset.source is None or dataset.input_shape[:2] == (side, side):
+        return dataset
+    other = load_dataset(**{**dataset.source, "image_size": side})
+    if not len(dataset.validation):
+        other = other.without_validation()
+    if other.content != dataset.content:
+        raise ConvladderError(
+            f"{dataset.source['source']} has changed while it was worked on. Expected the same files: start again."
+        )
+    return other
 
 
 def locate(source: str | Path) -> Path:

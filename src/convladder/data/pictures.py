@@ -1,5 +1,6 @@
 """Pictures in files to a Dataset: listed, split, decoded, and every file accounted for."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,14 @@ import numpy.typing as npt
 
 from convladder.data.cache import Decoded, Shape, decode_files
 from convladder.data.checks import remark
-from convladder.data.dataset import Account, Dataset, Split
+from convladder.data.dataset import Account, Dataset, Split, digest_content
 from convladder.data.decoding import FITS, decode_image, open_picture
 from convladder.data.folders import SPLITS, Listing, sort_classes
 from convladder.errors import ConvladderError, check_choice, check_range
 
 TEST_SHARE = 0.15  # of each class, where the folder does not say what is for testing
 SAMPLE = 100  # files that size and channels are chosen from, where they are not given
-LARGEST_DEFAULT_SIDE = 96  # what two cores train on in minutes
+LARGEST_DEFAULT_SIDE = 48  # what two cores train on from scratch in a minute a rung
 SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
 GRAY_TOLERANCE = 8  # of 255: how far the three channels of a gray picture may lie apart
 
@@ -26,7 +27,7 @@ class Settings:
     """How pictures become pixels.
 
     Attributes:
-        image_size: Height and width, or None: the median of the shorter sides, at most 96.
+        image_size: Height and width, or None: the median of the shorter sides, at most 48.
         channels: 1 or 3, or None: 1 where no picture has colours. Both are chosen from 100 files, evenly spread.
         fit: As `decode_image` takes it.
         cache: Whether to keep the decoded pictures for later.
@@ -96,6 +97,9 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
         parts["validation"],
         parts["test"],
         fit=settings.fit,
+        native_side=median_side(paths),
+        held_out="test" not in listing.splits,
+        content=_content(class_names, labels, splits, decoded.files),
         account=Account(
             files=len(paths) + len(listing.left_out) + sum(listing.ignored.values()),
             ignored=dict(listing.ignored),
@@ -131,24 +135,45 @@ def choose_splits(
     return splits
 
 
+def median_side(paths: Sequence[str]) -> int:
+    """The median of the shorter sides of 100 of the pictures, evenly spread, by their headers; 0 where none has one."""
+    shorter = []
+    for path in _sample(paths):
+        with contextlib.suppress(ConvladderError), open_picture(path) as picture:
+            shorter.append(min(picture.size))
+    return int(np.median(shorter)) if shorter else 0
+
+
 def _choose_shape(paths: Sequence[str], settings: Settings) -> Shape:
     side, channels = settings.image_size, settings.channels
-    if side is not None and channels is not None:
-        return side, side, channels
-    shorter: list[int] = []
-    colourful = False
-    for number in np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int)):
-        path = Path(paths[number])
-        try:
-            with open_picture(path) as picture:
-                shorter.append(min(picture.size))
-            pixels = decode_image(path, (32, 32, 3)).astype(np.int64)
-        except ConvladderError:
-            continue
-        colourful = colourful or bool(np.ptp(pixels, axis=2).max() > GRAY_TOLERANCE)
     if side is None:
-        side = int(np.clip(np.median(shorter or [LARGEST_DEFAULT_SIDE]), SMALLEST_SIDE, LARGEST_DEFAULT_SIDE))
-    return side, side, channels or (3 if colourful else 1)
+        side = int(np.clip(median_side(paths) or LARGEST_DEFAULT_SIDE, SMALLEST_SIDE, LARGEST_DEFAULT_SIDE))
+    if channels is None:
+        channels = 3 if any(map(_has_colours, _sample(paths))) else 1
+    return side, side, channels
+
+
+def _sample(paths: Sequence[str]) -> list[Path]:
+    return [Path(paths[number]) for number in np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int))]
+
+
+def _has_colours(path: Path) -> bool:
+    try:
+        pixels = decode_image(path, (32, 32, 3)).astype(np.int64)
+    except ConvladderError:
+        return False
+    return bool(np.ptp(pixels, axis=2).max() > GRAY_TOLERANCE)
+
+
+def _content(
+    class_names: Sequence[str],
+    labels: npt.NDArray[np.int64],
+    splits: npt.NDArray[np.int64],
+    files: npt.NDArray[np.uint64],
+) -> str:
+    """SHA-256 over what is learnt from and tested on; which training pictures validate is another matter."""
+    tested = splits == SPLITS.index("test")
+    return digest_content(class_names, *([files[rows], labels[rows]] for rows in (~tested, tested)))
 
 
 def _drop_empty_classes(

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convladder.few import FEW, FEW_FOR_DETAIL
+
 VALUES_A_SLICE = 1 << 20  # of the probabilities: what is computed of them takes tens of bytes for each
 BINS = 15
 TEMPERATURES = (0.05, 20.0)  # the range in which the best is looked for
@@ -58,6 +60,11 @@ def fit_temperature(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[
     return float(np.exp(best.x))
 
 
+def choose_temperature(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
+    """As `fit_temperature`; 1 where there are fewer than 30 images, which would fit their own chance."""
+    return fit_temperature(probabilities, labels) if len(labels) >= FEW else 1.0
+
+
 def reliability(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
     """How far what is said and what comes true lie apart.
 
@@ -101,8 +108,10 @@ def fit_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np
 
     Returns:
         Half-way between two probabilities that were given, so that rounding does not matter; 0 where nothing is wrong,
-        or where no threshold halves the errors.
+        where no threshold halves the errors, or where there are fewer than 100 images.
     """
+    if len(labels) < FEW_FOR_DETAIL:
+        return 0.0
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     order = np.argsort(-confidence, kind="stable")

@@ -38,7 +38,8 @@ def evaluate(
 
     Returns:
         What `describe` gives, with `run`, `rung`, `data`, `split`, `temperature`, `test_accuracy`,
-        `validation_accuracy`, `fit_seconds`, and `robustness`, as `measure_robustness` gives it, where it is known.
+        `validation_accuracy`, `fit_seconds`, `tested_by` where that was cross-validation, and `robustness`, as
+        `measure_robustness` gives it, where it is known.
 
     Raises:
         ConvladderError: Other classes, images of another shape, no such split, or data that have changed.
@@ -46,6 +47,11 @@ def evaluate(
     run = run if isinstance(run, Run) else Run(run)
     chosen = split or ("test" if data is None else "all")
     check_choice("split", chosen, SPLITS)
+    if robustness and data is None and "tested_by" in run.info:
+        raise ConvladderError(
+            f"{run.path} was trained on all of its pictures, so that changed ones would flatter it. Expected "
+            "--robustness with other --data."
+        )
     if data is None and chosen == "all":
         raise ConvladderError("A run has seen most of its own images. Expected test or validation, or other --data.")
     if run.info.get("status") != "finished":
@@ -77,6 +83,8 @@ def evaluate(
         **{key: run.info.get(key) for key in ("test_accuracy", "validation_accuracy", "fit_seconds")},
     }
     own_test = data is None and chosen == "test"
+    if own_test and "tested_by" in run.info:
+        result["tested_by"] = run.info["tested_by"]
     if robustness:
         result["robustness"] = measure_robustness(run.classifier().predict_probabilities, *images)
         if own_test:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.dataset import release
+from convladder.data.dataset import PLACES_A_SLICE, release
 from convladder.evaluating.metrics import share_right
 
-IMAGES = 1000
+IMAGES = 1000  # at most, and fewer large ones, so that a large network takes tens of seconds and not minutes
 SEED = 0
 # Of a slice's images together, since noise takes some 35 bytes a value. By fours, because `shift` has four directions.
 VALUES_A_SLICE = 1 << 21
@@ -91,6 +91,12 @@ CHANGES = (
 )
 
 
+def count_images(images: npt.NDArray[np.uint8]) -> int:
+    """How many of these are taken: 1,000 of up to 64×64, 83 of 224×224."""
+    height, width = images.shape[1:3]
+    return max(1, min(len(images), IMAGES, PLACES_A_SLICE // (height * width)))
+
+
 def measure_robustness(
     predict: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
     images: npt.NDArray[np.uint8],
@@ -100,14 +106,14 @@ def measure_robustness(
 
     Args:
         predict: From pixels to probabilities, for instance a Classifier's `predict_probabilities`.
-        images: Shape (count, height, width, channels); of more than 1,000, as many evenly spread ones are taken.
+        images: Shape (count, height, width, channels); of more than `count_images` says, so many evenly spread ones.
         labels: Shape (count,).
 
     Returns:
         `images`: how many were taken; `seed`: of the noise; `curves`: by change `name`, `unit`, and `points`, each of
         `severity`, `accuracy`, `low` and `high`, its 95 % interval.
     """
-    chosen = np.unique(np.linspace(0, len(labels) - 1, min(IMAGES, len(labels))).astype(int))
+    chosen = np.unique(np.linspace(0, len(labels) - 1, count_images(images)).astype(int))
     size = max(4, VALUES_A_SLICE // int(np.prod(images.shape[1:])) // 4 * 4)
     right = {(change.name, severity): 0 for change in CHANGES for severity in change.severities}
     rngs = {severity: np.random.default_rng(SEED) for severity in NOISE.severities}  # go on from slice to slice

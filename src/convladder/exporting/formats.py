@@ -18,8 +18,9 @@ from convladder import __version__
 from convladder.classifier import Classifier
 from convladder.errors import ConvladderError, check_choice
 from convladder.evaluating import predict_probabilities
-from convladder.exporting.onnx_file import PROBABILITIES, convert, export_onnx, find_stages, with_stages
+from convladder.exporting.onnx_file import convert, export_onnx, find_stages, with_stages
 from convladder.exporting.parity import Answer, check_parity, parity_images
+from convladder.exporting.pretrained import PROBABILITIES
 from convladder.runs import Run, whole_folder
 
 METADATA_FILE = "convladder.json"  # beside the model, in formats that are folders
@@ -115,8 +116,8 @@ def _import_runtime(chosen: Format) -> None:
 
 def import_openvino() -> Any:
     """OpenVINO, without the package that tells Intel that it was imported: there is no variable to switch that off."""
-    if loaded := sys.modules.get("openvino"):
-        return loaded
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
     reporter = sys.modules.get("openvino_telemetry")
     # None makes its import fail, for which OpenVINO has a stub.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

@@ -1,5 +1,6 @@
 """One .onnx file: Keras's own export, a description, a digest, and the maps of each stage."""
 
+import logging
 import re
 import tempfile
 import warnings
@@ -15,9 +16,10 @@ from convladder import __version__
 from convladder.artifact import METADATA_KEY, describe, seal
 from convladder.classifier import Classifier
 from convladder.exporting.parity import check_parity
+from convladder.exporting.pretrained import PROBABILITIES, convert_pretrained
+from convladder.layers import ALL_VIEWS, FirstView
 from convladder.runs import whole_file
 
-PROBABILITIES = "probabilities"
 STAGE = re.compile(r"(stage\d+|hidden\d*)(_|$)")
 
 
@@ -56,15 +58,26 @@ def convert(model: keras.Model, stages: Mapping[str, Any]) -> Any:
     """An onnx.ModelProto whose outputs are the probabilities, then the stages, in order."""
     import onnx
 
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tf2onnx's own use of what NumPy and protobuf deprecate
-        exported = Path(folder) / "model.onnx"
-        with_stages(model, stages).export(exported, format="onnx", verbose=False)
-        graph = onnx.load(exported)
+    graph = convert_pretrained(model, list(stages))
+    if graph is not None:
+        return graph
+    graph = export_graph(with_stages(model, stages))
     by_name = {output.name: onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in graph.graph.output}
     del graph.graph.output[:]
     graph.graph.output.extend(by_name[name] for name in (PROBABILITIES, *stages))
     return graph
+
+
+def export_graph(model: keras.Model) -> Any:
+    """Keras's own export of a model that has been called, as an onnx.ModelProto."""
+    import onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it prints the traceback of each simplification it skips
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tf2onnx's own use of what NumPy and protobuf deprecate
+        exported = Path(folder) / "model.onnx"
+        model.export(exported, format="onnx", verbose=False)
+        return onnx.load(exported)
 
 
 def write_sealed(graph: Any, described: str, path: Path) -> None:
@@ -88,8 +101,17 @@ def find_stages(model: keras.Model) -> dict[str, Any]:
     if not stages:
         for member in model.layers:
             if isinstance(member, keras.Model) and member.input_shape == model.input_shape and find_stages(member):
-                return dict(keras.Model(member.inputs[0], find_stages(member))(model.inputs[0]))
+                return _first_views(model, keras.Model(member.inputs[0], find_stages(member)))
     return stages
+
+
+def _first_views(model: keras.Model, member: keras.Model) -> dict[str, Any]:
+    """What a member of a mean gives for the pictures themselves, from the call that it makes of all their views."""
+    seen = next((layer.output for layer in model.layers if layer.name == ALL_VIEWS), None)
+    if seen is None:
+        return dict(member(model.inputs[0]))
+    count = len(model.get_layer(ALL_VIEWS).input)
+    return {name: FirstView(count, name=f"{name}_first_view")(stage) for name, stage in member(seen).items()}
 
 
 def with_stages(model: keras.Model, stages: Mapping[str, Any]) -> keras.Model:

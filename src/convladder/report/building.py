@@ -15,12 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder import __version__, plots
+from convladder.backbone import SIDE
 from convladder.comparing import FILE, Comparison
 from convladder.data import Dataset
 from convladder.data.audit import audit
+from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
 from convladder.evaluating.evaluation import keep_robustness
 from convladder.evaluating.robustness import measure_robustness
+from convladder.features import pool_features
+from convladder.few import FEW, FEW_FOR_DETAIL, caution, points_digits, rounded
+from convladder.learning_curve import measure_learning_curve
+from convladder.learning_curve_report import render_learning_curve
 from convladder.models import MODELS, rung_idea
 from convladder.names import printable, shown
 from convladder.report.pictures import Gallery, describe_worst, fill, name_top, sort_into_cells
@@ -108,7 +114,7 @@ def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
         auto_reload=False,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    environment.filters |= {"percent": percent, "words": words, "sensible": sensible}
+    environment.filters |= {"percent": percent, "words": words, "sensible": sensible, "rounded": rounded}
     script, style = ((folder / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.get_template("template.html")
@@ -121,13 +127,15 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     names = [row["name"] for row in rows]
     first = comparison.runs[0]
     images = len(first.answers[1])
-    dataset, without_pictures = _load(first)
     typical = [_typical(group) for group in comparison.groups.values()]
-    robustness = {
-        number: found for number, run in enumerate(typical) if (found := _robustness(run, dataset, say)) is not None
-    }
-    chosen = names.index(recommended["name"])
-    views, gallery = _look_inside(typical, chosen, dataset)
+    datasets, without_pictures = _load(typical)
+    # A handful of images tells nothing apart, and would take whatever costs least, however often it is wrong.
+    taken = recommended["best"] if images < FEW and not recommended["settled"] else recommended["name"]
+    chosen = names.index(taken)
+    dataset = datasets[chosen]
+    found = [_robustness(run, data, say) for run, data in zip(typical, datasets, strict=True)]
+    robustness = {number: measured for number, measured in enumerate(found) if measured is not None}
+    views, gallery = _look_inside(typical, chosen, [None if data is None else data.test.images for data in datasets])
     curves, measured = _curves(comparison)
     titles, cells = cells_of_comparison(rows, comparison.pareto)
     return {
@@ -137,10 +145,14 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
         "images": images,
         "rows": rows,
         "row": rows[chosen],
+        "sizes": {row["name"]: f" ({row['image_size']} pixels)" for row in rows} if "pixels" in titles else {},
         "chosen": chosen,
         "recommended": recommended,
         "steps": [pair | {"idea": _idea(pair["upper"])} for pair in comparison.pairs],
         "counted": Counter(pair["verdict"] for pair in comparison.pairs),
+        "tested_by": first.info.get("tested_by"),
+        "digits": points_digits(images),
+        "caution": caution(comparison.groups[taken][0].metrics["test"], first.info),
         "seeds": sorted({row["seeds"] for row in rows}),
         "mixed": [
             name for name, group in comparison.groups.items() if len({recipe_in_words(run) for run in group}) > 1
@@ -161,6 +173,7 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
         "robustness": {names[number]: found for number, found in robustness.items()},
         "robustness_figures": _draw_robustness(robustness),
         "audit": _audit(dataset) if dataset is not None else None,
+        "learning_curve": _learning_curve(dataset, say) if dataset is not None else "",
         "account": dataset.account if dataset is not None else None,
         "command": command_for(comparison),
         "facts": facts_of(comparison.runs),
@@ -171,12 +184,17 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     }
 
 
-def _load(run: Run) -> tuple[Dataset | None, str]:
-    """The data that a run was trained on; or why there are none."""
-    try:
-        return run.load_dataset(), ""
-    except ConvladderError as error:
-        return None, str(error)
+def _load(runs: Sequence[Run]) -> tuple[list[Dataset | None], str]:
+    """The data that each run was trained on, at the size that it was; or why there are none."""
+    loaded: dict[str, Dataset | None] = {}
+    reason = ""
+    for run in runs:
+        if run.info["fingerprint"] not in loaded:
+            try:
+                loaded[run.info["fingerprint"]] = run.load_dataset()
+            except ConvladderError as error:
+                loaded[run.info["fingerprint"]], reason = None, str(error)
+    return [loaded[run.info["fingerprint"]] for run in runs], reason
 
 
 def _typical(group: Sequence[Run]) -> Run:
@@ -192,7 +210,8 @@ def _idea(rung: str) -> str:
 def _robustness(run: Run, dataset: Dataset | None, say: Say) -> dict[str, Any] | None:
     """What a rung stands: as stored with the run, or measured and stored; none where the images are gone."""
     stored = run.metrics.get("robustness")
-    if stored is not None or dataset is None:
+    # What was trained on the test images would be flattered; few of them would show their own chance.
+    if stored is not None or dataset is None or "tested_by" in run.info or run.metrics["test"]["images"] < FEW:
         return stored
     say(f"{run.path}: measuring what it can stand, once.")
     measured = measure_robustness(run.classifier().predict_probabilities, *dataset.test)
@@ -202,18 +221,21 @@ def _robustness(run: Run, dataset: Dataset | None, say: Say) -> dict[str, Any] |
 
 
 def _look_inside(
-    typical: Sequence[Run], chosen: int, dataset: Dataset | None
+    typical: Sequence[Run], chosen: int, images: Sequence[npt.NDArray[np.uint8] | None]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A view of each rung, and what the page's script needs: pictures by number, and by rung and cell what is in it."""
+    """A view of each rung, and what the page's script needs: pictures by number, and by rung and cell what is in it.
+
+    The images are the same for each rung, at the size that it takes them.
+    """
     cells = [sort_into_cells(run.predictions["probabilities"], run.predictions["labels"]) for run in typical]
-    images = None if dataset is None else dataset.test.images
     shown: list[dict[tuple[int, int], list[int]]] = [{} for _ in typical]
-    gallery = Gallery(images) if images is not None else None
+    pixels = images[chosen]
+    gallery = Gallery(pixels) if pixels is not None else None
     if gallery is not None:
         order = sorted(range(len(typical)), key=lambda number: number != chosen)
         for number, kept in zip(order, fill(gallery, [cells[number] for number in order]), strict=True):
             shown[number] = kept
-    views = [_view(run, number, cells[number], images) for number, run in enumerate(typical)]
+    views = [_view(run, number, cells[number], images[number]) for number, run in enumerate(typical)]
     found = [
         {
             f"{label},{taken}": [[number, name_top(run.predictions["probabilities"][number])] for number in numbers]
@@ -233,7 +255,9 @@ def _view(
     confusions = sorted(
         ((len(numbers), label, taken) for (label, taken), numbers in cells.items() if label != taken), reverse=True
     )
-    predict = run.classifier().predict_probabilities if images is not None else None
+    # What was trained on the images as well would hang on other things than what misjudged them.
+    unseen = images is not None and "tested_by" not in run.info
+    predict = run.classifier().predict_probabilities if unseen else None
     return {
         "name": run.info["rung"],
         "number": number,
@@ -244,6 +268,7 @@ def _view(
         "most": max((count for count, _, _ in confusions), default=1),
         "as_matrix": len(names) <= WIDEST_MATRIX,
         "worst": describe_worst(cells, run.predictions["probabilities"], names, images, predict),
+        "detailed": test["images"] >= FEW_FOR_DETAIL,
         "reliability": plots.svg_of_reliability(test["calibration"]["bins"], number, run.info["rung"]),
     }
 
@@ -269,6 +294,18 @@ def _audit(dataset: Dataset) -> Any:
     if dataset.account is None or dataset.source is None or dataset.account.files > MOST_FILES_AUDITED:
         return None
     return audit(dataset.source["source"])
+
+
+def _learning_curve(dataset: Dataset, say: Say) -> str:
+    """What more pictures would buy, of photographs that are not too many; from features that `transfer` kept."""
+    if not dataset.photographs or dataset.account is None or dataset.account.files > MOST_FILES_AUDITED:
+        return ""
+    try:
+        looked_at = at_size(dataset, SIDE)
+        return render_learning_curve(measure_learning_curve(looked_at, *pool_features(looked_at)))
+    except ConvladderError as error:
+        say(f"No learning curve: {error}")
+        return ""
 
 
 def percent(value: float, digits: int = 2) -> str:

@@ -2,14 +2,15 @@
 
 import inspect
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from convladder.backbone import SIDE
 from convladder.comparing import Comparison
 from convladder.data import load_dataset
-from convladder.models import MODELS
-from convladder.recipes import ARTICLE, default_recipe
+from convladder.models import MODELS, PRETRAINED, suited_rungs
+from convladder.recipes import ARTICLE, Recipe, default_recipe
 from convladder.runs import Run
 
 # What compare takes for all rungs alike, and its option for it.
@@ -26,12 +27,15 @@ def command_for(comparison: Comparison) -> str | None:
     seeds = {rung: sorted(run.info["seed"] for run in group) for rung, group in comparison.groups.items()}
     count = max(map(len, seeds.values()))
     data = runs[0].info.get("data")
+    if data is not None and all(map(_own_size, runs)):
+        data = data | {"image_size": None}
     alike = (
         data is not None
         and all(numbers == list(range(count)) for numbers in seeds.values())
         and all(rung in MODELS for rung in seeds)
-        and all(run.info.get("data") == data and not run.info["choices"] for run in runs)
-        and all(run.info["ensemble"] == 1 for run in runs)
+        and all(_same_data(run, data) and not run.info["choices"] for run in runs)
+        and (data["image_size"] is None or len({run.info["input_shape"][0] for run in runs}) == 1)
+        and all(run.info["ensemble"] == 1 and "tested_by" not in run.info for run in runs)
         and all(data.get(key, usual.default) == usual.default for key, usual in UNSAID.items())
         and len({(run.info["recipe"]["name"], run.info["deterministic"]) for run in runs}) == 1
     )
@@ -43,7 +47,8 @@ def command_for(comparison: Comparison) -> str | None:
         words += ["--data", data["source"]]
     words += [f"--{key.replace('_', '-')}={data[key]}" for key in ("image_size", "channels") if data.get(key)]
     words += ["--fit", data["fit"]] if data.get("fit", "crop") != "crop" else []
-    words += ["--models", ",".join(seeds)] if list(seeds) != list(MODELS) else []
+    if list(seeds) != suited_rungs(runs[0].info.get("photographs", False)):
+        words += ["--models", "all" if list(seeds) == list(MODELS) else ",".join(seeds)]
     words += ["--seeds", str(count)]
     words += ["--recipe", "article"] if runs[0].info["recipe"]["name"] == "article" else []
     for key, option in OPTIONS.items():
@@ -72,6 +77,7 @@ def facts_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
     facts = {
         "data": several([info["dataset"] for info in infos]),
         "images": several(images),
+        "pixels": several(["×".join(map(str, info["input_shape"])) for info in infos]),
         "fingerprint of the data (SHA-256)": several([info["fingerprint"] for info in infos]),
         "versions": several(versions),
         "processor": several(hardware),
@@ -91,11 +97,28 @@ def recipe_in_words(run: Run) -> str:
     return ", ".join(words)
 
 
+def _same_data(run: Run, data: Mapping[str, Any]) -> bool:
+    """Whether a run had these data, at whatever size."""
+    return {**(run.info.get("data") or {}), "image_size": None} == {**data, "image_size": None}
+
+
+def _own_size(run: Run) -> bool:
+    """Whether a run had its pictures at the size that its rung takes by default."""
+    large = run.info["rung"] in PRETRAINED and run.info.get("photographs", False)
+    return bool((run.info.get("data") or {}).get("image_size") == (SIDE if large else None))
+
+
+def _usual(info: Mapping[str, Any]) -> Recipe:
+    """What the run would have been trained by, had nobody said otherwise."""
+    photographs = info.get("photographs", False)
+    return default_recipe(info["rung"], info["input_shape"][2], info["images"]["train"], photographs=photographs)
+
+
 def _changes(run: Run) -> dict[str, Any] | None:
     """Where the recipe is not the rung's own; none where an option of compare cannot say so."""
     if run.info["rung"] not in MODELS:
         return None
     article = run.info["recipe"]["name"] == "article"
-    usual = ARTICLE if article else default_recipe(run.info["rung"], run.info["input_shape"][2])
+    usual = ARTICLE if article else _usual(run.info)
     changed = {key: value for key, value in run.info["recipe"].items() if value != asdict(usual).get(key)}
     return changed if set(changed) <= set(OPTIONS) else None

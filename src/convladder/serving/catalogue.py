@@ -79,7 +79,11 @@ def account_for(classifier: Classifier) -> dict[str, Any]:
     """How good a model is and where it comes from: from its run folder, or from its own metadata."""
     metadata = classifier.metadata
     account: dict[str, Any] = {
-        key: metadata.get(key) for key in ("rung", "dataset", "fingerprint", "test_accuracy", "version")
+        key: metadata.get(key)
+        for key in (
+            *("rung", "dataset", "fingerprint", "version"),
+            *("test_accuracy", "test_images", "interval", "tested_by"),
+        )
     }
     run = find_run(classifier)
     if run is None:
@@ -92,6 +96,7 @@ def account_for(classifier: Classifier) -> dict[str, Any]:
         "test_accuracy": test["accuracy"],
         "test_images": test["images"],
         "interval": [test["low"], test["high"]],
+        "tested_by": run.info.get("tested_by"),
         "training_images": run.info["images"]["train"],
         "fit_seconds": run.info["fit_seconds"],
         "parameters": run.info["parameters"],

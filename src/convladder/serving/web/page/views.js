@@ -265,9 +265,10 @@ export function showAccount(model, column) {
     ["Data’s fingerprint", account.fingerprint?.slice(0, 12)],
   ];
   if (account.test_accuracy !== null) {
-    column.append(element("p", { class: "score" }, `${(100 * account.test_accuracy).toFixed(2)} %`));
+    const percent = (share) => (100 * share).toFixed(account.test_images < 100 ? 0 : 2);  // 1 of 20 is 5 points
+    column.append(element("p", { class: "score" }, `${percent(account.test_accuracy)} %`));
     const interval = account.interval
-      ? `of ${account.test_images.toLocaleString("en")} test images; ${account.interval.map((end) => (100 * end).toFixed(2)).join(" to ")} % (95 % interval)`
+      ? `of ${account.test_images.toLocaleString("en")} test images${account.tested_by ? `, by ${account.tested_by}` : ""}; ${account.interval.map(percent).join(" to ")} % (95 % interval)`
       : "of its test images";
     column.append(element("p", { class: "note" }, interval));
   }

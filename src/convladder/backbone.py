@@ -1,0 +1,194 @@
+"""The pretrained backbone: EfficientNet-Lite0, whose weights come with the package.
+
+Tan and Le 2019, arXiv:1905.11946. The Lite form has no squeeze-and-excitation, and ReLU6 in place of swish, so that it
+runs fast everywhere and survives 8 bits. It was trained on ImageNet; batch normalization is folded into the kernels.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import keras
+
+NAME = "efficientnet-lite0"
+SIDE = 224  # pixels: what it was trained for
+SMALLEST_SIDE = 96  # pixels: smaller images are enlarged inside the model
+STEM_FILTERS = 32
+NUM_FEATURES = 1280
+NUM_PARAMETERS = 3_350_000
+FEATURES = "features"  # the layer that gives them
+EXPANSION = 6  # of a block's channels, before its depthwise convolution
+OPSET, IR_VERSION = 17, 8  # of the ONNX graph
+
+# A stage: how many blocks, the side of their kernels, the stride of the first, the channels that they give.
+STAGES = ((1, 3, 1, 16), (2, 3, 2, 24), (2, 5, 2, 40), (3, 3, 2, 80), (3, 5, 1, 112), (4, 5, 2, 192), (1, 3, 1, 320))
+
+
+@dataclass(frozen=True)
+class Block:
+    """An inverted residual block: expand by 1×1, filter each channel by itself, project by 1×1.
+
+    Attributes:
+        name: "block01" to "block16".
+        stage: Counted from 1, a new one where the sides are halved; for the names of the layers.
+        kernel_size: Of the depthwise convolution.
+        stride: Likewise.
+        expansion: Times the channels that come in; 1 for no expanding convolution.
+        filters: Channels that go out.
+    """
+
+    name: str
+    stage: int
+    kernel_size: int
+    stride: int
+    expansion: int
+    filters: int
+
+
+def list_blocks() -> Iterator[Block]:
+    """The 16 blocks, in order."""
+    number, stage = 0, 1
+    for repeats, kernel_size, first_stride, filters in STAGES:
+        for repeat in range(repeats):
+            number += 1
+            stride = first_stride if repeat == 0 else 1
+            stage += stride == 2
+            yield Block(f"block{number:02}", stage, kernel_size, stride, 1 if number == 1 else EXPANSION, filters)
+
+
+def enlarged(height: int, width: int) -> tuple[int, int]:
+    """The height and width at which the backbone looks at images: what they have, or more where that is too little."""
+    factor = max(1.0, SMALLEST_SIDE / min(height, width))
+    return round(factor * height), round(factor * width)
+
+
+def build_features(pixels: Any) -> Any:
+    """The features of images: what the network has learnt to see in photographs, ready for a linear head.
+
+    The weights of the new layers are not those of the package yet: `load_weights` puts them in.
+
+    Args:
+        pixels: A Keras tensor of shape (batch, height, width, channels), range 0–255; 1 or 3 channels.
+
+    Returns:
+        Shape (batch, 1280): the mean over all places of the last convolution.
+    """
+    from keras import layers
+
+    def convolve(x: Any, filters: int, kernel_size: int, stride: int, name: str) -> Any:
+        x = layers.Conv2D(filters, kernel_size, stride, "same", name=name)(x)
+        return layers.ReLU(6, name=f"{name}_relu")(x)
+
+    height, width, channels = pixels.shape[1:]
+    x = layers.Concatenate(name="gray_to_colors")([pixels] * 3) if channels == 1 else pixels
+    if enlarged(height, width) != (height, width):
+        x = layers.Resizing(*enlarged(height, width), name="enlarge")(x)
+    x = layers.Rescaling(1 / 128, offset=-127 / 128, name="rescale")(x)
+    x = convolve(x, STEM_FILTERS, 3, 2, "stage1_stem")
+    for block in list_blocks():
+        name, shortcut = f"stage{block.stage}_{block.name}", x
+        if block.expansion > 1:
+            x = convolve(x, block.expansion * x.shape[-1], 1, 1, f"{name}_expand")
+        x = layers.DepthwiseConv2D(block.kernel_size, block.stride, "same", name=f"{name}_depthwise")(x)
+        x = layers.ReLU(6, name=f"{name}_depthwise_relu")(x)
+        x = layers.Conv2D(block.filters, 1, name=f"{name}_project")(x)
+        if block.stride == 1 and shortcut.shape[-1] == block.filters:
+            x = layers.Add(name=f"{name}_add")([shortcut, x])
+    x = convolve(x, NUM_FEATURES, 1, 1, "stage6_head")
+    return layers.GlobalAveragePooling2D(name=FEATURES)(x)
+
+
+def load_weights(model: "keras.Model") -> None:
+    """Put the package's weights into the layers of a model that `build_features` made."""
+    weights = read_weights()
+    for layer in model.layers:
+        _, _, name = layer.name.partition("_")  # "stage2_block02_expand"
+        if f"{name}/kernel" in weights:
+            layer.set_weights([weights[f"{name}/kernel"], weights[f"{name}/bias"]])
+
+
+def build_graph(input_shape: tuple[int, int, int], last: str | None = None) -> bytes:
+    """The same as an ONNX model: from `pixels`, float32 (batch, height, width, channels), to `features`.
+
+    Args:
+        input_shape: Height, width and channels.
+        last: The block that is the last, where it is not the whole backbone: from `pixels` to what that block gives,
+            shape (batch, height, width, channels). Small pictures are not enlarged then.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = read_weights()
+    nodes: list[Any] = []
+    constants: list[Any] = []
+
+    def constant(name: str, value: npt.NDArray[Any]) -> str:
+        constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def add(kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    def convolve(x: str, name: str, stride: int, *, groups: int = 1, activate: bool = True) -> str:
+        # From (height, width, in, out) to ONNX's (out, in, height, width); a depthwise kernel has one channel in.
+        kernel = weights[f"{name}/kernel"].transpose((3, 2, 0, 1) if groups == 1 else (2, 3, 0, 1))
+        inputs = [x, constant(f"{name}/kernel", kernel), constant(f"{name}/bias", weights[f"{name}/bias"])]
+        x = add("Conv", inputs, name, strides=[stride, stride], group=groups, auto_pad="SAME_UPPER")
+        return add("Clip", [x, "zero", "six"], f"{name}_relu") if activate else x
+
+    height, width, channels = input_shape
+    constant("zero", np.array(0, np.float32))
+    constant("six", np.array(6, np.float32))
+    x = add("Transpose", ["pixels"], "channels_first", perm=[0, 3, 1, 2])
+    if channels == 1:
+        x = add("Concat", [x] * 3, "gray_to_colors", axis=1)
+    if last is None and enlarged(height, width) != (height, width):
+        ratios = np.divide(enlarged(height, width), (height, width))
+        sizes = constant("ratios", np.array([1, 1, *ratios], np.float32))
+        x = add("Resize", [x, "", sizes], "enlarge", mode="linear", coordinate_transformation_mode="half_pixel")
+    x = add("Sub", [x, constant("mean", np.array(127, np.float32))], "centered")
+    x = add("Mul", [x, constant("scale", np.array(1 / 128, np.float32))], "rescale")
+    x = convolve(x, "stem", 2)
+    filters = STEM_FILTERS
+    for block in list_blocks():
+        shortcut = x
+        if block.expansion > 1:
+            x = convolve(x, f"{block.name}_expand", 1)
+        x = convolve(x, f"{block.name}_depthwise", block.stride, groups=block.expansion * filters)
+        x = convolve(x, f"{block.name}_project", 1, activate=False)
+        if block.stride == 1 and block.filters == filters:
+            x = add("Add", [shortcut, x], f"{block.name}_add")
+        filters = block.filters
+        if block.name == last:
+            break
+    shape: list[str | int]
+    if last is None:
+        x, shape = add("GlobalAveragePool", [convolve(x, "head", 1)], "mean_over_places"), ["batch", NUM_FEATURES]
+        add("Flatten", [x], FEATURES)
+    else:
+        shape = ["batch", "height", "width", filters]
+        add("Transpose", [x], FEATURES, perm=[0, 2, 3, 1])
+    graph = helper.make_graph(
+        nodes,
+        NAME,
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", *input_shape])],
+        [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, shape)],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+@cache
+def read_weights() -> Mapping[str, npt.NDArray[np.float32]]:
+    """By "block02_expand/kernel" and "/bias"; kernels (height, width, in, out), depthwise (height, width, in, 1)."""
+    with np.load(Path(str(files("convladder") / f"{NAME}.npz")), allow_pickle=False) as archive:
+        return {name: archive[name].astype(np.float32) for name in archive.files}

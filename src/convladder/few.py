@@ -1,0 +1,40 @@
+"""Few images: how many are too few for what, and how numbers that come of them are said."""
+
+from collections.abc import Mapping
+from typing import Any
+
+FEW = 30  # images, below which a test tells little, and no temperature is fitted
+FEW_FOR_DETAIL = 100  # below which errors are too few to choose a threshold by, or to tell how sure answers may be
+
+
+TRANSFER = " `train --model transfer`, where no folder names test images, tests on all, by cross-validation."
+
+
+def points_digits(images: int) -> int:
+    """How many decimal places of a percentage of so many images mean something: 95 % of 20, 99.12 % of 10,000."""
+    return 0 if images < FEW_FOR_DETAIL else 2
+
+
+def rounded(share: float, images: int) -> str:
+    """A share of so many images with as many digits as mean something: 0.95 of 20, 0.9912 of 10,000."""
+    return f"{share:.{2 + points_digits(images)}f}"
+
+
+def caution(test: Mapping[str, Any], info: Mapping[str, Any] | None = None) -> str:
+    """What a test on few images leaves open, in a line; an empty text where they are not few.
+
+    Args:
+        test: As `evaluating.describe` gives it.
+        info: A run's, where these are its own test images: what would tell more is said as well.
+    """
+    images = test["images"]
+    if images >= FEW:
+        return ""
+    pictures = f"{images} test images tell" if images != 1 else "1 test image tells"
+    said = f"{pictures} little: of others like them, {test['low']:.0%} to {test['high']:.0%} may be right."
+    commonest = max(test["per_class"], key=lambda row: int(row["support"]))
+    if test["accuracy"] <= commonest["support"] / images:
+        said += f" Always answering {commonest['name']} would be right at least as often."
+    if info and info.get("photographs") and "tested_by" not in info:
+        said += TRANSFER
+    return said

@@ -1,0 +1,354 @@
+"""Fine-tuning: a pretrained network trained on from its solved head, the last blocks first; what `fit` is to others.
+
+1. The head is solved on the backbone's features, as `transfer`'s is.
+2. Last blocks: what the blocks below give out for augmented pictures is computed once by ONNX Runtime and kept, and
+   the blocks above are trained on it, which takes a fraction of the time.
+3. All layers, on pictures that grow as the training goes on (Howard 2018, DAWNBench; Tan and Le 2021,
+   arXiv:2104.00298). The learning rate of each of the two phases rises and falls once.
+
+The network that is scored after each epoch, and shipped, takes pictures of the data's own size. The solved head is the
+first candidate: what was trained on from it is taken only where it is as good on the validation pictures.
+"""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from convladder import backbone
+from convladder.data import Dataset, Split
+from convladder.evaluating import predict_probabilities, score
+from convladder.fitting import (
+    BestWeights,
+    Fitted,
+    Interrupted,
+    clone,
+    compile_for,
+    time_fits,
+    training_batches,
+)
+from convladder.processors import count_processors, keep_freed_memory
+from convladder.recipes import Recipe, resolve_precision
+from convladder.signals import Stopped, check_stop, defer_signals
+from convladder.solving import solve_head
+
+LOWER = "block11"  # the last block of those whose outputs are kept
+LOWER_SHARE = 3 / 8  # of the epochs, that train the last blocks alone: they are four times as fast
+VIEWS_TWICE = 2  # how often each kept output is trained on
+KEPT_BYTES = 400_000_000
+SIDES = (4 / 7, 5 / 7, 6 / 7)  # of the backbone's own: 128, 160 and 192 of 224 pixels, a third of the steps each
+STRIDE = 32  # of the backbone: sides are its multiples
+SMALLEST_SIDE = 64
+MOST_SOLVED = 10_000  # training pictures on which the first head is solved; of more, as many as fit into
+SOLVED_BYTES = 500_000_000
+SHORTEST = 15.0  # seconds: tracing takes as long, so no phase begins that has fewer
+MEASURED_STEPS = 2
+BIAS_SHARE = 0.1  # of its size, by which a bias may move, against a kernel's
+SMALLEST_SIZE = 1e-4
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What fine-tuning gives.
+
+    Attributes:
+        fitted: As `fit` gives it; epoch 1 is the solved head.
+        account: What run.json says of it: `head`, `precision` and `precision_reason`, and the `phases`.
+    """
+
+    fitted: Fitted
+    account: dict[str, Any]
+
+
+@defer_signals()
+def finetune(
+    model: keras.Model,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    measure: bool = True,
+) -> Finetuned:
+    """Fit a pretrained model, which is changed on the way.
+
+    Args:
+        model: As `build_model` gives it for `finetune`.
+        data: As for `fit`.
+        recipe: How; its epochs or minutes are those of both phases together.
+        seed: Of the order of the images and of their augmentation.
+        callbacks: Keras callbacks that look on.
+        measure: Whether to measure which precision is faster, where the recipe leaves it and the processor has both.
+
+    Raises:
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP, after the head was solved.
+    """
+    solved = solve_head(model, _to_solve(data), recipe, pool=False)
+    model.set_weights(solved.fitted.weights)
+    start = replace(solved.fitted, best_epoch=1)
+    keep_freed_memory()
+    keeper = _BestOfTuned(model, data, recipe, start)
+    account: dict[str, Any] = solved.account | {"phases": []}
+    try:
+        training = _Training(keeper, data, recipe, seed, [keeper, *callbacks])
+        account |= training.choose_precision(measure)
+        for phase in (training.train_last_blocks, training.train_all_layers):
+            if not keeper.enough:
+                account["phases"].append(phase())
+    except BaseException as error:
+        for callback in callbacks:
+            with contextlib.suppress(Exception):  # what is to be told is the first error
+                callback.on_train_end()
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        raise Interrupted(number, keeper.fitted, account) from None
+    return Finetuned(keeper.fitted, account)
+
+
+def sides_of(input_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """The heights and widths that pictures have in turn while all layers are trained.
+
+    Example:
+        >>> sides_of((224, 224, 3)), sides_of((32, 32, 3))
+        ([(128, 128), (160, 160), (192, 192)], [(64, 64), (64, 64), (96, 96)])
+    """
+    whole = backbone.enlarged(*input_shape[:2])
+
+    def rounded(side: float) -> int:
+        return max(SMALLEST_SIDE, STRIDE * round(side / STRIDE))
+
+    return [(rounded(share * whole[0]), rounded(share * whole[1])) for share in SIDES]
+
+
+def resizable(model: keras.Model, precision: str) -> keras.Model:
+    """A copy that takes pictures of three channels and any size, already enlarged."""
+    inner = keras.Model(model.get_layer("rescale").input, model.output)
+    return clone(inner, precision, keras.Input((None, None, 3), name="pixels"))
+
+
+def keep_outputs(batches: Any, input_shape: tuple[int, int, int]) -> Iterator[tuple[npt.NDArray[np.float16], Any]]:
+    """What the lower blocks give out for batches of pictures, and what came with these: labels, weights."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = count_processors()
+    graph = backbone.build_graph(input_shape, LOWER)
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    for pixels, *others in batches:
+        check_stop()
+        outputs = session.run(None, {"pixels": pixels.numpy().astype(np.float32)})[0]
+        yield outputs.astype(np.float16), others
+
+
+class RelativeAdam(keras.optimizers.Adam):
+    """Adam whose steps are shares of what a channel's weights are at the start, and not absolute.
+
+    Batch normalization is folded into the backbone: its kernels' sizes differ by a hundred times from layer to layer,
+    and from channel to channel. Steps of one size ruin the small ones before the large ones have moved.
+    """
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Take the sizes of the weights as they are now."""
+        super().build(variables)
+        self._sizes = [tf.constant(_sizes_of(variable.numpy())) for variable in variables]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """As Adam's, its rate another one for each channel."""
+        super().update_step(gradient, variable, learning_rate * self._sizes[self._get_variable_index(variable)])
+
+
+def _sizes_of(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The root mean square of the weights of each channel that goes out, of a shape to multiply them by."""
+    if weights.ndim < 2:  # biases: of all channels together, as there is but one weight in each
+        return np.maximum(BIAS_SHARE * np.sqrt(np.mean(weights**2, keepdims=True)), SMALLEST_SIZE)
+    channels = weights.ndim - (2 if weights.shape[-1] == 1 else 1)  # of a depthwise kernel, the channels come before
+    others = tuple(axis for axis in range(weights.ndim) if axis != channels)
+    sizes = np.sqrt(np.mean(weights**2, axis=others, keepdims=True))
+    return np.maximum(sizes, 0.1 * np.sqrt(np.mean(weights**2)) + SMALLEST_SIZE)
+
+
+class _BestOfTuned(BestWeights):
+    """Scores the network that will be shipped, with the weights of the one that is trained in its place."""
+
+    later_of_equals = True  # few validation pictures say little against what longer training is known for
+
+    def __init__(self, model: keras.Model, data: Dataset, recipe: Recipe, start: Fitted) -> None:
+        super().__init__(data.validation, recipe, start)
+        self.network = model
+        self.twin = model  # that is trained; its last blocks may be trained as another one
+        if len(data.validation):
+            scores = score(predict_probabilities(model, data.validation.images), data.validation.labels)
+            start.history[0] |= {"validation_accuracy": scores["accuracy"], "validation_loss": scores["loss"]}
+            self._best_accuracy = scores["accuracy"]
+        self._started = time.perf_counter() - start.seconds
+
+    def candidate(self) -> tuple[keras.Model, list[Any]]:
+        weights = self.twin.get_weights()
+        self.network.set_weights(weights)
+        return self.network, weights
+
+    @property
+    def seconds(self) -> float:
+        """Of fitting, so far."""
+        return time.perf_counter() - self._started - self._evaluated
+
+    @property
+    def left(self) -> float:
+        """Seconds of fitting that are left."""
+        return self._budget - self.seconds
+
+    @property
+    def enough(self) -> bool:
+        """Whether nothing more shall be trained: the minutes are over, or the accuracy is reached."""
+        return self.left < SHORTEST or (self._until is not None and self._best_accuracy >= self._until)
+
+
+@dataclass
+class _Training:
+    """The phases, and what they share."""
+
+    keeper: _BestOfTuned
+    data: Dataset
+    recipe: Recipe
+    seed: int
+    callbacks: Sequence[keras.callbacks.Callback]
+
+    def choose_precision(self, measure: bool) -> dict[str, str]:
+        """Make the network that is trained, in the precision that is faster here; say which, and why."""
+        model, recipe = self.keeper.network, self.recipe
+        precision, reason = resolve_precision(recipe)
+        if precision == "bfloat16" and recipe.precision == "auto":
+            precision, reason = "float32", "bfloat16 is slower for depthwise convolutions; not measured here"
+            if measure:
+                precision, reason = self._measure_precisions()
+        self.keeper.twin = resizable(model, precision)
+        return {"precision": precision, "precision_reason": reason}
+
+    def _measure_precisions(self) -> tuple[str, str]:
+        names = ("float32", "bfloat16")
+        twins = [resizable(self.keeper.network, name) for name in names]
+        for twin in twins:
+            compile_for(twin, self.recipe, RelativeAdam)
+        timed = time_fits(twins, self._batches(range(MEASURED_STEPS), self._sides[0]), rounds=1)
+        speeds = [self.recipe.batch_size / seconds[0] for seconds in timed]
+        told = ", ".join(f"{speed:.0f} in {name}" for speed, name in zip(speeds, names, strict=True))
+        return names[int(np.argmax(speeds))], f"pictures a second, measured: {told}"
+
+    def train_last_blocks(self) -> dict[str, Any]:
+        """Train the blocks above LOWER, and the head, on what those below give out."""
+        keeper, recipe = self.keeper, self.recipe
+        ends = keeper.seconds + LOWER_SHARE * keeper.left
+        size = self._sides[len(self._sides) // 2]
+        steps = self._steps(LOWER_SHARE)
+        kept = self._keep(size, max(1, steps // VIEWS_TWICE), keeper.seconds + (ends - keeper.seconds) / 3)
+        lower = next(layer for layer in reversed(keeper.twin.layers) if f"_{LOWER}_" in layer.name)
+        upper = keras.Model(lower.output, keeper.twin.output)
+        schedule = compile_for(upper, recipe, RelativeAdam)
+        if recipe.minutes is not None:
+            (seconds,) = time_fits([upper], _replay(kept, recipe.batch_size, MEASURED_STEPS, self.seed), rounds=1)[0]
+            steps = min(steps, int((ends - keeper.seconds) / seconds))
+        pictures = steps * recipe.batch_size
+        if steps > 0:
+            epochs = max(1, round(pictures / len(self.data.train)))
+            self._fit(upper, schedule, _replay(kept, recipe.batch_size, steps, self.seed), epochs, steps)
+        return {"layers": "last blocks", "sides": [size[0]], "pictures": pictures, "seconds": keeper.seconds}
+
+    def train_all_layers(self) -> dict[str, Any]:
+        """Train the whole network, on pictures that grow."""
+        keeper, recipe = self.keeper, self.recipe
+        twin = keeper.twin
+        schedule = compile_for(twin, recipe, RelativeAdam)
+        steps = self._steps(1 - LOWER_SHARE)
+        if recipe.minutes is not None:
+            areas = [math.prod(size) for size in self._sides]
+            (seconds,) = time_fits([twin], self._batches(range(MEASURED_STEPS), self._sides[0]), rounds=1)[0]
+            # A twentieth is kept back, as in `fit`.
+            steps = max(1, int(0.95 * keeper.left / (seconds * float(np.mean(areas)) / areas[0])))
+        epochs = max(1, round(steps * recipe.batch_size / len(self.data.train)))
+        borders = [round(steps * part / len(self._sides)) for part in range(len(self._sides) + 1)]
+        parts = [
+            self._batches(range(first, last), size)
+            for first, last, size in zip(borders[:-1], borders[1:], self._sides, strict=True)
+            if last > first
+        ]
+        batches = parts[0]
+        for part in parts[1:]:
+            batches = batches.concatenate(part)
+        self._fit(twin, schedule, batches, epochs, steps)
+        return {
+            "layers": "all",
+            "sides": [size[0] for size in self._sides],
+            "pictures": steps * recipe.batch_size,
+            "seconds": keeper.seconds,
+        }
+
+    @property
+    def _sides(self) -> list[tuple[int, int]]:
+        return sides_of(self.data.input_shape)
+
+    def _steps(self, share: float) -> int:
+        return max(1, round(share * self.recipe.epochs * len(self.data.train) / self.recipe.batch_size))
+
+    def _batches(self, steps: range, size: tuple[int, int]) -> Any:
+        """Augmented batches of three channels."""
+        batches = training_batches(self.data.train, self.data.num_classes, self.recipe, steps, self.seed, size)
+        if self.data.input_shape[2] == 3:
+            return batches
+        return batches.map(lambda pixels, *others: (tf.image.grayscale_to_rgb(pixels), *others))
+
+    def _keep(self, size: tuple[int, int], steps: int, until: float) -> tuple[Any, ...]:
+        """The lower blocks' outputs for so many batches, or for as many as there is room and time for."""
+        parts: list[Any] = []
+        taken = 0
+        for outputs, others in keep_outputs(self._batches(range(steps), size), (*size, 3)):
+            parts.append((outputs, *others))
+            taken += outputs.nbytes
+            if taken + outputs.nbytes > KEPT_BYTES or self.keeper.seconds > until:
+                break
+        return tuple(tf.concat(column, axis=0) for column in zip(*parts, strict=True))
+
+    def _fit(self, network: keras.Model, schedule: Any, batches: Any, epochs: int, steps: int) -> None:
+        """Keras's `fit`, its epochs counted on from those that were before."""
+        done = len(self.keeper.fitted.history)
+        steps_an_epoch = -(-steps // epochs)
+        if schedule:
+            schedule.span(steps)
+        network.fit(
+            batches.repeat(),  # the last epoch may want some batches more
+            initial_epoch=done,
+            epochs=done + epochs,
+            steps_per_epoch=steps_an_epoch,
+            callbacks=list(self.callbacks),
+            shuffle=False,
+            verbose=0,
+        )
+
+
+def _to_solve(data: Dataset) -> Dataset:
+    """The data on which the head is solved: all, so that features which `transfer` has kept are found; or fewer."""
+    if len(data.train) <= MOST_SOLVED:
+        return data
+    count = min(MOST_SOLVED, SOLVED_BYTES // math.prod(data.input_shape))
+    rows = np.sort(np.random.default_rng(0).permutation(len(data.train))[:count])
+    train, test = data.train, data.test
+    return replace(
+        data, train=Split(train.images[rows], train.labels[rows]), test=Split(test.images[:0], test.labels[:0])
+    )
+
+
+def _replay(kept: tuple[Any, ...], batch_size: int, steps: int, seed: int) -> Any:
+    """Shuffled batches of what was kept."""
+    count = len(kept[0])
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    rows = tf.data.Dataset.range(count).shuffle(count, seed).repeat().batch(batch_size).take(steps)
+    return rows.map(lambda rows: tuple(tf.gather(column, rows) for column in kept)).with_options(options)
