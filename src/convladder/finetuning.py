@@ -25,7 +25,9 @@ import tensorflow as tf
 
 from convladder import backbone
 from convladder.data import Dataset, Split
-from convladder.evaluating import predict_probabilities, score
+from convladder.evaluating import score
+from convladder.exporting.pretrained import answer
+from convladder.features import open_graph
 from convladder.fitting import (
     BestWeights,
     Fitted,
@@ -35,7 +37,7 @@ from convladder.fitting import (
     time_fits,
     training_batches,
 )
-from convladder.processors import count_processors, keep_freed_memory
+from convladder.processors import keep_freed_memory
 from convladder.recipes import Recipe, resolve_precision
 from convladder.signals import Stopped, check_stop, defer_signals
 from convladder.solving import solve_head
@@ -51,8 +53,6 @@ MOST_SOLVED = 10_000  # training pictures on which the first head is solved; of 
 SOLVED_BYTES = 500_000_000
 SHORTEST = 15.0  # seconds: tracing takes as long, so no phase begins that has fewer
 MEASURED_STEPS = 2
-BIAS_SHARE = 0.1  # of its size, by which a bias may move, against a kernel's
-SMALLEST_SIZE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -137,43 +137,11 @@ def resizable(model: keras.Model, precision: str) -> keras.Model:
 
 def keep_outputs(batches: Any, input_shape: tuple[int, int, int]) -> Iterator[tuple[npt.NDArray[np.float16], Any]]:
     """What the lower blocks give out for batches of pictures, and what came with these: labels, weights."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = count_processors()
-    graph = backbone.build_graph(input_shape, LOWER)
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = open_graph(backbone.build_graph(input_shape, LOWER))
     for pixels, *others in batches:
         check_stop()
         outputs = session.run(None, {"pixels": pixels.numpy().astype(np.float32)})[0]
         yield outputs.astype(np.float16), others
-
-
-class RelativeAdam(keras.optimizers.Adam):
-    """Adam whose steps are shares of what a channel's weights are at the start, and not absolute.
-
-    Batch normalization is folded into the backbone: its kernels' sizes differ by a hundred times from layer to layer,
-    and from channel to channel. Steps of one size ruin the small ones before the large ones have moved.
-    """
-
-    def build(self, variables: Sequence[Any]) -> None:
-        """Take the sizes of the weights as they are now."""
-        super().build(variables)
-        self._sizes = [tf.constant(_sizes_of(variable.numpy())) for variable in variables]
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """As Adam's, its rate another one for each channel."""
-        super().update_step(gradient, variable, learning_rate * self._sizes[self._get_variable_index(variable)])
-
-
-def _sizes_of(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The root mean square of the weights of each channel that goes out, of a shape to multiply them by."""
-    if weights.ndim < 2:  # biases: of all channels together, as there is but one weight in each
-        return np.maximum(BIAS_SHARE * np.sqrt(np.mean(weights**2, keepdims=True)), SMALLEST_SIZE)
-    channels = weights.ndim - (2 if weights.shape[-1] == 1 else 1)  # of a depthwise kernel, the channels come before
-    others = tuple(axis for axis in range(weights.ndim) if axis != channels)
-    sizes = np.sqrt(np.mean(weights**2, axis=others, keepdims=True))
-    return np.maximum(sizes, 0.1 * np.sqrt(np.mean(weights**2)) + SMALLEST_SIZE)
 
 
 class _BestOfTuned(BestWeights):
@@ -186,10 +154,13 @@ class _BestOfTuned(BestWeights):
         self.network = model
         self.twin = model  # that is trained; its last blocks may be trained as another one
         if len(data.validation):
-            scores = score(predict_probabilities(model, data.validation.images), data.validation.labels)
+            scores = score(self.answer(model), data.validation.labels)
             start.history[0] |= {"validation_accuracy": scores["accuracy"], "validation_loss": scores["loss"]}
             self._best_accuracy = scores["accuracy"]
         self._started = time.perf_counter() - start.seconds
+
+    def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
+        return answer(network, self._validation.images)
 
     def candidate(self) -> tuple[keras.Model, list[Any]]:
         weights = self.twin.get_weights()
@@ -237,7 +208,7 @@ class _Training:
         names = ("float32", "bfloat16")
         twins = [resizable(self.keeper.network, name) for name in names]
         for twin in twins:
-            compile_for(twin, self.recipe, RelativeAdam)
+            compile_for(twin, self.recipe)
         timed = time_fits(twins, self._batches(range(MEASURED_STEPS), self._sides[0]), rounds=1)
         speeds = [self.recipe.batch_size / seconds[0] for seconds in timed]
         told = ", ".join(f"{speed:.0f} in {name}" for speed, name in zip(speeds, names, strict=True))
@@ -252,7 +223,7 @@ class _Training:
         kept = self._keep(size, max(1, steps // VIEWS_TWICE), keeper.seconds + (ends - keeper.seconds) / 3)
         lower = next(layer for layer in reversed(keeper.twin.layers) if f"_{LOWER}_" in layer.name)
         upper = keras.Model(lower.output, keeper.twin.output)
-        schedule = compile_for(upper, recipe, RelativeAdam)
+        schedule = compile_for(upper, recipe)
         if recipe.minutes is not None:
             (seconds,) = time_fits([upper], _replay(kept, recipe.batch_size, MEASURED_STEPS, self.seed), rounds=1)[0]
             steps = min(steps, int((ends - keeper.seconds) / seconds))
@@ -266,7 +237,7 @@ class _Training:
         """Train the whole network, on pictures that grow."""
         keeper, recipe = self.keeper, self.recipe
         twin = keeper.twin
-        schedule = compile_for(twin, recipe, RelativeAdam)
+        schedule = compile_for(twin, recipe)
         steps = self._steps(1 - LOWER_SHARE)
         if recipe.minutes is not None:
             areas = [math.prod(size) for size in self._sides]
