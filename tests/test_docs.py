@@ -60,6 +60,7 @@ NOT_RUN = {
         '{"error": ',
         "import numpy as np, tritonclient",
     ],
+    "is nginx's configuration; test_proxies.py runs nginx with it": ["server {"],
     "what make run printed; its figures that are no measurements are tested below": ["rung         seeds"],
 }
 
