@@ -14,10 +14,11 @@ import convladder as cl
 from convladder import cli, tables
 from convladder.data import Split
 from convladder.data.loading import locate
-from convladder.features import compute_features
+from convladder.features import compute_features, pool_features
 from convladder.few import caution
 from convladder.head import judge_by_folds, solve, split_folds
 from convladder.label_errors import find_label_errors
+from convladder.learning_curve import measure_learning_curve
 from convladder.report import write_report
 from convladder.serving.catalogue import account_for, find_examples
 from convladder.significance import accuracy_difference
@@ -123,6 +124,17 @@ def test_of_equal_pictures_one_counts(tmp_path: Path) -> None:
     with pytest.raises(cl.ConvladderError, match="has two different pictures"):
         cl.train("transfer", cl.load_dataset(same, image_size=SIDE), directory=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_learned_from_and_tested_counts_once_where_pictures_judge_one_another(
+    run_of: Callable[[str], cl.Run],
+) -> None:
+    """Else its copy would teach a head the label of a picture, and nothing would ever seem wrong."""
+    data = run_of("two of ten").load_dataset()
+    assert (len(data.train), len(data.test)) == (20, 20)
+    features, labels = pool_features(data)
+    assert (features.shape[1], len(labels)) == (20, 20)
+    assert measure_learning_curve(data, features, labels).pictures == 20
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (3, 2), (1, 1), (1, 4, 2), (7, 1)])

@@ -106,10 +106,9 @@ def pool_features(dataset: Dataset) -> tuple[Features, npt.NDArray[np.int64]]:
 
     They are those that `transfer` is solved on at this size, so that whichever comes second finds them kept.
     """
-    splits = (dataset.train, dataset.validation, dataset.test)
     cache = dataset.source is None or dataset.source.get("cache", True)
-    parts = compute_features([split.images for split in splits], cache=cache)
-    return np.concatenate(parts, axis=1), np.concatenate([split.labels for split in splits])
+    parts = compute_features([split.images for split in dataset.splits], cache=cache)
+    return np.concatenate(parts, axis=1), np.concatenate([split.labels for split in dataset.splits])
 
 
 def open_graph(content: bytes) -> Any:

@@ -94,6 +94,7 @@ class Dataset:
         account: Of data from files of pictures, what became of each file.
         native_side: Of data from files of pictures, the median of their shorter sides in pixels; 0 of arrays.
         held_out: Whether chance chose the test pictures from all, since no folder names any.
+        by_folds: Whether the test pictures are among the training pictures as well, to be tested by cross-validation.
         content: Of data from files of pictures, a SHA-256 over class names, labels, splits and the files' bytes: the
             same at every size that they are decoded at.
         source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or the
@@ -109,6 +110,7 @@ class Dataset:
     account: Account | None = None
     native_side: int = 0
     held_out: bool = False
+    by_folds: bool = False
     content: str = ""
     source: Mapping[str, Any] | None = field(default=None, compare=False)
 
@@ -122,6 +124,11 @@ class Dataset:
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """All splits that hold pictures of their own: each picture stands in one of them, once."""
+        return (self.train,) if self.by_folds else (self.train, self.validation, self.test)
 
     @property
     def photographs(self) -> bool:
@@ -187,12 +194,13 @@ class Dataset:
             validation=Split(images[:0], labels[:0]),
             test=Split(images[tested], labels[tested]),
             account=account,
+            by_folds=True,
         )
 
 
 def describe_classes(data: Dataset) -> str:
     """The classes and how many pictures each has, in a line; of many classes the largest and the smallest."""
-    labels = np.concatenate([split.labels for split in (data.train, data.validation, data.test)])
+    labels = np.concatenate([split.labels for split in data.splits])
     counts = np.bincount(labels, minlength=data.num_classes)
     order = list(range(data.num_classes))
     if data.num_classes > MOST_CLASSES_NAMED:
