@@ -184,6 +184,7 @@ def test_what_is_finished_is_taken_and_a_comparison_is_read_back(
     assert asked == ["fast, seed 0", "dense, seed 0", "dense, seed 0"]
 
 
+@pytest.mark.long
 def test_a_killed_comparison_goes_on_and_ends_with_the_same_table(
     compared: Comparison, small_npz: Path, tmp_path: Path
 ) -> None:
@@ -262,6 +263,7 @@ def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Pa
     assert "Not there: `dense`, seed 0" in comparison.sentences[-1]
 
 
+@pytest.mark.long
 def test_without_a_fork_every_run_gets_a_process_of_its_own(small_npz: Path, tmp_path: Path) -> None:
     dataset = cl.load_dataset(small_npz)
     trials = plan(dataset, ["dense"], quick_recipe, seeds=2)

@@ -27,6 +27,7 @@ from convladder.tables import cells_of_comparison
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TRAINING = ("compare.md", "data.md", "evaluate.md", "guide.md", "ship.md", "tutorial.md")  # for a minute or more each
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # How each block begins that is not run, and why not.
@@ -88,7 +89,10 @@ def run_console(block: str, page: Path) -> None:
             pytest.fail(f"{page.name}: {command} printed\n{finished.stdout}\nexpected\n{expected}")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.long] * (page.name in TRAINING), id=page.name) for page in PAGES],
+)
 def test_every_block_prints_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
