@@ -6,6 +6,9 @@
 3. All layers, on pictures that grow as the training goes on (Howard 2018, DAWNBench; Tan and Le 2021,
    arXiv:2104.00298). The learning rate of each of the two phases rises and falls once.
 
+At the end means of the first and the last weights are tried, which is often better than either, above all where
+pictures are few (Wortsman et al. 2021, arXiv:2109.01903).
+
 The network that is scored after each epoch, and shipped, takes pictures of the data's own size. The solved head is the
 first candidate: what was trained on from it is taken only where it is as good on the validation pictures.
 """
@@ -51,6 +54,7 @@ STRIDE = 32  # of the backbone: sides are its multiples
 SMALLEST_SIDE = 64
 MOST_SOLVED = 10_000  # training pictures on which the first head is solved; of more, as many as fit into
 SOLVED_BYTES = 500_000_000
+MEANS = (0.5, 0.75, 0.25)  # shares of the tuned weights in what is tried at the end
 SHORTEST = 15.0  # seconds: tracing takes as long, so no phase begins that has fewer
 MEASURED_STEPS = 2
 
@@ -61,7 +65,8 @@ class Finetuned:
 
     Attributes:
         fitted: As `fit` gives it; epoch 1 is the solved head.
-        account: What run.json says of it: `head`, `precision` and `precision_reason`, and the `phases`.
+        account: What run.json says of it: `head`, `precision` and `precision_reason`, the `phases`, and
+            `share_of_tuned`, the share of the tuned weights in those that are kept.
     """
 
     fitted: Fitted
@@ -103,6 +108,8 @@ def finetune(
         for phase in (training.train_last_blocks, training.train_all_layers):
             if not keeper.enough:
                 account["phases"].append(phase())
+        if account["phases"]:
+            account["share_of_tuned"] = keeper.try_means()
     except BaseException as error:
         for callback in callbacks:
             with contextlib.suppress(Exception):  # what is to be told is the first error
@@ -158,6 +165,7 @@ class _BestOfTuned(BestWeights):
             start.history[0] |= {"validation_accuracy": scores["accuracy"], "validation_loss": scores["loss"]}
             self._best_accuracy = scores["accuracy"]
         self._started = time.perf_counter() - start.seconds
+        self._first = start.weights
 
     def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
         return answer(network, self._validation.images)
@@ -166,6 +174,19 @@ class _BestOfTuned(BestWeights):
         weights = self.twin.get_weights()
         self.network.set_weights(weights)
         return self.network, weights
+
+    def try_means(self) -> float:
+        """Keep a mean of the first and the last weights where it is better; give the last's share in what is kept."""
+        kept, last = 1.0, self.twin.get_weights()
+        for share in MEANS if len(self._validation) else ():
+            check_stop()
+            weights = [share * new + (1 - share) * old for new, old in zip(last, self._first, strict=True)]
+            self.network.set_weights(weights)
+            accuracy = score(self.answer(self.network), self._validation.labels)["accuracy"]
+            if accuracy > self._best_accuracy:
+                kept, self._best_accuracy, self.fitted.weights = share, accuracy, weights
+                self.fitted.best_epoch = len(self.fitted.history)
+        return kept
 
     @property
     def seconds(self) -> float:
