@@ -181,7 +181,7 @@ def build_transfer(pixels: Any, *, backbone: str = BACKBONE, weights: str = "") 
 
 
 def build_finetune(pixels: Any, *, backbone: str = BACKBONE, weights: str = "") -> Any:
-    """`transfer`, trained on from its head, its last blocks first: the features turn to the pictures at hand.
+    """`transfer`, all of it trained on from its head: the features turn to the pictures at hand.
 
     Yosinski et al. 2014, arXiv:1411.1792.
     """

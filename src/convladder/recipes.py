@@ -149,8 +149,8 @@ RATE_OF_FEW = 1 / 3  # of the rung's own learning rate: an eighth of the batch, 
 MOST_EPOCHS = 100  # of a few hundred pictures, which more of them would not teach anything new
 
 # Epochs of `finetune`: so that it looks at so many pictures in all, within these bounds.
-FINETUNED_PICTURES = 24_000
-FINETUNED_EPOCHS = (6, 16)
+FINETUNED_PICTURES = 15_000
+FINETUNED_EPOCHS = (3, 12)
 
 
 def default_recipe(rung: str, channels: int = 1, images: int | None = None, *, photographs: bool = False) -> Recipe:
