@@ -56,6 +56,7 @@ NOT_RUN = {
     "needs photographs or weights of one's own; photos.md does the first with those of the package": [
         "convladder train --data photos",
     ],
+    "evaluate.md runs it on a smaller network": ["convladder explain runs/transfer-1"],
     "data.md runs it, and shows what it prints": ["convladder audit clothes --learning-curve"],
     "pays on some processors and not on others; test_transfer.py does it": ["convladder export runs/transfer-1 --int8"],
     "takes runs of MNIST; test_report.py does it with smaller ones": ["convladder report runs"],
