@@ -118,19 +118,6 @@ def test_a_run_of_224_pixels_is_evaluated_on_other_data_and_explained(
     assert convladder("explain", transferred.path, folder / "a" / "0.png").status == 0
 
 
-def test_train_says_which_rung_it_takes_and_why_and_what_the_classes_are(
-    folder: Path,
-    convladder: Any,  # noqa: F811
-) -> None:
-    trained = convladder("train", "--data", folder)
-    assert trained.err.splitlines()[:4] == [
-        "24 files: 24 pictures.",
-        "Classes with fewer than 10 pictures for training: a 9, b 9.",
-        "2 classes: a (12), b (12).",
-        f"{RUNG_BY_DEFAULT}; --model takes another.",
-    ]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
