@@ -1,5 +1,6 @@
 """What the tests share: the real MNIST, a small part of it, and one finished run."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,10 @@ import_engine()  # before anything imports Keras, so that failures are not burie
 
 import convladder as cl  # noqa: E402
 from convladder.data import Split  # noqa: E402
+
+# A shell has what it starts in the background ignore these, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

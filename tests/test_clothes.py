@@ -16,13 +16,17 @@ import hostile
 from convladder.data import loading
 from convladder.data.audit import audit
 from convladder.evaluating import load_like
+from convladder.recipes import default_recipe_for
 from convladder.report.repeating import command_for
 from convladder.serving.catalogue import find_examples
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 CLASSES = ("dress", "hat", "pants", "shoes", "t-shirt")
 FOLDER = Path(loading.__file__).with_name("clothes")
-QUICK = replace(cl.DEFAULT, epochs=1, batch_size=32)
+
+
+def train_quickly(data: cl.Dataset, directory: Path) -> cl.Run:
+    return cl.train("dense", data, replace(default_recipe_for("dense", data), epochs=1), directory=directory)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def clothes() -> cl.Dataset:
 
 @pytest.fixture(scope="module")
 def clothes_run(clothes: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
-    return cl.train("dense", clothes, QUICK, directory=tmp_path_factory.mktemp("runs"))
+    return train_quickly(clothes, tmp_path_factory.mktemp("runs"))
 
 
 def own_folder(folder: Path) -> Path:
@@ -165,13 +169,13 @@ def test_a_mistyped_name_is_told_both(convladder: Any) -> None:  # noqa: F811
 
 def test_a_report_s_command_means_the_same_data(clothes_run: cl.Run, tmp_path: Path) -> None:
     assert "--data clothes " in str(command_for(cl.Comparison((clothes_run,))))
-    own = cl.train("dense", cl.load_dataset(own_folder(tmp_path / "clothes")), QUICK, directory=tmp_path / "runs")
+    own = train_quickly(cl.load_dataset(own_folder(tmp_path / "clothes")), tmp_path / "runs")
     assert f"--data {tmp_path / 'clothes'} " in str(command_for(cl.Comparison((own,))))
 
 
 def test_pictures_of_a_folder_called_mnist_are_not_taken_for_digits(tmp_path: Path) -> None:
     data = cl.load_dataset(own_folder(tmp_path / "mnist"))
-    run = cl.train("dense", data, QUICK, directory=tmp_path / "runs")
+    run = train_quickly(data, tmp_path / "runs")
     alone = tmp_path / "alone.onnx"
     shutil.copy(run.path / "model.onnx", alone)
     assert data.name == "mnist"
@@ -182,7 +186,7 @@ def test_a_report_on_a_file_called_mnist_does_not_speak_of_the_embedded_one(tmp_
     pixels = np.random.default_rng(0).integers(0, 256, (60, 12, 12), np.uint8)
     labels = np.arange(60) % 2
     np.savez(tmp_path / "mnist.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
-    run = cl.train("dense", cl.load_dataset(tmp_path / "mnist.npz"), QUICK, directory=tmp_path / "runs")
+    run = train_quickly(cl.load_dataset(tmp_path / "mnist.npz"), tmp_path / "runs")
     page = cl.write_report([run], tmp_path / "report.html").read_text()
     assert "there is nothing to audit" in page
     assert "checksums" not in page

@@ -19,6 +19,7 @@ from sklearn.metrics import confusion_matrix
 
 import convladder as cl
 from browsing import open_browser
+from convladder.recipes import default_recipe_for
 from convladder.report.pictures import Gallery, fill, sort_into_cells
 from convladder.report.repeating import command_for
 
@@ -31,7 +32,8 @@ def directory(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     directory = tmp_path_factory.mktemp("runs")
     dataset = cl.load_dataset(small_npz)
     for rung, seed in (("dense", 0), ("dense", 1), ("fast", 0)):
-        cl.train(rung, dataset, replace(cl.DEFAULT, epochs=1), seed=seed, directory=directory)
+        usual = default_recipe_for(rung, dataset) if rung == "dense" else cl.DEFAULT
+        cl.train(rung, dataset, replace(usual, epochs=1), seed=seed, directory=directory)
     return directory
 
 
@@ -178,7 +180,7 @@ def test_the_command_pasted_into_a_shell_makes_these_runs(tmp_path: Path, small:
             Image.fromarray(image[..., 0]).save(folder / name / f"{number}.png")
     (tmp_path / "elsewhere").mkdir()
     dataset = cl.load_dataset(folder, image_size=28, fit="pad")
-    recipe = replace(cl.DEFAULT, epochs=0.1234567, batch_size=16)
+    recipe = replace(default_recipe_for("dense", dataset), epochs=0.1234567, batch_size=16)
     cl.train("dense", dataset, recipe, directory=tmp_path / "runs", deterministic=True)
     command = command_for(cl.Comparison((cl.Run(tmp_path / "runs" / "dense-1"),)))
     assert command is not None

@@ -22,6 +22,8 @@ from convladder.report import write_report
 from convladder.report.repeating import command_for
 from test_cli import convladder  # noqa: F401 (a fixture)
 
+RUNG_BY_DEFAULT = "The rung is transfer, because these are photographs, 70 pixels at their shorter side"
+
 pytestmark = pytest.mark.xdist_group("sizes")  # in one process, so that its runs are made once
 
 
@@ -39,7 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def transferred(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
-    return cl.train("transfer", cl.load_dataset(folder), directory=tmp_path_factory.mktemp("runs"))
+    """As `compare` trains it: tested on what was held out, although that is little."""
+    return cl.train("transfer", cl.load_dataset(folder), directory=tmp_path_factory.mktemp("runs"), by_folds=False)
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +122,60 @@ def test_train_says_which_rung_it_takes_and_why_and_what_the_classes_are(
     folder: Path,
     convladder: Any,  # noqa: F811
 ) -> None:
-    refused = convladder("train", "--data", folder, "--minutes", 1)  # after what it says, and before it trains
-    assert refused.status == 2
-    assert "2 classes: a (12), b (12)." in refused.err
-    assert "The rung is transfer, because these are photographs, 70 pixels at their shorter side" in refused.err
+    trained = convladder("train", "--data", folder)
+    assert trained.err.splitlines()[:4] == [
+        "24 files: 24 pictures.",
+        "Classes with fewer than 10 pictures for training: a 9, b 9.",
+        "2 classes: a (12), b (12).",
+        f"{RUNG_BY_DEFAULT}; --model takes another.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--minutes", 1], "--minutes changes nothing of transfer"),
+        (["--ensemble", 2], "--ensemble changes nothing of transfer"),
+        (["--pooling", "average"], "transfer has no choice pooling"),
+    ],
+)
+def test_a_refusal_of_the_rung_that_train_took_is_one_line_that_says_why_it_is_that_rung(
+    folder: Path,
+    convladder: Any,  # noqa: F811
+    options: list[object],
+    message: str,
+) -> None:
+    refused = convladder("train", "--data", folder, *options)
+    assert (refused.status, refused.out) == (2, "")
+    (line,) = refused.err.splitlines()
+    assert message in line
+    assert RUNG_BY_DEFAULT in line
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["train", "--model", "conv", "--kernel-size", 100, "--padding", "valid"], "A kernel of 100×100"),
+        (["train", "--model", "transfer", "--minutes", 1], "--minutes changes nothing"),
+        (["evaluate", "RUN", "--split", "tst"], "Did you mean test?"),
+    ],
+)
+def test_nothing_is_said_of_the_files_before_a_refusal(
+    folder: Path,
+    transferred: cl.Run,
+    convladder: Any,  # noqa: F811
+    command: list[object],
+    message: str,
+) -> None:
+    (folder / "a" / "bad.png").write_text("no picture")  # which is said where nothing is refused
+    try:
+        refused = convladder(*(transferred.path if word == "RUN" else word for word in command), "--data", folder)
+    finally:
+        (folder / "a" / "bad.png").unlink()
+    assert (refused.status, refused.out) == (2, "")
+    (line,) = refused.err.splitlines()
+    assert message in line
 
 
 def test_runs_of_other_pictures_are_refused_though_their_labels_are_the_same(folder: Path, tmp_path: Path) -> None:

@@ -153,7 +153,8 @@ def test_an_interrupted_training_leaves_the_best_weights_so_far(small_npz: Path,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (a background job ignores it)
     )
     assert process.stderr is not None
-    assert "epoch 1/" in process.stderr.readline()  # an epoch has been scored
+    while "epoch 1/" not in (line := process.stderr.readline()):  # until an epoch has been scored
+        assert line
     os.kill(process.pid, signal.SIGINT)
     message = process.communicate(timeout=60)[1].splitlines()[-1]
     assert process.returncode == 130

@@ -1,7 +1,9 @@
 """`transfer`: a head solved on a pretrained network's features, and a run like any other that comes of it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +13,12 @@ import convladder as cl
 from convladder.data import Split
 from convladder.data.loading import at_size
 from convladder.evaluating import predict_probabilities
-from convladder.exporting import export, int8
+from convladder.exporting import int8
 from convladder.features import compute_features
 from convladder.head import FEW, cross_validate, solve
 from convladder.models import rung_side
 from convladder.recipes import default_recipe_for
+from test_cli import convladder  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.xdist_group("transfer")  # in one process, so that its run is made once
 
@@ -159,17 +162,30 @@ def test_options_that_change_nothing_of_a_solved_head_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_eight_bits_answer_as_the_float_network_does(
-    clothes: cl.Dataset, transferred: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_command_ships_eight_bits_that_answer_as_the_float_network_does(
+    clothes: cl.Dataset,
+    transferred: cl.Run,
+    convladder: Any,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(int8, "SECONDS_A_ROUND", 0.002)
     monkeypatch.setattr(int8, "CALIBRATION_IMAGES", 40)
     monkeypatch.setattr(int8, "ROUNDS_TO_WIN", 0)  # whether it is faster depends on the processor
     monkeypatch.setattr(int8, "LARGEST_DROP", 0.02)  # of so small pictures it loses more
-    account = export(transferred, "onnx", tmp_path / "small.onnx", int8=True)
+    exported = convladder("export", transferred.path, "--int8", "--output", "small.onnx", "--json")
+    assert exported.status == 0, exported.err
+    account = json.loads(exported.out)
     assert account["judged_by"] == "probabilities of the float network"  # ten validation pictures tell nothing
     assert account["images"] == 200
     images = clothes.test.images
     small = cl.Classifier(tmp_path / "small.onnx").predict_probabilities(images)
     assert np.abs(small - transferred.classifier().predict_probabilities(images)).mean() < 0.02
     assert (tmp_path / "small.onnx").stat().st_size < 0.35 * (transferred.path / "model.onnx").stat().st_size
+
+    monkeypatch.setattr(int8, "LARGEST_DROP", -1.0)  # whatever is lost is too much
+    refused = convladder("export", transferred.path, "--int8", "--output", "refused.onnx")
+    assert (refused.status, refused.out) == (3, "")
+    (line,) = refused.err.splitlines()
+    assert "by probabilities of the float network" in line
+    assert not (tmp_path / "refused.onnx").exists()

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.data import Split
-from convladder.evaluating import predict_probabilities
 from convladder.evaluating.calibration import SMALLEST, choose_temperature, row_slices, temper
 from convladder.exporting import LARGEST_DIFFERENCE
+from convladder.exporting.pretrained import answer
 from convladder.few import FEW
 from convladder.layers import ALL_VIEWS, split_views
 
@@ -119,7 +119,7 @@ def calibrate(
     model = assemble(members, views)
     if not len(validation):
         return model, Calibration(1.0, "no validation images")
-    before = predict_probabilities(model, validation.images)
+    before = answer(model, validation.images)
     kept = Calibration(1.0, "the network does not end with a layer called logits and a softmax", before, before)
     logits, weights = None, []
     temperature = choose_temperature(before, validation.labels)
@@ -131,7 +131,7 @@ def calibrate(
             return model, kept
         weights = logits.get_weights()
         logits.set_weights([weight / temperature for weight in weights])
-    after = predict_probabilities(model, validation.images)
+    after = answer(model, validation.images)
     same_answers = (after.argmax(axis=1) == before.argmax(axis=1)).all()
     differences = [np.abs(after[rows] - temper(before[rows], temperature)).max() for rows in row_slices(before)]
     if not same_answers or max(differences) > LARGEST_DIFFERENCE:

@@ -114,13 +114,11 @@ def load_weights(model: "keras.Model") -> None:
             layer.set_weights([weights[f"{name}/kernel"], weights[f"{name}/bias"]])
 
 
-def build_graph(input_shape: tuple[int, int, int], last: str | None = None) -> bytes:
+def build_graph(input_shape: tuple[int, int, int]) -> bytes:
     """The same as an ONNX model: from `pixels`, float32 (batch, height, width, channels), to `features`.
 
     Args:
         input_shape: Height, width and channels.
-        last: The block that is the last, where it is not the whole backbone: from `pixels` to what that block gives,
-            shape (batch, height, width, channels). Small pictures are not enlarged then.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -149,7 +147,7 @@ def build_graph(input_shape: tuple[int, int, int], last: str | None = None) -> b
     x = add("Transpose", ["pixels"], "channels_first", perm=[0, 3, 1, 2])
     if channels == 1:
         x = add("Concat", [x] * 3, "gray_to_colors", axis=1)
-    if last is None and enlarged(height, width) != (height, width):
+    if enlarged(height, width) != (height, width):
         ratios = np.divide(enlarged(height, width), (height, width))
         sizes = constant("ratios", np.array([1, 1, *ratios], np.float32))
         x = add("Resize", [x, "", sizes], "enlarge", mode="linear", coordinate_transformation_mode="half_pixel")
@@ -166,20 +164,13 @@ def build_graph(input_shape: tuple[int, int, int], last: str | None = None) -> b
         if block.stride == 1 and block.filters == filters:
             x = add("Add", [shortcut, x], f"{block.name}_add")
         filters = block.filters
-        if block.name == last:
-            break
-    shape: list[str | int]
-    if last is None:
-        x, shape = add("GlobalAveragePool", [convolve(x, "head", 1)], "mean_over_places"), ["batch", NUM_FEATURES]
-        add("Flatten", [x], FEATURES)
-    else:
-        shape = ["batch", "height", "width", filters]
-        add("Transpose", [x], FEATURES, perm=[0, 2, 3, 1])
+    x = add("GlobalAveragePool", [convolve(x, "head", 1)], "mean_over_places")
+    add("Flatten", [x], FEATURES)
     graph = helper.make_graph(
         nodes,
         NAME,
         [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", *input_shape])],
-        [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["batch", NUM_FEATURES])],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)

@@ -151,7 +151,8 @@ def climb(
             yield outcome
             left = [trial for trial in left if trial != outcome.trial and trial not in skipped]
             if left and not budget.have_begun(left):
-                say(f"{outcome.trial.label} is done; {budget.foresee(left)} left.")
+                foreseen = budget.foresee(left)
+                say(f"{outcome.trial.label} is done; {foreseen} left." if outcome.run else f"A{foreseen[1:]} left.")
     for trial in skipped:
         yield Outcome(trial, error=f"would not have fitted into {minutes:g} minutes")
     for outcome in outcomes:  # one after the other, when nothing else is computed any more

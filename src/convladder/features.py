@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,20 +106,22 @@ def pool_features(dataset: Dataset) -> tuple[Features, npt.NDArray[np.int64]]:
 
     They are those that `transfer` is solved on at this size, so that whichever comes second finds them kept.
     """
-    splits = (dataset.train, dataset.validation, dataset.test)
     cache = dataset.source is None or dataset.source.get("cache", True)
-    parts = compute_features([split.images for split in splits], cache=cache)
-    return np.concatenate(parts, axis=1), np.concatenate([split.labels for split in splits])
+    parts = compute_features([split.images for split in dataset.splits], cache=cache)
+    return np.concatenate(parts, axis=1), np.concatenate([split.labels for split in dataset.splits])
 
 
-def _compute(parts: Sequence[npt.NDArray[np.uint8]], extractor: Extractor) -> Features:
+def open_graph(content: bytes) -> Any:
+    """An ONNX model, ready to run on all processors that this process may use."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = count_processors()
-    session = onnxruntime.InferenceSession(
-        extractor.build_graph(parts[0].shape[1:]), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _compute(parts: Sequence[npt.NDArray[np.uint8]], extractor: Extractor) -> Features:
+    session = open_graph(extractor.build_graph(parts[0].shape[1:]))
     (pixels_in,), (features_out,) = session.get_inputs(), session.get_outputs()
     features = np.empty((VIEWS, sum(map(len, parts)), features_out.shape[1]), np.float32)
     done = 0

@@ -214,6 +214,10 @@ class BestWeights(keras.callbacks.Callback):
         """The network that is scored, and its weights, which may become the best."""
         return self.model, self.model.get_weights()
 
+    def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
+        """What the network answers for the validation images."""
+        return predict_probabilities(network, self._validation.images)
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Keep the time, should this have been the last step; stop where the minutes are over, or a signal came."""
         check_stop()
@@ -230,7 +234,7 @@ class BestWeights(keras.callbacks.Callback):
         accuracy = float(epoch)  # without validation images a later epoch is a better one
         network, weights = self.candidate()
         if len(self._validation):
-            scores = score(predict_probabilities(network, self._validation.images), self._validation.labels)
+            scores = score(self.answer(network), self._validation.labels)
             accuracy = scores["accuracy"]
             logs |= {"validation_accuracy": accuracy, "validation_loss": scores["loss"]}
             if self._until is not None and accuracy >= self._until:
@@ -349,12 +353,10 @@ def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[ke
     return copy, schedule
 
 
-def compile_for(
-    copy: keras.Model, recipe: Recipe, adam: Callable[..., keras.optimizers.Optimizer] = FusedAdam
-) -> OneCycle | None:
+def compile_for(copy: keras.Model, recipe: Recipe) -> OneCycle | None:
     """Make a network ready to be fitted, a step at a time; as `compile_copy`, without a copy."""
     schedule = OneCycle(recipe.learning_rate) if recipe.one_cycle else None
-    optimizer = adam(
+    optimizer = FusedAdam(
         schedule.rate if schedule else recipe.learning_rate,
         weight_decay=recipe.weight_decay or None,
         beta_1=recipe.beta_1,

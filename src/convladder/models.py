@@ -172,7 +172,7 @@ def build_tiny(x: Any, *, batch_norm: bool = True) -> Any:
     return layers.Flatten(name="flatten")(x)
 
 
-def build_transfer(pixels: Any, *, backbone: str = BACKBONE, weights: str | None = None) -> Any:
+def build_transfer(pixels: Any, *, backbone: str = BACKBONE, weights: str = "") -> Any:
     """Features that a network learnt on ImageNet's photographs, as they are, under a linear head of one's own.
 
     Donahue et al. 2013, arXiv:1310.1531. Nothing but the last layer is fitted, so a few pictures a class are enough.
@@ -180,16 +180,16 @@ def build_transfer(pixels: Any, *, backbone: str = BACKBONE, weights: str | None
     return _backbone_features(pixels, backbone, weights)
 
 
-def build_finetune(pixels: Any, *, backbone: str = BACKBONE, weights: str | None = None) -> Any:
-    """`transfer`, trained on from its head, its last blocks first: the features turn to the pictures at hand.
+def build_finetune(pixels: Any, *, backbone: str = BACKBONE, weights: str = "") -> Any:
+    """`transfer`, all of it trained on from its head: the features turn to the pictures at hand.
 
     Yosinski et al. 2014, arXiv:1411.1792.
     """
     return _backbone_features(pixels, backbone, weights)
 
 
-def _backbone_features(pixels: Any, name: str, weights: str | None) -> Any:
-    return build_features(pixels) if name == BACKBONE else applications.build_features(pixels, name, weights)
+def _backbone_features(pixels: Any, name: str, weights: str) -> Any:
+    return build_features(pixels) if name == BACKBONE else applications.build_features(pixels, name, weights or None)
 
 
 def _pooled_stack(x: Any, filters: tuple[int, int, int], batch_norm: bool = False) -> Any:

@@ -122,7 +122,14 @@ TUNED: Mapping[str, Mapping[str, Any]] = {
     "strong": {"epochs": 13, "augment": "digits", "views": "digits", "weight_decay": 0.05},
     "tiny": {"epochs": 20, "augment": "digits", "views": "digits", "learning_rate": 0.01, "label_smoothing": 0},
     "transfer": {"epochs": 1, "views": "photos", "class_weights": False},
-    "finetune": {"batch_size": 32, "learning_rate": 0.003, "beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.05},
+    "finetune": {
+        "batch_size": 32,
+        "learning_rate": 0.0003,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "weight_decay": 0.05,
+        "class_weights": False,
+    },
 }
 
 # What it changes of that where pictures have colours; `strong` takes a quarter of an hour for CIFAR-10.
@@ -142,8 +149,8 @@ RATE_OF_FEW = 1 / 3  # of the rung's own learning rate: an eighth of the batch, 
 MOST_EPOCHS = 100  # of a few hundred pictures, which more of them would not teach anything new
 
 # Epochs of `finetune`: so that it looks at so many pictures in all, within these bounds.
-FINETUNED_PICTURES = 24_000
-FINETUNED_EPOCHS = (6, 16)
+FINETUNED_PICTURES = 15_000
+FINETUNED_EPOCHS = (3, 12)
 
 
 def default_recipe(rung: str, channels: int = 1, images: int | None = None, *, photographs: bool = False) -> Recipe:

@@ -25,6 +25,7 @@ from convladder.evaluating import describe, predict_probabilities
 from convladder.evaluating.calibration import fit_threshold, reliability, temper
 from convladder.examples import choose_examples
 from convladder.exporting import check_answers, export_onnx, parity_images
+from convladder.exporting.pretrained import answer
 from convladder.few import FEW
 from convladder.finetuning import finetune
 from convladder.fitting import Fitted, Interrupted, fit
@@ -294,7 +295,7 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
         }
         arrays = {"validation_probabilities": calibration.after, "validation_labels": labels}
     if answers is None:
-        shipped = predict_probabilities(model, data.test.images)
+        shipped = answer(model, data.test.images)
     else:
         shipped = temper(answers.test, calibration.temperature).astype(np.float32)
     probabilities = shipped if answers is None or answers.by_folds is None else answers.by_folds

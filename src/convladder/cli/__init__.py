@@ -58,6 +58,7 @@ def main() -> None:
             sys.stdout.flush()
         except OutputError as error:
             message, status = _explain(error)
+        remark.release(refused=status == 2)
         if message:  # it is empty where typer has answered with the help
             remark(f"Error: {message}")
     sys.exit(status)

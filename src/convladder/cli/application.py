@@ -32,7 +32,33 @@ app = typer.Typer(
 )
 errors = PlainConsole(stderr=True)
 output = PlainConsole(width=None if sys.stdout and sys.stdout.isatty() else 120)
-remark = functools.partial(errors.print, soft_wrap=True)  # a line on standard error
+
+
+class Remarks:
+    """Lines on standard error. A command that may still refuse its input holds them: a refusal is one line."""
+
+    def __init__(self) -> None:
+        self._held: list[str] | None = None
+
+    def __call__(self, line: str) -> None:
+        """Say a line, or keep it until the command has begun its work."""
+        if self._held is None:
+            errors.print(line, soft_wrap=True)
+        else:
+            self._held.append(line)
+
+    def hold(self) -> None:
+        """Keep what is said from now on."""
+        self._held = []
+
+    def release(self, *, refused: bool = False) -> None:
+        """Say what was kept, unless the input was refused; and from now on everything at once."""
+        held, self._held = self._held, None
+        for line in () if refused else held or ():
+            self(line)
+
+
+remark = Remarks()
 say = functools.partial(output.print, soft_wrap=True)  # a line of a result
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="default, or article.")]
@@ -249,10 +275,11 @@ def note_embedded(source: str | None) -> None:
 
 
 def load(source: str, **settings: Any) -> "Dataset":
-    """The data set that --data names; what became of its files is said on standard error."""
+    """The data set that --data names; what became of its files is said on standard error, once nothing is refused."""
     from convladder.data import load_dataset
 
     note_embedded(source)
+    remark.hold()
     dataset = load_dataset(source, **settings)
     for line in dataset.account.lines() if dataset.account else ():
         remark(line)

@@ -111,7 +111,7 @@ def compare(
     from convladder.report import write_report
     from convladder.trials import Outcome
 
-    named = list(MODELS) if models == "all" else [name.strip() for name in models.split(",") if name.strip()]
+    named = list(MODELS) if models == "all" else [name.strip() for name in models.split(",")] if models else []
     for rung in named:
         check_choice("rung", rung, MODELS)
     tracking.check()
@@ -121,6 +121,7 @@ def compare(
     if not named:
         remark(explain_left_out(data.photographs))
     trials = plan(data, rungs, recipe_for, seeds=seeds, deterministic=deterministic, tensorboard=tracking.tensorboard)
+    remark.release()
     sizes = {trial.label: trial.recipe.batch_size for trial in trials}
     ended: list[Outcome] = []
 

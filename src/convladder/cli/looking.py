@@ -38,6 +38,7 @@ def evaluate(
 
     finished = Run(run)
     note_embedded(data)
+    remark.hold()
     other = load_like(finished, data) if data is not None else None
     for line in other.account.lines() if other and other.account else ():
         remark(line)

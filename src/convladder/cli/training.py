@@ -30,7 +30,7 @@ from convladder.cli.application import (
     when_stopped,
 )
 from convladder.engine import import_engine
-from convladder.errors import check_choice, check_range
+from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.few import caution, rounded
 from convladder.recipes import EPOCHS
 
@@ -77,6 +77,7 @@ def train(
     from convladder.data.dataset import describe_classes
     from convladder.models import PRETRAINED, check_choices
     from convladder.progress import ProgressBar
+    from convladder.solving import check_solvable
     from convladder.tracking import with_tensorboard
     from convladder.training import train as train_model
 
@@ -88,9 +89,24 @@ def train(
     if model is None:
         model = "transfer" if data.photographs else "pool"
         why = f"photographs, {data.native_side} pixels at their shorter side" if data.photographs else "no photographs"
-        remark(f"The rung is {model}, because these are {why}; --model takes another.")
-    chosen = recipe_for(model, data)
+        because = f"The rung is {model}, because these are {why}; --model takes another."
+        chosen = recipe_for(model, data)
+        try:
+            check_choices(model, choices)
+            if model == "transfer":
+                check_solvable(chosen, ensemble)
+        except ConvladderError as error:  # the user has not named the rung that the error speaks of
+            raise ConvladderError(f"{error} {because}") from None
+        remark(because)
+    else:
+        chosen = recipe_for(model, data)
     look_on = [ProgressBar(model, chosen.batch_size, errors)]
+    callbacks = with_tensorboard(look_on) if tracking.tensorboard else lambda _: look_on
+
+    def begin(folder: Path) -> Any:
+        remark.release()  # the folder is made when nothing is refused any more
+        return callbacks(folder)
+
     run = train_model(
         model,
         data,
@@ -99,7 +115,7 @@ def train(
         ensemble=ensemble,
         choices=choices,
         directory=runs,
-        callbacks=with_tensorboard(look_on) if tracking.tensorboard else look_on,
+        callbacks=begin,
         deterministic=deterministic,
     )
     tracking.log(run)
@@ -114,7 +130,7 @@ def train(
         f"{run.info['fit_seconds']:.1f} s"
     )
     if said := caution(test, run.info):
-        remark(said, markup=False)
+        remark(said)
 
 
 @app.command()

@@ -17,7 +17,7 @@ BYTES_A_READ = 1 << 25
 MOST_CLASSES_NAMED = 20
 IMAGES_A_SLICE = 500
 SMALLEST_PHOTOGRAPH = 64  # pixels of the shorter side: digits and icons have fewer
-PLACES_A_SLICE = 1 << 22  # of a slice's images together: 500 of 91×91, 83 of 224×224
+PLACES_A_SLICE = 1 << 20  # of a slice's images together: 500 of 45×45, 20 of 224×224, whose maps take 0.4 GB
 
 
 class Split(NamedTuple):
@@ -94,6 +94,7 @@ class Dataset:
         account: Of data from files of pictures, what became of each file.
         native_side: Of data from files of pictures, the median of their shorter sides in pixels; 0 of arrays.
         held_out: Whether chance chose the test pictures from all, since no folder names any.
+        by_folds: Whether the test pictures are among the training pictures as well, to be tested by cross-validation.
         content: Of data from files of pictures, a SHA-256 over class names, labels, splits and the files' bytes: the
             same at every size that they are decoded at.
         source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or the
@@ -109,6 +110,7 @@ class Dataset:
     account: Account | None = None
     native_side: int = 0
     held_out: bool = False
+    by_folds: bool = False
     content: str = ""
     source: Mapping[str, Any] | None = field(default=None, compare=False)
 
@@ -122,6 +124,11 @@ class Dataset:
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """All splits that hold pictures of their own: each picture stands in one of them, once."""
+        return (self.train,) if self.by_folds else (self.train, self.validation, self.test)
 
     @property
     def photographs(self) -> bool:
@@ -187,12 +194,13 @@ class Dataset:
             validation=Split(images[:0], labels[:0]),
             test=Split(images[tested], labels[tested]),
             account=account,
+            by_folds=True,
         )
 
 
 def describe_classes(data: Dataset) -> str:
     """The classes and how many pictures each has, in a line; of many classes the largest and the smallest."""
-    labels = np.concatenate([split.labels for split in (data.train, data.validation, data.test)])
+    labels = np.concatenate([split.labels for split in data.splits])
     counts = np.bincount(labels, minlength=data.num_classes)
     order = list(range(data.num_classes))
     if data.num_classes > MOST_CLASSES_NAMED:

@@ -116,8 +116,8 @@ def _import_runtime(chosen: Format) -> None:
 
 def import_openvino() -> Any:
     """OpenVINO, without the package that tells Intel that it was imported: there is no variable to switch that off."""
-    if "openvino" in sys.modules:
-        return sys.modules["openvino"]
+    if loaded := sys.modules.get("openvino"):
+        return loaded
     reporter = sys.modules.get("openvino_telemetry")
     # None makes its import fail, for which OpenVINO has a stub.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
