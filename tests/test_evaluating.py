@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from scipy.stats import binom
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
@@ -49,9 +50,13 @@ def test_score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.in
     accuracy = (probabilities.argmax(axis=1) == labels).mean()
     assert scores["accuracy"] == accuracy
     assert scores["loss"] == pytest.approx(cross_entropy(probabilities, labels), rel=1e-4)
-    # Wilson 1927: the accuracies p whose test at 5 % this one passes, |accuracy − p| = z √(p (1 − p) / n).
-    for bound in (scores["low"], scores["high"]):
-        assert abs(accuracy - bound) == pytest.approx(1.959964 * np.sqrt(bound * (1 - bound) / 500), rel=1e-4)
+    # The accuracies whose mid-P test this one just passes: what is further away, and half of it, are 2.5 % likely.
+    right = round(accuracy * 500)
+    for bound, tail in (
+        (scores["low"], binom.sf(right, 500, scores["low"])),
+        (scores["high"], binom.cdf(right - 1, 500, scores["high"])),
+    ):
+        assert tail + binom.pmf(right, 500, bound) / 2 == pytest.approx(0.025, rel=1e-4)
 
 
 def test_describe_agrees_with_scikit_learn(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 import convladder as cl
 from convladder import cli, tables
 from convladder.data import Split
 from convladder.data.loading import locate
+from convladder.evaluating.metrics import share_interval
 from convladder.features import compute_features, pool_features
 from convladder.few import caution
 from convladder.head import judge_by_folds, solve, split_folds
@@ -76,8 +76,8 @@ def test_all_pictures_are_trained_on_and_tested(
     assert run.info["images"] == {"train": tested, "validation": 0, "test": tested}
     assert run.info["head"]["images"] == len(run.predictions["labels"]) == tested
     test = run.metrics["test"]
-    interval = binomtest(round(test["accuracy"] * tested), tested).proportion_ci(method="wilson")
-    assert (test["images"], test["low"], test["high"]) == (tested, interval.low, interval.high)
+    interval = share_interval(round(test["accuracy"] * tested), tested)
+    assert (test["images"], test["low"], test["high"]) == (tested, *interval)
 
 
 def test_answers_that_are_tested_are_not_those_of_the_shipped_head(run_of: Callable[[str], cl.Run]) -> None:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom, ttest_ind
 
+from convladder.evaluating.metrics import share_interval
 from convladder.significance import (
     _variance_over_seeds,
     accuracy_difference,
-    correct_for_number,
     estimate_difference,
     mean_accuracy,
 )
@@ -116,24 +116,38 @@ def test_a_network_without_an_error_is_not_known_to_be_perfect(seeds: int) -> No
     assert 0.9 < low < 1
 
 
-def test_holm_s_correction_is_r_s() -> None:
-    # p.adjust(c(0.03, 0.01, 0.05, 0.02, 0.04), "holm"), and p.adjust(c(0.001, 0.04, 0.03), "holm")
-    assert [p for p, _ in correct_for_number([0.03, 0.01, 0.05, 0.02, 0.04])] == pytest.approx(
-        [0.09, 0.05, 0.09, 0.08, 0.09]
-    )
-    assert [p for p, _ in correct_for_number([0.001, 0.04, 0.03])] == pytest.approx([0.003, 0.06, 0.06])
-    assert correct_for_number([]) == []
+@pytest.mark.parametrize(("right", "images"), [(0, 100), (1, 100), (97, 100), (9_980, 10_000), (100, 100)])
+def test_a_share_s_interval_is_that_of_the_mid_p_test(right: int, images: int) -> None:
+    low, high = share_interval(right, images)
+    if right:  # what is more and half of what is as likely as this: 2.5 %
+        assert binom.sf(right, images, low) + binom.pmf(right, images, low) / 2 == pytest.approx(0.025)
+    if right < images:
+        assert binom.cdf(right - 1, images, high) + binom.pmf(right, images, high) / 2 == pytest.approx(0.025)
+    assert (low == 0, high == 1) == (right == 0, right == images)
 
 
-def test_an_interval_and_its_corrected_p_value_say_the_same() -> None:
+@pytest.mark.parametrize("accuracy", [0.9, 0.98, 1.0])
+def test_a_second_seed_that_answers_alike_tells_nothing_more(accuracy: float) -> None:
+    one = np.random.default_rng(0).random((1, 1000)) < accuracy
+    assert mean_accuracy(np.repeat(one, 3, axis=0)) == pytest.approx(mean_accuracy(one))
+
+
+@pytest.mark.parametrize("tests", [1, 10, 66])
+def test_an_interval_and_its_corrected_p_value_say_the_same(tests: int) -> None:
     rng = np.random.default_rng(3)
     seen = set()
-    for _ in range(200):
-        groups = [simulate(rng, accuracy, 0.05, 5, 500) for accuracy in (0.95, 0.95, 0.957, 0.97, 0.93)]
-        differences = [estimate_difference(groups[i + 1], groups[i]) for i in range(4)]
-        corrected = correct_for_number([difference.p_value for difference in differences])
-        for difference, (p_value, alpha) in zip(differences, corrected, strict=True):
-            low, high = difference.interval(alpha)
-            assert (p_value <= 0.05) == (low > 0 or high < 0)
-            seen.add(p_value <= 0.05)
+    for _ in range(150):
+        upper, lower = (simulate(rng, accuracy, 0.05, 5, 500) for accuracy in (rng.uniform(0.93, 0.98), 0.95))
+        difference = estimate_difference(upper, lower)
+        low, high = difference.interval(tests)
+        assert (difference.p_value(tests) <= 0.05) == (low > 0 or high < 0)
+        assert difference.p_value(tests) >= difference.p_value()
+        seen.add(difference.p_value(tests) <= 0.05)
     assert seen == {True, False}
+
+
+def test_the_correction_for_several_is_sidak_s() -> None:
+    difference = estimate_difference(
+        *(simulate(np.random.default_rng(s), a, 0, 1, 5000) for s, a in ((0, 0.97), (1, 0.963)))
+    )
+    assert difference.p_value(10) == pytest.approx(1 - (1 - difference.p_value()) ** 10)

@@ -16,18 +16,24 @@ import numpy as np
 from convladder.costs import SECONDS_AROUND, Budget, count_of, measure_costs
 from convladder.data import Dataset
 from convladder.data.loading import at_size
+from convladder.differences import ALIKE, level_of, set_beside
 from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.few import FEW, caution, points_digits
+from convladder.few import FEW, caution, points_of
 from convladder.models import MODELS, rung_side, suited_rungs
 from convladder.processes import run_in_processes
 from convladder.recipes import Recipe, default_recipe_for
 from convladder.runs import Run, create_folder, finished_runs, write_json
-from convladder.significance import Answers, correct_for_number, estimate_difference, mean_accuracy
+from convladder.settings import row_names, settings_of
+from convladder.significance import Answers, estimate_difference, mean_accuracy
 from convladder.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
 
-BETTER, WORSE, ALIKE = "more accurate", "less accurate", "cannot be told apart"
 COSTS = ("parameters", "macs", "fit_seconds", "latency_seconds", "bytes")
 FILE = "comparison.json"
+
+ONE_SEED = (
+    "Where a rung has one seed, its interval and the verdicts are for that one network on other images: what another "
+    "seed would change is not known. Take more seeds."
+)
 
 # What a recommended rung may be less accurate than the best, at the end of the interval, without a warning.
 SETTLED = 0.01
@@ -125,7 +131,7 @@ def climb(
 
     for trial in trials:
         seen = fingerprint(rung_side(trial.rung, dataset), trial.recipe.validate)
-        run = take_finished(stored, trial.identity(seen))
+        run = take_finished(stored, trial.identity(seen, dataset.fit))
         if run is None:
             waiting.append(trial)
             continue
@@ -183,7 +189,7 @@ class Comparison:
     """What several runs say of the rungs.
 
     Attributes:
-        runs: On the same data; a rung's runs differ in their seeds.
+        runs: On the same data; those of a row differ in their seeds alone.
         not_run: `name`, `seed`, `reason` and `failed` of the runs that were asked for and are not among them.
     """
 
@@ -192,13 +198,20 @@ class Comparison:
 
     def __post_init__(self) -> None:
         for first, run in itertools.pairwise(self.runs):
-            contents = {one.info["content"] for one in (first, run) if "content" in one.info}
+            contents = {one.info.get("content") or one.info.get("fingerprint") for one in (first, run)}
             if len(contents) > 1 or not np.array_equal(first.answers[1], run.answers[1]):
                 raise ConvladderError(
                     f"{first.path} and {run.path} were trained and tested on different images. Expected runs of one "
                     "data set, unchanged between them, all tested on what was held out of it, as compare does, or all "
                     "by cross-validation."
                 )
+        for name, group in self.groups.items():
+            for run, other in itertools.combinations([run for run in group if "seed" in run.info], 2):
+                if shared := _seeds(run) & _seeds(other):
+                    raise ConvladderError(
+                        f"{run.path} and {other.path} are one training twice: {name}, seed {min(shared)}. Expected "
+                        "other seeds, since a copy tells nothing new: leave one of them out."
+                    )
 
     @staticmethod
     def load(directory: str | Path) -> "Comparison":
@@ -218,11 +231,20 @@ class Comparison:
 
     @cached_property
     def groups(self) -> dict[str, list[Run]]:
-        """The runs of each rung, in the order of the ladder; networks that are no rung come last."""
+        """The runs of each row, in the order of the ladder; networks that are no rung come last.
+
+        A row is a rung, as it was trained: runs of other settings are another row, and what tells them apart is in its
+        name.
+        """
         order = [*MODELS, *(run.info["rung"] for run in self.runs)]
-        groups: dict[str, list[Run]] = {}
+        rungs: dict[str, dict[str, list[Run]]] = {}
         for run in sorted(self.runs, key=lambda run: order.index(run.info["rung"])):
-            groups.setdefault(run.info["rung"], []).append(run)
+            settings = json.dumps(settings_of(run.info), sort_keys=True, default=str)
+            rungs.setdefault(run.info["rung"], {}).setdefault(settings, []).append(run)
+        groups: dict[str, list[Run]] = {}
+        for rung, rows in rungs.items():
+            names = row_names(rung, [settings_of(group[0].info) for group in rows.values()])
+            groups |= zip(names, rows.values(), strict=True)
         return groups
 
     @cached_property
@@ -232,9 +254,14 @@ class Comparison:
 
     @cached_property
     def pairs(self) -> list[dict[str, Any]]:
-        """Each rung beside the one below it: difference, interval and verdict, corrected for the number of pairs."""
+        """Each row beside the one below it: difference, interval and verdict, at the level of `level`."""
         names = list(self.groups)
         return self._judge([(upper, lower) for lower, upper in itertools.pairwise(names)])
+
+    @property
+    def level(self) -> dict[str, Any]:
+        """How sure all intervals of differences are together, and how that is reached."""
+        return level_of(len(self.groups))
 
     @cached_property
     def pareto(self) -> dict[str, list[str]]:
@@ -247,20 +274,23 @@ class Comparison:
 
     @cached_property
     def recommendation(self) -> dict[str, Any]:
-        """The rung of the fewest MACs that cannot be told apart from the most accurate; of equal ones, the smaller.
+        """The row of the fewest MACs that cannot be told apart from the most accurate; of equal ones, the smaller.
 
         MACs, because they are the same on every machine and in every run, where seconds are not. It is `settled` where
-        that rung is at most one point below the best: few seeds tell nothing apart, and would recommend anything.
+        that one is at most one point below the best: few seeds tell nothing apart, and would recommend anything. `take`
+        is the one to take: that, or where it is not settled the best.
         """
         rows = {row["name"]: row for row in self.rows}
         best = max(rows, key=lambda name: rows[name]["test_accuracy"])
-        # Against the best each has to stand; that the best was picked from all is covered by the correction.
+        # The best was picked from all: that is covered, because the level is for all pairs.
         judged = {pair["upper"]: pair for pair in self._judge([(name, best) for name in rows if name != best])}
         alike = [name for name in rows if name == best or judged[name]["verdict"] == ALIKE]
         name = min(alike, key=lambda name: (rows[name]["macs"], rows[name]["parameters"]))
-        result = {"name": name, "best": best, "cost": "macs", "alike": alike}
+        result = {"name": name, "best": best, "take": name, "cost": "macs", "alike": alike}
         if name == best:
-            words = f"Recommended: `{best}`, the most accurate; every rung of fewer MACs is less accurate."
+            cheaper = any(row["macs"] < rows[best]["macs"] for row in self.rows)
+            others = "every row of fewer MACs is less accurate" if cheaper else "none has fewer MACs"
+            words = f"Recommended: `{best}`, the most accurate here; {others}."
             return result | {"difference": 0.0, "low": 0.0, "high": 0.0, "settled": True, "words": words}
         result |= {key: judged[name][key] for key in ("difference", "low", "high")}
         settled = result["low"] >= -SETTLED
@@ -268,10 +298,12 @@ class Comparison:
             f"`{name}`, the fewest MACs ({rows[name]['macs']:,}) of those that cannot be told apart from the most "
             f"accurate, `{best}`"
         )
-        below = f"{-100 * result['low']:.{points_digits(rows[name]['test_images'])}f} points below it"
+        (shortfall,) = points_of([-result["low"]], rows[name]["test_images"], nonzero=True)
+        below = f"{shortfall} points below it"
         if settled:
             words = f"Recommended: {words}; it is at most {below}."
         else:
+            result["take"] = best
             more = "more test images" if rows[name]["test_images"] < FEW else "more seeds"
             words = f"Not settled: {words}, may be up to {below}: {more} would tell. Until then, `{best}`."
         return result | {"settled": settled, "words": words}
@@ -282,6 +314,7 @@ class Comparison:
         return {
             "models": self.rows,
             "pairs": self.pairs,
+            "level": self.level,
             "pareto": self.pareto,
             "recommendation": self.recommendation,
             "not_run": list(self.not_run),
@@ -291,8 +324,10 @@ class Comparison:
     def sentences(self) -> list[str]:
         """What it says, in words."""
         said = [pair["words"] for pair in self.pairs]
+        if said:
+            said.append(self.level["words"])
         if any(row["seeds"] == 1 for row in self.rows) and said:
-            said.append("Where a rung has one seed, what another would change is not known: take more seeds.")
+            said.append(ONE_SEED)
         if said:
             said.append(self.recommendation["words"])
         run = self.groups[self.recommendation["best"]][0]
@@ -316,14 +351,18 @@ class Comparison:
         return {name: np.stack([_right(run) for run in group]) for name, group in self.groups.items()}
 
     def _judge(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        """Tests of (upper, lower), corrected for their number together."""
+        """Tests of (upper, lower), which may be any of all pairs: the level is for all of them."""
         rows = {row["name"]: row for row in self.rows}
-        differences = [estimate_difference(self._answers[upper], self._answers[lower]) for upper, lower in pairs]
-        corrected = correct_for_number([difference.p_value for difference in differences])
+        tests = self.level["differences"]
         return [
-            _pair(rows[upper], rows[lower], difference.value, difference.interval(alpha), p_value)
-            for (upper, lower), difference, (p_value, alpha) in zip(pairs, differences, corrected, strict=True)
+            set_beside(rows[upper], rows[lower], estimate_difference(self._answers[upper], self._answers[lower]), tests)
+            for upper, lower in pairs
         ]
+
+
+def _seeds(run: Run) -> set[int]:
+    """The seeds of the networks in it: of an ensemble, several."""
+    return set(range(run.info["seed"], run.info["seed"] + run.info.get("ensemble", 1)))
 
 
 def _right(run: Run) -> Answers:
@@ -341,6 +380,7 @@ def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
     }
     return {
         "name": name,
+        "rung": group[0].info["rung"],
         "seeds": len(group),
         "test_accuracy": accuracy,
         "test_images": answers.shape[1],
@@ -352,33 +392,8 @@ def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
         "image_size": group[0].info.get("input_shape", [None])[0],
         "fit_seconds": statistics.fmean(run.info["fit_seconds"] for run in group),
         **measured,
+        "settings": settings_of(group[0].info),
         "runs": [str(run.path) for run in group],
-    }
-
-
-def _pair(
-    upper: Mapping[str, Any], lower: Mapping[str, Any], difference: float, ends: tuple[float, float], p_value: float
-) -> dict[str, Any]:
-    low, high = ends
-    verdict = BETTER if low > 0 else WORSE if high < 0 else ALIKE
-    ratio = upper["fit_seconds"] / lower["fit_seconds"]
-    digits = points_digits(upper["test_images"])
-    interval = f"{100 * low:.{digits}f} to {100 * high:.{digits}f}"
-    points = f"{100 * difference:+.{digits}f} points ({interval})".replace("-", "−")
-    above, below = (f"`{row['name']}`" for row in (upper, lower))
-    if upper["image_size"] != lower["image_size"]:  # then the size is a part of the difference
-        above, below = (f"`{row['name']}` at {row['image_size']} pixels" for row in (upper, lower))
-    names = f"{above} and {below} {ALIKE}" if verdict == ALIKE else f"{above} over {below}"
-    return {
-        "lower": lower["name"],
-        "upper": upper["name"],
-        "difference": difference,
-        "low": low,
-        "high": high,
-        "p_value": p_value,
-        "verdict": verdict,
-        "seconds_ratio": ratio,
-        "words": f"{names}: {points} for {ratio:.{1 if ratio >= 0.95 else 2}f}× the seconds",
     }
 
 

@@ -1,10 +1,11 @@
 """Few images: how many are too few for what, and how numbers that come of them are said."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 FEW = 30  # images, below which a test tells little, and no temperature is fitted
 FEW_FOR_DETAIL = 100  # below which errors are too few to choose a threshold by, or to tell how sure answers may be
+MOST_DIGITS = 6  # of points, where a difference is told from zero
 
 
 TRANSFER = " `train --model transfer`, where no folder names test images, tests on all, by cross-validation."
@@ -13,6 +14,14 @@ TRANSFER = " `train --model transfer`, where no folder names test images, tests 
 def points_digits(images: int) -> int:
     """How many decimal places of a percentage of so many images mean something: 95 % of 20, 99.12 % of 10,000."""
     return 0 if images < FEW_FOR_DETAIL else 2
+
+
+def points_of(values: Sequence[float], images: int, *, nonzero: bool = False) -> list[str]:
+    """Differences of shares of so many images, in points; with more digits where what is no zero would look like it."""
+    digits = points_digits(images)
+    while nonzero and digits < MOST_DIGITS and not all(round(100 * value, digits) for value in values):
+        digits += 1
+    return [f"{100 * value:.{digits}f}".replace("-", "−") for value in values]
 
 
 def rounded(share: float, images: int) -> str:

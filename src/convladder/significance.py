@@ -1,56 +1,86 @@
 """Significance: what a few seeds and a set of test images say of accuracies, and of their differences.
 
-Which test images a network gets right is given as an array of booleans, shape (seeds, images).
+Which test images a network gets right is given as an array of booleans, shape (seeds, images). How often these
+intervals cover was simulated, by benchmarks/coverage.py; docs/compare.md has the table.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from convladder.evaluating.metrics import share_interval
+
 Answers = npt.NDArray[np.bool_]
 
 ALPHA = 0.05
 
+# Images' worth of doubt, added where few errors show whether seeds err on the same images.
+DOUBT = 0.25
+# The seeds' accuracies vary also with what each seed makes of an image by chance; the images' part counts that already.
+# It is subtracted but for this share of it over the degrees of freedom, because a few seeds may by luck vary less.
+KEPT = 0.9
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, and how well it is known.
+    """A difference of accuracies, and how well it is known.
 
     Attributes:
-        value: The mean.
-        error: Its standard error.
-        degrees: Of freedom, that the error is known with.
+        value: The difference.
+        by_image: Its variance over other test images.
+        by_seed: Its variance over other seeds.
+        images: That were tested.
+        degrees: Of freedom, that the seeds' part is known with.
     """
 
     value: float
-    error: float
+    by_image: float
+    by_seed: float
+    images: int
     degrees: float
 
-    def interval(self, alpha: float = ALPHA) -> tuple[float, float]:
-        """The interval that leaves out the truth with probability `alpha`; of accuracies, so at most 1 from 0."""
-        from scipy.stats import t
-
-        margin = float(t.ppf(1 - alpha / 2, self.degrees) * self.error)
+    def interval(self, tests: int = 1) -> tuple[float, float]:
+        """The 95 % interval; of several tests, all of their intervals hold at once with 95 % (Šidák 1967)."""
+        margin = self._margin(-math.expm1(math.log1p(-ALPHA) / tests))
         return max(-1.0, self.value - margin), min(1.0, self.value + margin)
 
-    @property
-    def p_value(self) -> float:
-        """Of the hypothesis that the truth is 0, two-sided."""
+    def p_value(self, tests: int = 1) -> float:
+        """Of the truth being 0, two-sided and corrected; at most 0.05 where the interval of as many leaves out 0."""
+        from scipy.optimize import brentq
+
+        if self.value == 0:
+            return 1.0
+        smallest = -250.0  # of the logarithm: of less, the square of Student's t is no float
+        if self._margin(math.exp(smallest)) <= abs(self.value):
+            return 0.0
+        single = math.exp(brentq(lambda x: self._margin(math.exp(x)) - abs(self.value), smallest, 0.0))
+        return 1.0 if single >= 1 else -math.expm1(tests * math.log1p(-single))
+
+    def _margin(self, alpha: float) -> float:
+        """Half an interval: the halves that images and seeds would have alone, squared and added (Zou 2008)."""
         from scipy.stats import t
 
-        return float(2 * t.sf(abs(self.value) / self.error, self.degrees))
+        of_images = float(t.isf(alpha / 2, max(self.images - 1, 1))) ** 2 * self.by_image
+        of_seeds = float(t.isf(alpha / 2, self.degrees)) ** 2 * self.by_seed
+        return math.sqrt(of_images + of_seeds)
 
 
 def estimate_difference(upper: Answers, lower: Answers) -> Estimate:
     """How much more accurate one network is than another, on the same images.
 
-    The variance has two parts that are added: of the difference on the same test images, and, where a network has
-    two seeds or more, of the accuracies over the seeds (Bouthillier et al. 2021, arXiv:2103.03098, on why both count).
+    The variance has two parts: of the difference on the same test images, and, where a network has two seeds or more,
+    of the accuracies over the seeds (Bouthillier et al. 2021, arXiv:2103.03098, on why both count).
     """
-    return _estimate(upper.mean(axis=0) - lower.mean(axis=0), [upper, lower])
+    per_image = upper.mean(axis=0) - lower.mean(axis=0)
+    images = len(per_image)
+    variance = float(per_image.var(ddof=1)) if images > 1 else 0.0
+    # One image's worth of doubt: networks that answer alike to these may differ on the next.
+    by_image = (variance + 1 / images) / images
+    by_seed, degrees = _over_seeds([upper, lower])
+    return Estimate(float(per_image.mean()), by_image, by_seed, images, degrees)
 
 
 def accuracy_difference(upper: Answers, lower: Answers) -> tuple[float, float, float]:
@@ -60,55 +90,54 @@ def accuracy_difference(upper: Answers, lower: Answers) -> tuple[float, float, f
 
 
 def mean_accuracy(answers: Answers) -> tuple[float, float, float]:
-    """A network's accuracy over its seeds, and a 95 % interval for other seeds and other images like these."""
-    if len(answers) == 1:  # where nothing is known of the seeds, the interval of a proportion (Wilson 1927)
-        from scipy.stats import binomtest
+    """A network's accuracy over its seeds, and a 95 % interval for other seeds and other images like these.
 
-        interval = binomtest(int(answers.sum()), answers.size).proportion_ci(method="wilson")
-        return float(answers.mean()), float(interval.low), float(interval.high)
-    estimate = _estimate(answers.mean(axis=0), [answers])
-    low, high = estimate.interval()
-    return estimate.value, max(0.0, low), min(1.0, high)
-
-
-def correct_for_number(p_values: Sequence[float]) -> list[tuple[float, float]]:
-    """Holm's correction (1979) for the number of tests.
-
-    Returns:
-        For each test its corrected p-value, and the `alpha` that its own was judged by: an interval made with that
-        leaves out 0 if and only if the corrected p-value is at most 0.05.
+    It is that of a single network on as many images as would leave the same variance (Korn and Graubard 1998). With one
+    seed it is for that one network on other images: what another seed would change is not known.
     """
-    corrected = [(1.0, ALPHA)] * len(p_values)
-    largest, alpha, rejecting = 0.0, ALPHA, True
-    for rank, test in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        left = len(p_values) - rank
-        largest = max(largest, min(1.0, left * p_values[test]))
-        if rejecting:  # the first that is not rejected is the last that is judged
-            alpha = ALPHA / left
-            rejecting = p_values[test] <= alpha
-        corrected[test] = largest, alpha
-    return corrected
+    from scipy.stats import norm, t
+
+    seeds, images = answers.shape
+    accuracy = float(answers.mean())
+    single = accuracy * (1 - accuracy)  # the variance of one answer
+    effective = float(images)
+    if seeds > 1 and single:
+        # Of that variance, what stays where the seeds are averaged: all, if they err on the same images.
+        shared = (images * float(answers.mean(axis=0).var()) + DOUBT) / (images * single + DOUBT)
+        by_seed, degrees = _over_seeds([answers])
+        wider = float(t.isf(ALPHA / 2, degrees) / norm.isf(ALPHA / 2)) ** 2
+        effective = 1 / (shared / images + wider * by_seed / single)
+    return accuracy, *share_interval(accuracy * effective, effective)
 
 
-def _estimate(per_image: npt.NDArray[np.float64], networks: Sequence[Answers]) -> Estimate:
-    """The mean over the images, its variance over them, and that of the networks' seeds."""
-    images = len(per_image)
-    # One image's worth of doubt at the least: networks that answer alike to these may differ on the next.
-    by_image = max(float(per_image.var(ddof=1)), 1 / images) / images if images > 1 else 1.0
-    by_seed, degrees = _variance_over_seeds(networks)
-    # Satterthwaite's degrees of freedom: the seeds' part is known from few runs.
-    degrees = (by_image + by_seed) ** 2 / (by_image**2 / max(images - 1, 1) + by_seed**2 / degrees)
-    return Estimate(float(per_image.mean()), math.sqrt(by_image + by_seed), degrees)
+def _over_seeds(networks: Sequence[Answers]) -> tuple[float, float]:
+    """The variance over other seeds, less what is chance from image to image; and its degrees of freedom."""
+    variance, degrees = _variance_over_seeds(networks)
+    chance, _ = _variance_over_seeds(networks, _chance)
+    return max(0.0, variance - (1 - KEPT / degrees) * chance), degrees
 
 
-def _variance_over_seeds(networks: Sequence[Answers]) -> tuple[float, float]:
+def _spread(answers: Answers) -> float:
+    return float(answers.mean(axis=1).var(ddof=1))
+
+
+def _chance(answers: Answers) -> float:
+    """What of the spread is chance, since each seed makes something else of an image: the interaction of a table."""
+    seeds, images = answers.shape
+    rest = answers - answers.mean(axis=0) - answers.mean(axis=1, keepdims=True) + answers.mean()
+    return float((rest**2).sum()) / ((seeds - 1) * max(images - 1, 1)) / images
+
+
+def _variance_over_seeds(
+    networks: Sequence[Answers], spread: Callable[[Answers], float] = _spread
+) -> tuple[float, float]:
     """Of the sum of the networks' mean accuracies; and its degrees of freedom, Welch's (1947)."""
-    spreads = {i: float(n.mean(axis=1).var(ddof=1)) for i, n in enumerate(networks) if len(n) > 1}
-    if not spreads:
+    parts = [(spread(network) / len(network), len(network) - 1.0) for network in networks if len(network) > 1]
+    if not parts:
         return 0.0, math.inf
-    parts = {i: spread / len(networks[i]) for i, spread in spreads.items()}
-    if len(parts) == len(networks):
-        squares = sum(part**2 / (len(networks[i]) - 1) for i, part in parts.items())
-        return sum(parts.values()), sum(parts.values()) ** 2 / squares if squares else math.inf
-    # A network with one seed is taken to vary with it as the other does.
-    return sum(parts.values()) + max(spreads.values()), min(len(networks[i]) for i in spreads) - 1.0
+    if len(parts) < len(networks):  # a network with one seed is taken to vary with it as the other does
+        ((variance, degrees),) = parts
+        return variance * (degrees + 2), degrees
+    total = sum(variance for variance, _ in parts)
+    squares = sum(variance**2 / degrees for variance, degrees in parts)
+    return total, total**2 / squares if squares else math.inf

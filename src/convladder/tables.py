@@ -11,6 +11,7 @@ from rich.text import Text
 
 from convladder.few import FEW_FOR_DETAIL, caution, rounded
 from convladder.names import printable
+from convladder.settings import COLUMNS, differing, value_in_words
 
 if TYPE_CHECKING:
     from convladder.data.audit import Audit
@@ -110,7 +111,7 @@ def cells_of_comparison(
 ) -> tuple[list[str], list[list[str]]]:
     """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts.
 
-    The side of the images is among them where rungs differ in it.
+    How they were trained is among them where rows differ in it: the side of the images, epochs, augmentation and more.
     """
     costs: list[tuple[str, str, Callable[[Any], str]]] = [
         ("parameters", "parameters", "{:,}".format),
@@ -120,16 +121,17 @@ def cells_of_comparison(
         ("images_per_second", "images/s", "{:,.0f}".format),
         ("bytes", "kB", lambda size: f"{size / 1000:,.0f}"),
     ]
-    sizes = len({row["image_size"] for row in rows}) > 1
+    unlike = differing([row["settings"] for row in rows])
+    shown = [key for key in COLUMNS if key in unlike]
     cells = []
     for row in rows:
         accuracy, low, high = (rounded(row[key], row["test_images"]) for key in ("test_accuracy", "low", "high"))
         cells.append([row["name"], str(row["seeds"]), accuracy, f"{low}–{high}"])
-        cells[-1][1:1] = [str(row["image_size"])] if sizes else []
+        cells[-1][1:1] = [value_in_words(row["settings"].get(key)) for key in shown]
         for cost, _, show in costs:
             mark = "*" if row["name"] in pareto.get(cost, ()) else " "
             cells[-1].append("" if row[cost] is None else show(row[cost]) + mark)
-    titles = ["rung", *(["pixels"] if sizes else []), "seeds", "test accuracy", "95 % interval"]
+    titles = ["rung", *(COLUMNS[key] for key in shown), "seeds", "test accuracy", "95 % interval"]
     return titles + [title for _, title, _ in costs], cells
 
 

@@ -232,6 +232,7 @@ def _describe_data(data: Dataset) -> dict[str, Any]:
     return {
         "dataset": data.name,
         "data": None if data.source is None else dict(data.source),
+        "fit": data.fit,
         "fingerprint": data.fingerprint,
         "content": data.identity,
         "photographs": data.photographs,

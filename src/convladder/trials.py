@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from convladder import __version__
 from convladder.data import Dataset
-from convladder.recipes import Recipe
+from convladder.recipes import Recipe, resolve_precision
 from convladder.runs import Run
+from convladder.settings import identity_of
 
 if TYPE_CHECKING:
     import keras
@@ -37,17 +38,21 @@ class Trial:
         """What it is called while it runs."""
         return f"{self.rung}, seed {self.seed}"
 
-    def identity(self, fingerprint: str) -> dict[str, Any]:
-        """What run.json of a run says that may be taken for this one; `fingerprint` is that of its data."""
-        return {
-            "rung": self.rung,
-            "choices": {},
-            "ensemble": 1,
-            "recipe": asdict(self.recipe),
-            "seed": self.seed,
-            "deterministic": self.deterministic,
-            "fingerprint": fingerprint,
-        }
+    def identity(self, fingerprint: str, fit: str) -> dict[str, Any]:
+        """That of a run that may be taken for this one, on data of this fingerprint, whose pictures fit so."""
+        return identity_of(
+            {
+                "rung": self.rung,
+                "choices": {},
+                "ensemble": 1,
+                "recipe": asdict(self.recipe),
+                "precision": resolve_precision(self.recipe)[0],
+                "seed": self.seed,
+                "deterministic": self.deterministic,
+                "fit": fit,
+                "fingerprint": fingerprint,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def run_trial(
 def take_finished(stored: Iterable[Run], identity: Mapping[str, Any]) -> Run | None:
     """The first of the stored runs of an identity, made by versions that train alike."""
     for run in stored:
-        if all(run.info.get(key) == value for key, value in identity.items()) and _compatible(run):
+        if identity_of(run.info) == identity and _compatible(run):
             return run
     return None
 

@@ -31,8 +31,8 @@ def score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64])
         labels: Shape (count,).
 
     Returns:
-        `images`: how many; `accuracy`, with `low` and `high`, its 95 % interval for as many images as these
-        (Wilson 1927); `loss`: the mean cross-entropy in nats.
+        `images`: how many; `accuracy`, with `low` and `high`, its 95 % interval as `share_interval` gives it; `loss`:
+        the mean cross-entropy in nats.
 
     Raises:
         ConvladderError: A probability is no number; exit status 1.
@@ -58,10 +58,29 @@ def score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64])
 
 def share_right(right: int, images: int) -> dict[str, float]:
     """`accuracy`, `low` and `high`: the share of images that are answered rightly, and its 95 % interval."""
-    from scipy.stats import binomtest
+    low, high = share_interval(right, images)
+    return {"accuracy": right / images, "low": low, "high": high}
 
-    interval = binomtest(right, images).proportion_ci(method="wilson")
-    return {"accuracy": right / images, "low": float(interval.low), "high": float(interval.high)}
+
+def share_interval(right: float, images: float, alpha: float = 0.05) -> tuple[float, float]:
+    """The interval of a share by the mid-P test: it leaves out the truth with probability `alpha`, half on either side.
+
+    Near 1, Wilson's leaves it out up to three times as often (Agresti and Gottard 2007, on why mid-P).
+    Counts may be fractions: effective ones, of answers that hang together.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import betainc
+
+    wrong = images - right
+
+    def below(share: float) -> float:  # the mean of the two tails that Clopper and Pearson take
+        at_least = betainc(right, wrong + 1, share) if right > 0 else 1.0
+        more = betainc(right + 1, wrong, share) if wrong > 0 else 0.0
+        return float(at_least + more) / 2
+
+    low = float(brentq(lambda share: below(share) - alpha / 2, 0, 1)) if right > 0 else 0.0
+    high = float(brentq(lambda share: below(share) - 1 + alpha / 2, 0, 1)) if wrong > 0 else 1.0
+    return low, high
 
 
 def describe(

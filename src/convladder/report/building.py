@@ -32,6 +32,7 @@ from convladder.names import printable, shown
 from convladder.report.pictures import Gallery, describe_worst, fill, name_top, sort_into_cells
 from convladder.report.repeating import command_for, facts_of, recipe_in_words
 from convladder.runs import Run, finished_runs, whole_file
+from convladder.settings import describe_difference
 from convladder.tables import cells_of_comparison
 
 WIDEST_MATRIX = 20  # classes; of more, the commonest confusions are listed
@@ -125,13 +126,12 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     """All that the template shows."""
     rows, recommended = comparison.rows, comparison.recommendation
     names = [row["name"] for row in rows]
+    rungs = {row["name"]: row["rung"] for row in rows}
     first = comparison.runs[0]
     images = len(first.answers[1])
     typical = [_typical(group) for group in comparison.groups.values()]
     datasets, without_pictures = _load(typical)
-    # A handful of images tells nothing apart, and would take whatever costs least, however often it is wrong.
-    taken = recommended["best"] if images < FEW and not recommended["settled"] else recommended["name"]
-    chosen = names.index(taken)
+    chosen = names.index(recommended["take"])
     dataset = datasets[chosen]
     found = [_robustness(run, data, say) for run, data in zip(typical, datasets, strict=True)]
     robustness = {number: measured for number, measured in enumerate(found) if measured is not None}
@@ -148,15 +148,12 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
         "sizes": {row["name"]: f" ({row['image_size']} pixels)" for row in rows} if "pixels" in titles else {},
         "chosen": chosen,
         "recommended": recommended,
-        "steps": [pair | {"idea": _idea(pair["upper"])} for pair in comparison.pairs],
+        "steps": [pair | {"idea": _idea(rungs[pair["upper"]])} | _besides(pair) for pair in comparison.pairs],
         "counted": Counter(pair["verdict"] for pair in comparison.pairs),
         "tested_by": first.info.get("tested_by"),
         "digits": points_digits(images),
-        "caution": caution(comparison.groups[taken][0].metrics["test"], first.info),
+        "caution": caution(comparison.groups[recommended["take"]][0].metrics["test"], first.info),
         "seeds": sorted({row["seeds"] for row in rows}),
-        "mixed": [
-            name for name, group in comparison.groups.items() if len({recipe_in_words(run) for run in group}) > 1
-        ],
         "titles": titles,
         "cells": cells,
         "cost_figures": plots.svgs_of_costs(rows, comparison.pareto, images),
@@ -205,6 +202,11 @@ def _typical(group: Sequence[Run]) -> Run:
 
 def _idea(rung: str) -> str:
     return rung_idea(rung) if rung in MODELS else ""
+
+
+def _besides(pair: Mapping[str, Any]) -> dict[str, str]:
+    """What else than the network a step changes, where it does."""
+    return {"besides": describe_difference({key: both for key, both in pair["differs"].items() if key != "image_size"})}
 
 
 def _robustness(run: Run, dataset: Dataset | None, say: Say) -> dict[str, Any] | None:

@@ -1,0 +1,202 @@
+"""How often intervals cover, and how often equal rungs are told apart: simulated answers, no training.
+
+    python benchmarks/coverage.py [--repeats 1000] [--output docs/benchmarks]
+
+Networks of a rung differ in their error rate by a spread over the seeds (a beta distribution, whose spread is at most
+half of the error rate: a wider one would be of networks with hardly any error and a few with many). Images differ in
+difficulty: of what makes an error, a share is the image, alike for all networks; the rest is chance. Test images are
+drawn anew in each repeat. With one seed the truth is the accuracy of that network, with more the mean over all seeds.
+
+Prints tables, and writes coverage.json. Takes ten minutes on one core.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from output import prepare
+from scipy.special import ndtr, ndtri
+
+from convladder.significance import Answers, estimate_difference, mean_accuracy
+
+ACCURACIES = (0.9, 0.95, 0.98, 0.99, 0.998)
+IMAGES = (100, 1000, 10_000)
+SEEDS = (1, 2, 3, 5)
+SPREADS = (0.0, 0.003, 0.01)
+SHARED = (0.0, 0.7)  # of the variance of what makes an error, the image's
+FAMILIES = (2, 5, 12)
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+
+Floats = npt.NDArray[np.float64]
+
+
+def draw_errors(rng: np.random.Generator, error: float, spread: float, seeds: int) -> Floats:
+    """The error rates of the networks of a rung, shape (seeds,)."""
+    spread = min(spread, error / 2)
+    if not spread:
+        return np.full(seeds, error)
+    count = error * (1 - error) / spread**2 - 1
+    return rng.beta(error * count, (1 - error) * count, seeds)
+
+
+def draw_answers(rng: np.random.Generator, errors: Floats, images: int, shared: float) -> Answers:
+    """What networks of these error rates get right, shape (networks, images), by the frequency of each pattern."""
+    patterns = (np.arange(2 ** len(errors))[:, None] >> np.arange(len(errors))) & 1  # (patterns, networks)
+    thresholds = ndtri(np.maximum(errors, 1e-14))[:, None]
+    wrong = ndtr((thresholds - math.sqrt(shared) * NODES) / math.sqrt(1 - shared))  # (networks, nodes)
+    likelihood = np.ones((len(patterns), len(NODES)))
+    for network, rate in enumerate(wrong):
+        likelihood *= np.where(patterns[:, network, None] == 1, rate, 1 - rate)
+    frequencies = likelihood @ WEIGHTS
+    counts = rng.multinomial(images, frequencies / frequencies.sum())
+    return np.repeat(patterns == 0, counts, axis=0).T
+
+
+def draw_many(rng: np.random.Generator, errors: Floats, images: int, shared: float) -> Answers:
+    """The same for more networks than have patterns that can be listed."""
+    chance = math.sqrt(1 - shared) * rng.standard_normal((len(errors), images), dtype=np.float32)
+    difficulty = math.sqrt(shared) * rng.standard_normal(images, dtype=np.float32)
+    return np.asarray(chance + difficulty >= ndtri(errors)[:, None])
+
+
+def coverage_of_accuracies(rng: np.random.Generator, repeats: int, cell: dict[str, Any]) -> dict[str, Any]:
+    """How often the interval of an accuracy holds it."""
+    error, seeds = 1 - cell["accuracy"], cell["seeds"]
+    covered = []
+    for _ in range(repeats):
+        errors = draw_errors(rng, error, cell["spread"], seeds)
+        truth = 1 - (errors[0] if seeds == 1 else error)
+        _, low, high = mean_accuracy(draw_answers(rng, errors, cell["images"], cell["shared"]))
+        covered.append(low <= truth <= high)
+    return cell | {"covered": float(np.mean(covered))}
+
+
+def coverage_of_differences(rng: np.random.Generator, repeats: int, cell: dict[str, Any]) -> dict[str, Any]:
+    """The same of the difference between two rungs, the lower of which makes twice the errors."""
+    seeds = cell["seeds"]
+    covered = []
+    for _ in range(repeats):
+        rates = [draw_errors(rng, part * (1 - cell["accuracy"]), cell["spread"], seeds) for part in (1, 2)]
+        truth = rates[1][0] - rates[0][0] if seeds == 1 else 1 - cell["accuracy"]
+        answers = draw_answers(rng, np.concatenate(rates), cell["images"], cell["shared"])
+        low, high = estimate_difference(answers[:seeds], answers[seeds:]).interval()
+        covered.append(low <= truth <= high)
+    return cell | {"covered": float(np.mean(covered))}
+
+
+def false_claims(rng: np.random.Generator, repeats: int, cell: dict[str, Any]) -> dict[str, Any]:
+    """How often, of equal rungs, any two are told apart: neighbours, or any that the best could be set beside."""
+    rungs, seeds = cell["rungs"], cell["seeds"]
+    claims = 0
+    for _ in range(repeats):
+        errors = np.concatenate([draw_errors(rng, 1 - cell["accuracy"], cell["spread"], seeds) for _ in range(rungs)])
+        answers = draw_many(rng, errors, cell["images"], cell["shared"]).reshape(rungs, seeds, -1)
+        means = answers.mean(axis=(1, 2))
+        order = np.argsort(means)
+        pairs = {(int(order[-1]), int(other)) for other in order[:-1]} | {(i, i + 1) for i in range(rungs - 1)}
+        claims += any(differ(answers[upper], answers[lower], math.comb(rungs, 2)) for upper, lower in pairs)
+    return cell | {"claimed": claims / repeats}
+
+
+def differ(upper: Answers, lower: Answers, tests: int) -> bool:
+    low, high = estimate_difference(upper, lower).interval(tests)
+    return low > 0 or high < 0
+
+
+def cells_of_accuracies() -> Iterator[dict[str, Any]]:
+    for seeds in SEEDS:
+        for images in IMAGES:
+            for accuracy in ACCURACIES:
+                for spread in SPREADS if seeds > 1 else SPREADS[:1]:
+                    for shared in SHARED:
+                        yield {
+                            "accuracy": accuracy,
+                            "images": images,
+                            "seeds": seeds,
+                            "spread": spread,
+                            "shared": shared,
+                        }
+
+
+def cells_of_differences() -> Iterator[dict[str, Any]]:
+    for seeds in SEEDS[:3]:
+        for cell in cells_of_accuracies():
+            if cell["seeds"] == seeds and cell["shared"] != SHARED[0] and cell["accuracy"] in (0.95, 0.98, 0.99):
+                yield cell
+
+
+def cells_of_families() -> Iterator[dict[str, Any]]:
+    for rungs in FAMILIES:
+        for seeds, spread in ((1, 0.0), (2, 0.0), (2, 0.01), (3, 0.003), (5, 0.003)):
+            for accuracy, images in ((0.9, 300), (0.97, 300), (0.97, 3000), (0.99, 3000)):
+                yield {
+                    "rungs": rungs,
+                    "accuracy": accuracy,
+                    "images": images,
+                    "seeds": seeds,
+                    "spread": spread,
+                    "shared": 0.5,
+                }
+
+
+def one_seed_taken_for_a_rung() -> Iterator[dict[str, Any]]:
+    """What no method can know: of equal rungs with one seed each, whose networks differ."""
+    for rungs in FAMILIES:
+        for spread in SPREADS[1:]:
+            yield {"rungs": rungs, "accuracy": 0.97, "images": 3000, "seeds": 1, "spread": spread, "shared": 0.5}
+
+
+Measure = Callable[[np.random.Generator, int, dict[str, Any]], dict[str, Any]]
+PARTS: dict[str, tuple[Measure, Callable[[], Iterator[dict[str, Any]]], float]] = {
+    "accuracies": (coverage_of_accuracies, cells_of_accuracies, 1.0),
+    "differences": (coverage_of_differences, cells_of_differences, 0.5),
+    "equal_rungs": (false_claims, cells_of_families, 0.2),
+    "one_seed_taken_for_a_rung": (false_claims, one_seed_taken_for_a_rung, 0.2),
+}
+
+
+def summarize(rows: list[dict[str, Any]], key: str) -> None:
+    """A line for each number of seeds or rungs: lowest, median and highest."""
+    by = "rungs" if "rungs" in rows[0] else "seeds"
+    groups = [(number, kind) for number in sorted({row[by] for row in rows}) for kind in ("few errors", "others")]
+    for number, kind in groups:
+        values = [
+            row[key] for row in rows if row[by] == number and (expected_errors(row) < 5) == (kind == "few errors")
+        ]
+        if values:
+            low, middle, high = (f"{100 * np.quantile(values, q):.1f}" for q in (0, 0.5, 1))
+            print(f"| {number} | {kind} | {len(values)} | {low} | {middle} | {high} |", flush=True)
+
+
+def expected_errors(cell: dict[str, Any]) -> float:
+    """A network's; of fewer than 5 the counts are so coarse that no interval covers as often as it says."""
+    return round(cell["images"] * (1 - cell["accuracy"]), 6)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=1000)
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"))
+    arguments = parser.parse_args()
+    prepare(parser, arguments.output)
+    content: dict[str, Any] = {"repeats": arguments.repeats}
+    for name, (measure, cells, share) in PARTS.items():
+        rng = np.random.default_rng(0)
+        repeats = max(1, round(share * arguments.repeats))
+        rows = [measure(rng, repeats, cell) for cell in cells()]
+        print(
+            f"\n{name}, {repeats} repeats a cell\n\n| seeds or rungs | cells with | cells | lowest | median | highest |"
+        )
+        print("| --- | --- | --- | --- | --- | --- |")
+        summarize(rows, "claimed" if "claimed" in rows[0] else "covered")
+        content[name] = rows
+    (arguments.output / "coverage.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
