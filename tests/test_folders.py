@@ -11,7 +11,9 @@ from PIL import Image
 
 import convladder as cl
 import hostile
-from convladder.data.folders import list_csv, list_folder, same_class_names, sort_classes
+from convladder.data.checks import same_class_names
+from convladder.data.csv_tables import list_csv
+from convladder.data.folders import list_folder, sort_classes
 from convladder.data.idx import encode_idx
 from convladder.data.pictures import choose_splits
 
@@ -101,8 +103,14 @@ def test_what_is_missing_is_held_out_of_the_training_pictures(tmp_path: Path) ->
 
 
 def test_a_class_of_trains_is_a_class(tmp_path: Path) -> None:
+    classes(tmp_path, 4, "train", "plane", "car")
+    assert cl.load_dataset(tmp_path, cache=False).class_names == ("car", "plane", "train")
+
+
+def test_pictures_for_training_without_classes_are_no_class_of_trains(tmp_path: Path) -> None:
     classes(tmp_path, 4, "train", "test")
-    assert cl.load_dataset(tmp_path, cache=False).class_names == ("test", "train")
+    with pytest.raises(cl.ConvladderError, match="lie in no folders of classes"):
+        cl.load_dataset(tmp_path, cache=False)
 
 
 def test_numbers_are_sorted_as_numbers() -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convladder.data.candidates import NOT_READ, READ
 from convladder.data.checks import (
     FEW,
     IMBALANCE,
@@ -18,13 +19,16 @@ from convladder.data.checks import (
     few_pictures,
     group_equal,
     imbalance,
+    same_class_names,
     sort_copies,
 )
+from convladder.data.csv_tables import is_table, list_csv
 from convladder.data.decoding import decode_image, name_defect, open_picture, significant_bits
-from convladder.data.folders import SPLITS, Listing, list_csv, list_folder, same_class_names, sort_classes
+from convladder.data.folders import Listing, list_folder, sort_classes
 from convladder.data.loading import locate
 from convladder.data.parallel import chunk_size, map_files
 from convladder.data.similarity import SIDE, group_similar, perceptual_hashes
+from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError
 
 TINY = 8  # pixels of the shorter side
@@ -53,6 +57,7 @@ ADVICE = {
     "a link to nothing": "What the link leads to is gone.",
     "no such file": "The row names a file that is not there.",
     "a row without path or label": "Complete the row, or remove it.",
+    "a row without split": "Complete the row, or remove it.",
     "misnamed": "The content has another format than the name's ending; it is read all the same.",
     "fewer than 16 bits": "Its values of 16 bits fit into 12 or 8: it is read as one of so many, or it would be dark.",
     "tiny": f"A side of fewer than {TINY} pixels shows nothing that can be learnt.",
@@ -153,8 +158,12 @@ class Inspected(NamedTuple):
     thumbnail: bytes
 
 
-def audit(source: str | Path) -> Audit:
+def audit(source: str | Path, columns: Mapping[str, str] | None = None) -> Audit:
     """Look at every file of a folder, of a CSV file of path and label, or of the embedded "clothes".
+
+    Args:
+        source: See above.
+        columns: As `load_dataset` takes them.
 
     Raises:
         ConvladderError: The folder cannot be read, or holds no files in folders of classes.
@@ -162,7 +171,7 @@ def audit(source: str | Path) -> Audit:
     if source == "mnist":
         raise ConvladderError("mnist holds arrays, not files. Expected clothes, or a folder or .csv file of pictures.")
     path = locate(source)
-    listing = list_csv(path) if path.suffix.lower() == ".csv" and not path.is_dir() else list_folder(path)
+    listing = list_csv(path, columns) if is_table(path) else list_folder(path)
     found: dict[str, list[list[str]]] = {}
     for name, reason in listing.left_out:
         found.setdefault(reason, []).append([name])
@@ -275,7 +284,7 @@ def _check_classes(training: dict[str, int], counts: dict[str, int], found: dict
 
 def _misnamed(name: str, form: str) -> bool:
     ending = os.path.splitext(name)[1].lower()
-    return bool(ending) and ending not in ENDINGS.get(form, (ending,))
+    return ending in READ + NOT_READ and ending not in ENDINGS.get(form, (ending,))
 
 
 def _odd(values: npt.NDArray[np.float64] | npt.NDArray[np.int64], factor: float) -> npt.NDArray[np.bool_]:

@@ -96,6 +96,7 @@ class Dataset:
         held_out: Whether chance chose the test pictures from all, since no folder names any.
         content: Of data from files of pictures, a SHA-256 over class names, labels, splits and the files' bytes: the
             same at every size that they are decoded at.
+        noticed: Of arrays, a line for each thing that whoever trains on them should know.
         source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or the
             name of an embedded set, and its settings; none for data built in Python.
     """
@@ -110,6 +111,7 @@ class Dataset:
     native_side: int = 0
     held_out: bool = False
     content: str = ""
+    noticed: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
@@ -122,6 +124,10 @@ class Dataset:
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
+
+    def lines(self) -> list[str]:
+        """What became of the files, and what was noticed in them or in arrays, a line each."""
+        return self.account.lines() if self.account else list(self.noticed)
 
     @property
     def photographs(self) -> bool:
