@@ -3,6 +3,7 @@
 import gzip
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +240,79 @@ def test_four_idx_files_are_a_data_set(tmp_path: Path, style: str, small_arrays:
     np.testing.assert_array_equal(data.test.labels, small_arrays["y_test"])
     assert len(data.train) + len(data.validation) == 48
     assert data.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "emnist-letters-train-images-idx3-ubyte.gz",  # of another set
+        "test-images-idx3-ubyte",  # beside t10k-images
+        "train-images.idx3-ubyte",
+        "pictures/a/1.png",
+    ],
+)
+def test_two_data_sets_in_one_folder_are_refused(
+    tmp_path: Path, other: str, small_arrays: dict[str, np.ndarray]
+) -> None:
+    for key, array in small_arrays.items():
+        (tmp_path / IDX_NAMES[key]).write_bytes(encode_idx(array))
+        (tmp_path / f"{IDX_NAMES[key]}.gz").write_bytes(gzip.compress(encode_idx(array)))  # the same, and no other set
+    assert len(cl.load_dataset(tmp_path).test) == 6
+    (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / other).write_bytes(encode_idx(small_arrays["x_train"]))
+    with pytest.raises(cl.ConvladderError, match=r"more than one data set|pictures beside"):
+        cl.load_dataset(tmp_path)
+
+
+def save_arrays(folder: Path, arrays: dict[str, np.ndarray], **changed: np.ndarray) -> Path:
+    np.savez(folder / "data.npz", **(arrays | changed))  # type: ignore[arg-type]
+    return folder / "data.npz"
+
+
+@pytest.mark.parametrize("change", [lambda y: y + 1, lambda y: y * 1000, lambda y: 255 - y])
+def test_classes_of_arrays_are_the_labels_that_occur(
+    tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], small_arrays: dict[str, np.ndarray]
+) -> None:
+    changed = {key: change(small_arrays[key]) for key in ("y_train", "y_test")}
+    data = cl.load_dataset(save_arrays(tmp_path, small_arrays, **changed))
+    assert data.class_names == tuple(map(str, sorted(set(changed["y_train"].tolist()))))
+    np.testing.assert_array_equal(np.array(data.class_names, np.int64)[data.test.labels], changed["y_test"])
+    assert data.lines() == []
+
+
+def test_a_stray_label_of_arrays_is_one_class_more_and_said(
+    tmp_path: Path, small_arrays: dict[str, np.ndarray]
+) -> None:
+    labels = small_arrays["y_train"].copy()
+    labels[:2] = 255
+    data = cl.load_dataset(save_arrays(tmp_path, small_arrays, y_train=labels))
+    assert data.class_names == ("0", "1", "2", "255")
+    said = " ".join(data.lines())
+    assert "fewer than 10 pictures for training: 255 2" in said
+    assert "without a picture to test: 255" in said
+    labels[1] = 0
+    with pytest.raises(cl.ConvladderError, match="cannot be split by class, since only one has the label 255"):
+        cl.load_dataset(save_arrays(tmp_path, small_arrays, y_train=labels))
+
+
+def test_labels_of_arrays_that_are_no_classes_are_refused(tmp_path: Path, small_arrays: dict[str, np.ndarray]) -> None:
+    with pytest.raises(cl.ConvladderError, match=r"54 labels .* have 48 values, 0 to 47"):
+        cl.load_dataset(save_arrays(tmp_path, small_arrays, y_train=np.arange(48)))
+    same = {"y_train": np.full(48, 7), "y_test": np.full(6, 7)}
+    with pytest.raises(cl.ConvladderError, match="All labels of data are 7"):
+        cl.load_dataset(save_arrays(tmp_path, small_arrays, **same))
+
+
+def test_copies_in_arrays_are_told_as_those_in_folders(tmp_path: Path, small_arrays: dict[str, np.ndarray]) -> None:
+    images = small_arrays["x_train"].copy()
+    images[4] = small_arrays["x_test"][1]
+    images[5] = images[7]
+    images[8] = 0
+    said = cl.load_dataset(save_arrays(tmp_path, small_arrays, x_train=images)).lines()
+    for line, rows in (("more than one split", "[4]"), ("more than one class", "[5]"), ("one colour alone", "[8]")):
+        (found,) = (text for text in said if line in text)
+        assert f"x_train{rows}" in found
+    assert "x_test[1]" in next(text for text in said if "more than one split" in text)
 
 
 @pytest.mark.parametrize(

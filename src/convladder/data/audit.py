@@ -59,7 +59,7 @@ ADVICE = {
     "a row without path or label": "Complete the row, or remove it.",
     "a row without split": "Complete the row, or remove it.",
     "misnamed": "The content has another format than the name's ending; it is read all the same.",
-    "fewer than 16 bits": "Its values of 16 bits fit into 12 or 8: it is read as one of so many, or it would be dark.",
+    "fewer than 16 bits": "Its values fit into 14, 12, 10 or 8 bits: it is read as one of so many, else it is dark.",
     "tiny": f"A side of fewer than {TINY} pixels shows nothing that can be learnt.",
     "one colour": "Every pixel is alike: often what is left of a failed download.",
     "copies": "The same file twice in a class counts twice in training; keep one.",
@@ -147,7 +147,7 @@ class Audit:
 class Inspected(NamedTuple):
     """What the audit keeps of a picture: format, size, a digest of the file and 32×32 pixels of three channels.
 
-    `few_bits` says that it is gray of 16 bits that uses fewer.
+    `few_bits` says that it has 16 bits and uses fewer.
     """
 
     format: str
@@ -229,7 +229,7 @@ def inspect_file(path: str) -> Inspected | str:
             return "empty"
         with open_picture(file) as picture:
             form, (width, height) = picture.format or "", picture.size
-            few_bits = picture.mode.startswith("I;16") and significant_bits(picture) < 16
+            few_bits = significant_bits(picture) < 16
         pixels = decode_image(file, (SIDE, SIDE, 3))
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=8)).digest()

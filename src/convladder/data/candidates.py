@@ -1,5 +1,6 @@
 """Candidates: which files may be pictures. A picture's ending says so, and under any other name the content."""
 
+import contextlib
 import os
 import stat
 from typing import TypeAlias
@@ -26,20 +27,30 @@ def why_passed_over(entry: Entry) -> str:
     """Why a file is not looked at; an empty text where it may be a picture, or cannot be opened, to be said."""
     if is_hidden(entry.name):
         return "hidden"
-    suffix = os.path.splitext(entry.name)[1].lower()
-    if not suffix or suffix in READ + NOT_READ:
+    if not os.path.splitext(entry.name)[1] or _named_as_picture(entry):
         return ""
     try:
-        if not stat.S_ISREG(entry.stat().st_mode):
-            return "no regular file"  # a pipe would be waited for without end
-        with open(entry.path, "rb") as file:
-            return "" if begins_as_picture(file.read(18)) else NO_PICTURE
+        return "" if _begins_as_picture(entry) else NO_PICTURE
     except OSError:
         return ""
 
 
-def begins_as_picture(head: bytes) -> bool:
-    """Whether the first 18 bytes of a file are those of a picture that is read."""
+def seems_picture(entry: Entry) -> bool:
+    """Whether a file that is not hidden has the name or the content of a picture."""
+    with contextlib.suppress(OSError):
+        return not is_hidden(entry.name) and (_named_as_picture(entry) or _begins_as_picture(entry))
+    return False
+
+
+def _named_as_picture(entry: Entry) -> bool:
+    return entry.name.lower().endswith(READ + NOT_READ)
+
+
+def _begins_as_picture(entry: Entry) -> bool:
+    if not stat.S_ISREG(entry.stat().st_mode):  # a pipe would be waited for without end
+        return False
+    with open(entry.path, "rb") as file:
+        head = file.read(18)
     if head.startswith(b"BM"):
         return int.from_bytes(head[14:18], "little") in BMP_HEADERS
     return head.startswith(BEGINNINGS) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from convladder.data.candidates import Entry, is_hidden, list_entries, why_passed_over
+from convladder.data.candidates import Entry, is_hidden, list_entries, seems_picture
 from convladder.data.splits import FILLERS, SPLITS, recognize_split, resolve_evaluation, tokenize, word_set
 from convladder.errors import ConvladderError
 from convladder.names import printable
@@ -79,7 +79,7 @@ class _Folder:
     @cached_property
     def direct(self) -> bool:
         """Whether pictures lie in it and not in folders of it."""
-        return any(not os.path.isdir(entry.path) and not why_passed_over(entry) for entry in self.rest)
+        return any(not os.path.isdir(entry.path) and seems_picture(entry) for entry in self.rest)
 
     @cached_property
     def pictured(self) -> bool:
@@ -137,6 +137,11 @@ def read_layout(folder: Path) -> Layout:
     if inner_splits:
         layout.notes.append(_say_splits(inner_splits, "in each class "))
     return layout
+
+
+def has_picture_folders(folder: Path) -> bool:
+    """Whether a folder holds folders with pictures, at whatever depth."""
+    return bool(_Folder(str(folder), folder.name, follow=True).classes)
 
 
 def _only_folder(here: _Folder) -> _Folder | None:

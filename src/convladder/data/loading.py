@@ -17,6 +17,7 @@ from convladder.data.csv_tables import COLUMNS, is_table, list_csv
 from convladder.data.dataset import SMALLEST_PHOTOGRAPH, Dataset
 from convladder.data.folders import list_folder
 from convladder.data.idx import encode_idx, find_idx_files, read_idx
+from convladder.data.layouts import has_picture_folders
 from convladder.data.pictures import Settings, load_pictures, median_side
 from convladder.errors import ConvladderError, check_choice
 from convladder.names import printable
@@ -110,6 +111,11 @@ def load_dataset(
             if hashlib.md5(encode_idx(arrays[key]), usedforsecurity=False).hexdigest() != expected:
                 raise ConvladderError(f"The embedded MNIST is damaged ({key}). Install convladder again.")
     elif idx_files:
+        if has_picture_folders(path):
+            raise ConvladderError(
+                f"{path} holds pictures beside {idx_files['x_train'].name} and its kin. Expected one data set: move "
+                "one of them into a folder of its own."
+            )
         arrays = check_arrays({key: read_idx(file) for key, file in idx_files.items()}, path)
     elif path.is_dir() or is_table(path):
         listing = list_folder(path) if path.is_dir() else list_csv(path, columns)
