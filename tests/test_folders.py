@@ -12,9 +12,11 @@ from PIL import Image
 
 import convladder as cl
 import hostile
+from convladder.data.audit import audit, inspect_file
 from convladder.data.checks import same_class_names
 from convladder.data.csv_tables import list_csv
-from convladder.data.folders import list_folder, sort_classes
+from convladder.data.decoding import decode_image
+from convladder.data.folders import list_folder, list_pictures, sort_classes
 from convladder.data.idx import encode_idx
 from convladder.data.pictures import choose_splits
 
@@ -348,3 +350,83 @@ def test_links_that_go_in_circles_end(tmp_path: Path) -> None:
     listing = list_folder(tmp_path)
     assert len(listing.paths) == 4
     assert listing.ignored == {"a link to a folder": 1, "outside the class folders": 1}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["IMG_2024.05.12", "photo.jpg?width=200", "scan.0001", "old.jpg~", "burst.mpo", "3.14", "x.JPG.1", "picture.bak"],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_the_content_tells_a_picture_and_not_the_last_dot(tmp_path: Path, name: str, kind: str) -> None:
+    classes(tmp_path, 1, "a", "b")
+    (tmp_path / "a" / name).write_bytes(hostile.encoded(hostile.picture(9), kind))
+    listing = list_folder(tmp_path)
+    assert sorted(Path(path).name for path in listing.paths) == sorted(["0.png", "0.png", name])
+    inspected = inspect_file(str(tmp_path / "a" / name))
+    assert not isinstance(inspected, str)
+    assert inspected.format == kind
+
+
+def test_a_picture_of_two_views_is_read_and_not_misnamed(tmp_path: Path) -> None:
+    folder = classes(tmp_path, 12, "a", "b")
+    views = [hostile.picture(seed, (64, 64)) for seed in (70, 71)]
+    views[0].save(folder / "a" / "two.mpo", "MPO", save_all=True, append_images=views[1:])
+    result = audit(folder)
+    assert result.pictures == 25
+    assert [finding.check for finding in result.findings] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.v2", b"BMW, and other makes"),
+        ("a.json", b"{}"),
+        ("b.cache", b"GIF8"),
+        ("model.h5", b"\x89HDF\r\n\x1a\n"),
+    ],
+)
+def test_what_has_neither_name_nor_content_of_a_picture_is_counted(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = classes(tmp_path, 1, "a", "b")
+    (folder / "a" / name).write_bytes(content)
+    assert list_folder(folder).ignored == {"no picture by name and content": 1}
+
+
+def test_a_folder_to_predict_tells_every_file(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", "a.png", "b.1.png", "in/c.png")
+    (folder / "in" / "IMG_2024.05.12").write_bytes((folder / "a.png").read_bytes())
+    (folder / "notes.txt").write_text("x")
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "gone.jpg").symlink_to("nowhere")
+    (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
+    os.mkfifo(folder / "pipe.jpg")
+    listing = list_pictures(folder)
+    assert [Path(path).name for path in listing.paths] == ["a.png", "b.1.png", "IMG_2024.05.12", "c.png"]
+    assert [Path(path).name for path, _ in listing.left_out] == ["gone.jpg"]
+    said = "1 a link to a folder, 1 hidden, 1 no picture by name and content, 1 no regular file"
+    assert listing.count_ignored() == said
+    with pytest.raises(cl.ConvladderError, match="holds no pictures, and 1 no picture by name and content"):
+        list_pictures(fill_text(tmp_path / "texts"))
+
+
+def fill_text(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "notes.txt").write_text("x")
+    return folder
+
+
+def test_a_locked_folder_to_predict_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "photos", "a.png", "locked/b.png", "locked.v2/c.png")
+    (tmp_path / "photos" / "locked").chmod(0)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # what root may not see either lies below, and is reached without the folders above
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        listing = list_pictures(Path("photos"))
+        with pytest.raises(cl.ConvladderError, match="cannot be read"):
+            decode_image(listing.left_out[0][0], (8, 8, 3))
+    finally:
+        os.seteuid(user)
+        (tmp_path / "photos" / "locked").chmod(0o700)
+    assert listing.paths == ["photos/a.png", "photos/locked.v2/c.png"]
+    assert listing.left_out == [("photos/locked", "Permission denied")]

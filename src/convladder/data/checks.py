@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from convladder.data.splits import SPLITS
+
 MOST_CLASSES = 0.5  # of the pictures: as many labels are no classes, but numbers or names of each
 FEWEST_TO_JUDGE = 20  # pictures
 FEW = 10  # training pictures of a class, below which it is said
@@ -99,7 +101,8 @@ def remark(
     within, across_classes, across_splits = sort_copies(group_equal(digests, constant), labels, splits)
 
     def named(rows: npt.NDArray[np.int64]) -> str:
-        return ", ".join(paths[row] for row in rows[:3]) + (", …" if len(rows) > 3 else "")
+        named = (f"{paths[row]} of {class_names[labels[row]]}, {SPLITS[splits[row]]}" for row in rows[:3])
+        return "; ".join(named) + ("; …" if len(rows) > 3 else "")
 
     lines = []
     if across_splits:

@@ -197,7 +197,7 @@ class Dataset:
 
 
 def describe_classes(data: Dataset) -> str:
-    """The classes and how many pictures each has, in a line; of many classes the largest and the smallest."""
+    """The classes with their numbers of pictures, of many the largest and the smallest, and the sizes of the splits."""
     labels = np.concatenate([split.labels for split in (data.train, data.validation, data.test)])
     counts = np.bincount(labels, minlength=data.num_classes)
     order = list(range(data.num_classes))
@@ -207,7 +207,10 @@ def describe_classes(data: Dataset) -> str:
     named = [f"{printable(data.class_names[label])} ({counts[label]:,})" for label in order]
     if data.num_classes > MOST_CLASSES_NAMED:
         named[-1] = f"… {named[-1]}"
-    return f"{data.num_classes:,} classes: {', '.join(named)}."
+    return (
+        f"{data.num_classes:,} classes: {', '.join(named)}. {len(data.train):,} pictures for training, "
+        f"{len(data.validation):,} for validation, {len(data.test):,} for testing."
+    )
 
 
 def digest_images(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
