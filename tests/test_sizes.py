@@ -75,7 +75,7 @@ def test_the_report_looks_into_each_rung_at_its_own_size(compared: Comparison, t
     assert "There are no pictures in this report" not in page
     assert "dense (48 pixels)" in page
     assert "convladder compare --data pictures --models dense,transfer --seeds 1" not in page  # --epochs was another
-    assert all("robustness" in cl.Run(run.path).metrics for run in compared.runs)
+    assert not any("robustness" in cl.Run(run.path).metrics for run in compared.runs)  # 4 test images tell nothing
 
 
 def test_the_command_that_does_it_again_names_a_size_only_where_one_was_named(
@@ -90,7 +90,7 @@ def test_the_command_that_does_it_again_names_a_size_only_where_one_was_named(
     def command(*of: cl.Run) -> str | None:
         return command_for(Comparison(of))
 
-    start = "convladder compare --data pictures"
+    start = f"convladder compare --data {folder}"
     assert command(runs[0], transferred) == f"{start} --models dense,transfer --seeds 1 --epochs 1"
     assert command(runs[1]) == f"{start} --image-size=32 --models dense --seeds 1 --epochs 1"
     assert command(runs[1], transferred) is None  # no one command gives these two sizes
