@@ -93,6 +93,7 @@ LAYOUTS: dict[str, tuple[list[str], dict[tuple[str, str], int] | str]] = {
     ),
     "malaria twice": (["a/1.png", "b/2.png", *each("cell_images")], "cell_images holds . once more"),
     "split in classes and not": (["a/train/1.jpg", "a/test/2.jpg", "b/3.jpg"], "within a class"),
+    "a class to test alone": (["a/train/1.jpg", "a/test/2.jpg", "b/test/3.jpg"], "b has nothing for training"),
     "other names in test": (["train/cat/1.jpg", "train/dog/2.jpg", "test/Cat/3.jpg"], "has no class Cat"),
     "splits twice": (each("test") + [f"train/{n}/{s}/1.jpg" for n in AB for s in ("train", "val")], "split once more"),
     "no classes": (["1.jpg", "2.jpg", "labels.csv"], "no pictures in folders of classes"),

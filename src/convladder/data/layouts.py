@@ -117,7 +117,7 @@ def read_layout(folder: Path) -> Layout:
     layout = Layout()
     here = _Folder(str(folder), folder.name, follow=True)
     while (inner := _only_folder(here)) is not None:
-        layout.beside += here.rest + [entry for entry in here.entries if _is_other_folder(entry, here, inner)]
+        layout.beside += [entry for entry in here.entries if entry.name != inner.name]
         here = inner
         layout.notes.append(f"Read from {here.path}, the one folder with pictures.")
     splits = _find_splits(here)
@@ -151,10 +151,6 @@ def _only_folder(here: _Folder) -> _Folder | None:
     (only,) = here.classes
     empty = any(not folder.entries for folder in here.folders)  # a class whose pictures are still to come
     return None if only.direct or empty else only
-
-
-def _is_other_folder(entry: Entry, here: _Folder, inner: _Folder) -> bool:
-    return entry.name != inner.name and any(entry.name == folder.name for folder in here.folders)
 
 
 def _find_splits(here: _Folder) -> dict[str, str]:
@@ -213,6 +209,9 @@ def _find_splits_in_classes(here: _Folder) -> dict[str, str]:
         return {}
     if any(one.direct for one in here.classes) or any(p.name not in known for p in inner) or "train" not in splits:
         _refuse(here, "within a class, some are called as splits are")
+    untrained = [one.name for one in here.classes if all(known[p.name].split != "train" for p in one.classes)]
+    if untrained:
+        _refuse(here, f"{untrained[0]} has nothing for training")
     resolved = resolve_evaluation(splits)
     return {name: resolved[found.split] for name, found in known.items()}
 
