@@ -74,8 +74,9 @@ def test_the_report_looks_into_each_rung_at_its_own_size(compared: Comparison, t
     page = write_report(compared, tmp_path / "report.html").read_text()
     assert "There are no pictures in this report" not in page
     assert "dense (48 pixels)" in page
-    assert "convladder compare --data pictures --models dense,transfer --seeds 1" not in page  # --epochs was another
-    assert not any("robustness" in cl.Run(run.path).metrics for run in compared.runs)  # 4 test images tell nothing
+    # `dense` alone had other epochs than is usual, which no one command says; so there is none.
+    assert "convladder compare --data" not in page
+    assert not any("robustness" in cl.Run(run.path).metrics for run in compared.runs)  # 4 test pictures would not tell
 
 
 def test_the_command_that_does_it_again_names_a_size_only_where_one_was_named(
