@@ -86,11 +86,12 @@ class Wire:
         self.connection.close()
 
     def send(self, *segments: bytes) -> None:
-        """Send each when the server has read the one before."""
-        for number, segment in enumerate(segments):
-            if number:
+        """Send each when the server has read the one before; what it has answered can be read though it has closed."""
+        self.connection.sendall(segments[0])
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            for segment in segments[1:]:
                 self.settle()
-            self.connection.sendall(segment)
+                self.connection.sendall(segment)
 
     def settle(self) -> None:
         """Wait until the server has read what was sent: it turns to connections in the order of their events."""

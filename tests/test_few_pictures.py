@@ -213,7 +213,7 @@ def test_train_says_what_it_takes_and_with_evaluate_and_json_how_it_was_tested(
     assert err.splitlines() == [
         "20 files: 20 pictures.",
         "Classes with fewer than 10 pictures for training: dress 7, hat 7.",
-        "2 classes: dress (10), hat (10).",
+        "2 classes: dress (10), hat (10). 14 pictures for training, 2 for validation, 4 for testing.",
         f"The rung is transfer, because these are photographs, {side} pixels at their shorter side; "
         "--model takes another.",
         caution(run_of("two of ten").metrics["test"]),

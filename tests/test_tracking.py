@@ -33,7 +33,7 @@ def test_tensorboard_reads_the_epochs_and_training_is_traced_once(small: cl.Data
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "compile_copy", count)
-        run = cl.train("dense", small, directory=tmp_path, callbacks=with_tensorboard([]))
+        run = cl.train("dense", small, cl.DEFAULT, directory=tmp_path, callbacks=with_tensorboard([]))
     assert traced == [1]
     events = EventAccumulator(str(run.path / "tensorboard" / "train")).Reload()
     assert "epoch_loss" in events.Tags()["tensors"]

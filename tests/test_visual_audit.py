@@ -93,7 +93,8 @@ def test_crops_and_other_light_are_found(planted: dict[str, list[list[str]]]) ->
 
 def test_pictures_of_another_set_are_outliers(planted: dict[str, list[list[str]]]) -> None:
     groups = planted["outliers"]
-    assert len(names(groups, "digit-")) == 5
+    # One that looks more like another class has been named for that, and is named once.
+    assert len(names(groups, "digit-")) + len(names(planted["likely label errors"], "digit-")) == 5
     assert len(groups) <= 7
     assert all(group[1].startswith("unlike ") for group in groups)
 

@@ -30,6 +30,7 @@ EXTRAS = {
     "tensorboard": "tensorboard",
     "tensorflow": "train",
     "tf2onnx": "train",
+    "threadpoolctl": "train",
 }
 
 

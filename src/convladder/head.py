@@ -127,7 +127,7 @@ def judge_by_folds(features: Features, labels: Labels, num_classes: int, views: 
     return answers[np.sort(np.concatenate([fold for _, fold in parts]))], len(parts)
 
 
-def split_folds(labels: Labels) -> list[tuple[Rows, Rows]]:
+def split_folds(labels: Labels, seed: int = 0) -> list[tuple[Rows, Rows]]:
     """Up to 5 pairs of rows, to fit to and to judge, stratified by class; no pairs where no class has two pictures.
 
     A picture that is alone in its class is in all that is fitted to: without it there would be no class to answer.
@@ -138,7 +138,7 @@ def split_folds(labels: Labels) -> list[tuple[Rows, Rows]]:
     alone, others = (np.flatnonzero(chosen) for chosen in (counts[labels] == 1, counts[labels] > 1))
     if not len(others):
         return []
-    folds = StratifiedKFold(min(FOLDS, int(counts.max())), shuffle=True, random_state=0)
+    folds = StratifiedKFold(min(FOLDS, int(counts.max())), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes with fewer pictures than folds: each is in another fold
         parts = list(folds.split(others, labels[others]))
@@ -146,14 +146,19 @@ def split_folds(labels: Labels) -> list[tuple[Rows, Rows]]:
 
 
 def cross_validate(
-    features: Features, labels: Labels, num_classes: int, views: int, strengths: Sequence[float] = STRENGTHS
+    features: Features,
+    labels: Labels,
+    num_classes: int,
+    views: int,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
 ) -> list[Probabilities]:
     """For each strength the probabilities of each picture, by a head that was fitted to the other folds.
 
     Of a picture that is alone in its class nothing is known: all classes are equally probable.
     """
     answers = [np.full((len(labels), num_classes), 1 / num_classes, np.float32) for _ in strengths]
-    parts = split_folds(labels)
+    parts = split_folds(labels, seed)
     for (_, fold), judged in zip(parts, judge(features, labels, num_classes, views, parts, strengths), strict=True):
         for answer, probabilities in zip(answers, judged, strict=True):
             answer[fold] = probabilities

@@ -22,6 +22,7 @@ FEWEST = (
     8  # pictures of a class, below which none of it is called wrong: of fewer, heads and neighbours tell too little
 )
 TIMES_AS_LIKELY = 10.0  # as the label, another class must be
+ROUNDS = 3  # of cross-validation, each with other folds, whose chance would accuse some pictures
 ALIKE = 0.65  # cosine of the features of two pictures, from which it is looked whether one is a part of the other
 SAME = 0.83  # of their overlap, from which it is
 OUTLYING, OUTLYING_IN_CLASS = 2.5, 3.5  # deviations above the median of all distances, and of those of the class
@@ -59,13 +60,16 @@ def audit_visually(
 def find_label_errors(dataset: Dataset, features: Features, labels: Labels) -> Finding:
     """Pictures that a head which has not seen them takes for another class, at least ten times as probable.
 
-    Each is judged by a head that is fitted to the other folds (Northcutt et al. 2021, arXiv:1911.00068), its
+    Each is judged by heads that are fitted to the other folds (Northcutt et al. 2021, arXiv:1911.00068), its
     probabilities tempered, so that where heads are often wrong none is sure.
 
     Returns:
         A group for each picture, the likeliest error first: its path, and what it is labelled and looks like.
     """
-    (answers,) = cross_validate(features, labels, dataset.num_classes, len(features), [USUAL])
+    rounds = [
+        cross_validate(features, labels, dataset.num_classes, len(features), [USUAL], seed)[0] for seed in range(ROUNDS)
+    ]
+    answers = np.asarray(np.mean(rounds, axis=0), np.float32)
     probabilities = temper(answers, fit_temperature(answers, labels))
     given = probabilities[np.arange(len(labels)), labels]
     judged = np.bincount(labels)[labels] >= FEWEST
