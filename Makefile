@@ -10,9 +10,10 @@ run: .venv/train
 test: .venv/dev
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-# What takes minutes: a real Ray cluster of two nodes, one of which is killed; all twelve trainings of the article's claims.
+# What takes minutes: a real Ray cluster of two nodes, one of which is killed; all twelve trainings of the article's
+# claims; pages of the documentation whose blocks train.
 test-long: .venv/dev
-	$(BIN)/pytest -m 'cluster or long' --timeout 1800
+	$(BIN)/pytest -m 'cluster or long' --timeout 1800 --numprocesses 2 --dist loadgroup
 
 # A minute of the server under load; the figures go to docs/benchmarks/load.json.
 load: .venv/dev

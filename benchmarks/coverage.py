@@ -175,7 +175,7 @@ def summarize(rows: list[dict[str, Any]], key: str) -> None:
 
 def expected_errors(cell: dict[str, Any]) -> float:
     """A network's; of fewer than 5 the counts are so coarse that no interval covers as often as it says."""
-    return round(cell["images"] * (1 - cell["accuracy"]), 6)
+    return round(float(cell["images"]) * (1 - float(cell["accuracy"])), 6)
 
 
 def main() -> None:

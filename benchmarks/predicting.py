@@ -72,7 +72,7 @@ def measure_folder(run: str, folder: str) -> dict[str, float]:
 
     classifier = Classifier(run)
     began = time.perf_counter()
-    answers = classifier.predict(list_pictures(Path(folder)))
+    answers = classifier.predict(list_pictures(Path(folder)).paths)
     next(answers)
     first = time.perf_counter() - began
     count = 1 + sum(1 for _ in answers)

@@ -99,6 +99,53 @@ def test_predict_goes_on_after_a_bad_picture(convladder: Any, run: cl.Run, tmp_p
     assert ["error" in json.loads(line) for line in result.out.splitlines()] == [True, True]
 
 
+def test_predict_says_what_it_passes_over_in_a_folder_or_pattern(
+    convladder: Any, run: cl.Run, small: cl.Dataset, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos/more").mkdir(parents=True)
+    Image.fromarray(small.test.images[0][..., 0]).save(tmp_path / "photos/scan.0001", "PNG")
+    (tmp_path / "photos/notes.txt").touch()
+    (tmp_path / "photos/up").symlink_to(tmp_path, target_is_directory=True)
+    result = convladder("predict", run.path, "photos")
+    assert result.status == 0
+    assert result.out.startswith("photos/scan.0001\t")
+    assert "photos: 1 a link to a folder, 1 no picture by name and content, passed over." in result.err
+    (tmp_path / "photos/gone.jpg").symlink_to("nowhere")
+    result = convladder("predict", run.path, "photos", "--json")
+    assert result.status == 2
+    assert ["error" in json.loads(line) for line in result.out.splitlines()] == [True, False]
+    assert "photos/*: 2 folders, passed over." in convladder("predict", run.path, "photos/*").err
+
+
+def test_columns_of_a_table_can_be_named_wherever_data_are_taken(convladder: Any, tmp_path: Path) -> None:
+    import hostile
+
+    lines = ["file_name,width,breed,fold"]
+    for number in range(24):
+        hostile.picture(number).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,32,{'ab'[number % 2]},{number % 3}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    named = ["--label-column", "breed", "--split-column", "none"]
+    for command in (["train", "--data"], ["compare", "--data"], ["audit"]):
+        refused = convladder(*command, "t.csv")
+        assert refused.status == 2
+        assert refused.out == ""
+        assert "t.csv has " in refused.err or "fold of t.csv" in refused.err
+    trained = convladder("train", "--data", "t.csv", *named, "--model", "dense", "--epochs", 1, "--batch-size", 8)
+    assert trained.status == 0
+    assert "2 classes: a (12), b (12). 18 pictures for training, 2 for validation, 4 for testing." in trained.err
+    assert json.loads(Path("runs/dense-1/run.json").read_text())["data"]["columns"] == {
+        "label": "breed",
+        "split": "none",
+    }
+    assert convladder("evaluate", "runs/dense-1", "--data", "t.csv", *named, "--path-column", 1).status == 0
+    assert json.loads(convladder("audit", "t.csv", *named, "--json").out)["classes"] == {"a": 12, "b": 12}
+    refused = convladder("compare", "--data", "t.csv", "--label-column", "race", "--split-column", "none")
+    assert "'race' is none of them" in refused.err
+
+
 def test_predict_takes_folders_patterns_and_standard_input(
     convladder: Any, run: cl.Run, small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +158,7 @@ def test_predict_takes_folders_patterns_and_standard_input(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(tmp_path / name)
     (tmp_path / "a/notes.txt").touch()
+    (tmp_path / "a/elsewhere").symlink_to(tmp_path, target_is_directory=True)
     labels = [str(p.argmax()) for p in run.predictions["probabilities"][:3]]
     lines = [line.split("\t") for line in convladder("predict", run.path, "a", "*.png").out.splitlines()]
     assert [(source, label) for source, label, _ in lines] == list(

@@ -1,6 +1,7 @@
 """Comparison: what is told apart, what is recommended; real runs that are taken, killed, and interrupted."""
 
 import functools
+import html
 import json
 import os
 import signal
@@ -140,7 +141,7 @@ def test_a_comparison_and_a_run_show_themselves_in_a_notebook(compared: Comparis
     assert page.count("<tr>") == 3
     assert "<script" not in page
     assert f"{compared.rows[1]['test_accuracy']:.4f}" in page
-    assert "Recommended" in page
+    assert html.escape(compared.recommendation["words"]) in page
     assert f"{compared.runs[0].info['test_accuracy']:.4f}" in compared.runs[0]._repr_html_()
 
 

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 import convladder as cl
+import hostile
 from convladder.data import decoding
+from convladder.data.audit import inspect_file
 from convladder.data.decoding import decode_image, name_defect, read_pixels
 
 RAMP = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
@@ -44,6 +46,62 @@ def test_sixteen_bits_a_colour_keep_the_high_byte(tmp_path: Path) -> None:
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     )
     np.testing.assert_array_equal(decode_image(path, (28, 28, 3)), COLOURS)
+
+
+def deep_tiff(colours: np.ndarray, order: str, deflated: bool) -> bytes:
+    """A TIFF of 16 bits a colour, written by the format's description, since Pillow cannot; order is < or >."""
+    height, width, channels = colours.shape
+    pixels = colours.astype(f"{order}u2").tobytes()
+    pixels = zlib.compress(pixels) if deflated else pixels
+    tags = [
+        (256, width),
+        (257, height),
+        (258, 0),
+        (259, 8 if deflated else 1),
+        (262, 2),
+        (273, 0),
+        (277, channels),
+        (278, height),
+    ]
+    tags += [(279, len(pixels))]
+    start = 8 + 2 + 12 * len(tags) + 4
+    where = {258: start, 273: start + 2 * channels}
+    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8) + struct.pack(f"{order}H", len(tags))
+    for tag, value in tags:
+        count = channels if tag == 258 else 1
+        head += struct.pack(f"{order}HHII", tag, 3 if tag == 258 else 4, count, where.get(tag, value))
+    return head + bytes(4) + struct.pack(f"{order}{channels}H", *[16] * channels) + pixels
+
+
+def deep_png(colours: np.ndarray) -> bytes:
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    height, width, channels = colours.shape
+    return hostile.png(width, height, rows, 16, {1: 0, 3: 2, 4: 6}[channels])
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("kind", ["gray", "colours.png", "alpha.png", "little.tif", "big.tif", "deflated.tif"])
+def test_sixteen_bits_of_a_camera_that_uses_fewer_are_not_dark(tmp_path: Path, bits: int, kind: str) -> None:
+    deep = COLOURS.astype(np.uint16) << (bits - 8)
+    if bits > 8:
+        deep += 1  # what is below the highest 8 bits does not count
+    if kind == "gray":
+        content, expected = deep_png(deep[..., :1]), COLOURS[..., :1].repeat(3, axis=2)
+    elif kind == "alpha.png":
+        content, expected = deep_png(np.dstack([deep, np.full_like(deep[..., 0], 65535)])), COLOURS
+    else:
+        content = (
+            deep_png(deep)
+            if kind == "colours.png"
+            else deep_tiff(deep, ">" if kind == "big.tif" else "<", kind == "deflated.tif")
+        )
+        expected = COLOURS
+    path = tmp_path / "deep"
+    path.write_bytes(content)
+    np.testing.assert_array_equal(decode_image(path, (28, 28, 3)), expected)
+    inspected = inspect_file(str(path))
+    assert not isinstance(inspected, str)
+    assert inspected.few_bits == (bits < 16)
 
 
 @pytest.mark.parametrize("kind", ["float32", "int32"])

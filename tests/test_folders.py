@@ -3,6 +3,7 @@
 import gzip
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,11 @@ from PIL import Image
 
 import convladder as cl
 import hostile
-from convladder.data.folders import list_csv, list_folder, same_class_names, sort_classes
+from convladder.data.audit import audit, inspect_file
+from convladder.data.checks import same_class_names
+from convladder.data.csv_tables import list_csv
+from convladder.data.decoding import decode_image
+from convladder.data.folders import list_folder, list_pictures, sort_classes
 from convladder.data.idx import encode_idx
 from convladder.data.pictures import choose_splits
 
@@ -101,8 +106,14 @@ def test_what_is_missing_is_held_out_of_the_training_pictures(tmp_path: Path) ->
 
 
 def test_a_class_of_trains_is_a_class(tmp_path: Path) -> None:
+    classes(tmp_path, 4, "train", "plane", "car")
+    assert cl.load_dataset(tmp_path, cache=False).class_names == ("car", "plane", "train")
+
+
+def test_pictures_for_training_without_classes_are_no_class_of_trains(tmp_path: Path) -> None:
     classes(tmp_path, 4, "train", "test")
-    assert cl.load_dataset(tmp_path, cache=False).class_names == ("test", "train")
+    with pytest.raises(cl.ConvladderError, match="lie in no folders of classes"):
+        cl.load_dataset(tmp_path, cache=False)
 
 
 def test_numbers_are_sorted_as_numbers() -> None:
@@ -234,6 +245,79 @@ def test_four_idx_files_are_a_data_set(tmp_path: Path, style: str, small_arrays:
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        "emnist-letters-train-images-idx3-ubyte.gz",  # of another set
+        "test-images-idx3-ubyte",  # beside t10k-images
+        "train-images.idx3-ubyte",
+        "pictures/a/1.png",
+    ],
+)
+def test_two_data_sets_in_one_folder_are_refused(
+    tmp_path: Path, other: str, small_arrays: dict[str, np.ndarray]
+) -> None:
+    for key, array in small_arrays.items():
+        (tmp_path / IDX_NAMES[key]).write_bytes(encode_idx(array))
+        (tmp_path / f"{IDX_NAMES[key]}.gz").write_bytes(gzip.compress(encode_idx(array)))  # the same, and no other set
+    assert len(cl.load_dataset(tmp_path).test) == 6
+    (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / other).write_bytes(encode_idx(small_arrays["x_train"]))
+    with pytest.raises(cl.ConvladderError, match=r"more than one data set|pictures beside"):
+        cl.load_dataset(tmp_path)
+
+
+def save_arrays(folder: Path, arrays: dict[str, np.ndarray], **changed: np.ndarray) -> Path:
+    np.savez(folder / "data.npz", **(arrays | changed))  # type: ignore[arg-type]
+    return folder / "data.npz"
+
+
+@pytest.mark.parametrize("change", [lambda y: y + 1, lambda y: y * 1000, lambda y: 255 - y])
+def test_classes_of_arrays_are_the_labels_that_occur(
+    tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], small_arrays: dict[str, np.ndarray]
+) -> None:
+    changed = {key: change(small_arrays[key]) for key in ("y_train", "y_test")}
+    data = cl.load_dataset(save_arrays(tmp_path, small_arrays, **changed))
+    assert data.class_names == tuple(map(str, sorted(set(changed["y_train"].tolist()))))
+    np.testing.assert_array_equal(np.array(data.class_names, np.int64)[data.test.labels], changed["y_test"])
+    assert data.lines() == []
+
+
+def test_a_stray_label_of_arrays_is_one_class_more_and_said(
+    tmp_path: Path, small_arrays: dict[str, np.ndarray]
+) -> None:
+    labels = small_arrays["y_train"].copy()
+    labels[:2] = 255
+    data = cl.load_dataset(save_arrays(tmp_path, small_arrays, y_train=labels))
+    assert data.class_names == ("0", "1", "2", "255")
+    said = " ".join(data.lines())
+    assert "fewer than 10 pictures for training: 255 2" in said
+    assert "without a picture to test: 255" in said
+    labels[1] = 0
+    with pytest.raises(cl.ConvladderError, match="cannot be split by class, since only one has the label 255"):
+        cl.load_dataset(save_arrays(tmp_path, small_arrays, y_train=labels))
+
+
+def test_labels_of_arrays_that_are_no_classes_are_refused(tmp_path: Path, small_arrays: dict[str, np.ndarray]) -> None:
+    with pytest.raises(cl.ConvladderError, match=r"54 labels .* have 48 values, 0 to 47"):
+        cl.load_dataset(save_arrays(tmp_path, small_arrays, y_train=np.arange(48)))
+    same = {"y_train": np.full(48, 7), "y_test": np.full(6, 7)}
+    with pytest.raises(cl.ConvladderError, match="All labels of data are 7"):
+        cl.load_dataset(save_arrays(tmp_path, small_arrays, **same))
+
+
+def test_copies_in_arrays_are_told_as_those_in_folders(tmp_path: Path, small_arrays: dict[str, np.ndarray]) -> None:
+    images = small_arrays["x_train"].copy()
+    images[4] = small_arrays["x_test"][1]
+    images[5] = images[7]
+    images[8] = 0
+    said = cl.load_dataset(save_arrays(tmp_path, small_arrays, x_train=images)).lines()
+    for line, rows in (("more than one split", "[4]"), ("more than one class", "[5]"), ("one colour alone", "[8]")):
+        (found,) = (text for text in said if line in text)
+        assert f"x_train{rows}" in found
+    assert "x_test[1]" in next(text for text in said if "more than one split" in text)
+
+
+@pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda content: content[:-1], "cut off"),
@@ -266,3 +350,83 @@ def test_links_that_go_in_circles_end(tmp_path: Path) -> None:
     listing = list_folder(tmp_path)
     assert len(listing.paths) == 4
     assert listing.ignored == {"a link to a folder": 1, "outside the class folders": 1}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["IMG_2024.05.12", "photo.jpg?width=200", "scan.0001", "old.jpg~", "burst.mpo", "3.14", "x.JPG.1", "picture.bak"],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_the_content_tells_a_picture_and_not_the_last_dot(tmp_path: Path, name: str, kind: str) -> None:
+    classes(tmp_path, 1, "a", "b")
+    (tmp_path / "a" / name).write_bytes(hostile.encoded(hostile.picture(9), kind))
+    listing = list_folder(tmp_path)
+    assert sorted(Path(path).name for path in listing.paths) == sorted(["0.png", "0.png", name])
+    inspected = inspect_file(str(tmp_path / "a" / name))
+    assert not isinstance(inspected, str)
+    assert inspected.format == kind
+
+
+def test_a_picture_of_two_views_is_read_and_not_misnamed(tmp_path: Path) -> None:
+    folder = classes(tmp_path, 12, "a", "b")
+    views = [hostile.picture(seed, (64, 64)) for seed in (70, 71)]
+    views[0].save(folder / "a" / "two.mpo", "MPO", save_all=True, append_images=views[1:])
+    result = audit(folder)
+    assert result.pictures == 25
+    assert [finding.check for finding in result.findings] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.v2", b"BMW, and other makes"),
+        ("a.json", b"{}"),
+        ("b.cache", b"GIF8"),
+        ("model.h5", b"\x89HDF\r\n\x1a\n"),
+    ],
+)
+def test_what_has_neither_name_nor_content_of_a_picture_is_counted(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = classes(tmp_path, 1, "a", "b")
+    (folder / "a" / name).write_bytes(content)
+    assert list_folder(folder).ignored == {"no picture by name and content": 1}
+
+
+def test_a_folder_to_predict_tells_every_file(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", "a.png", "b.1.png", "in/c.png")
+    (folder / "in" / "IMG_2024.05.12").write_bytes((folder / "a.png").read_bytes())
+    (folder / "notes.txt").write_text("x")
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "gone.jpg").symlink_to("nowhere")
+    (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
+    os.mkfifo(folder / "pipe.jpg")
+    listing = list_pictures(folder)
+    assert [Path(path).name for path in listing.paths] == ["a.png", "b.1.png", "IMG_2024.05.12", "c.png"]
+    assert [Path(path).name for path, _ in listing.left_out] == ["gone.jpg"]
+    said = "1 a link to a folder, 1 hidden, 1 no picture by name and content, 1 no regular file"
+    assert listing.count_ignored() == said
+    with pytest.raises(cl.ConvladderError, match="holds no pictures, and 1 no picture by name and content"):
+        list_pictures(fill_text(tmp_path / "texts"))
+
+
+def fill_text(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "notes.txt").write_text("x")
+    return folder
+
+
+def test_a_locked_folder_to_predict_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "photos", "a.png", "locked/b.png", "locked.v2/c.png")
+    (tmp_path / "photos" / "locked").chmod(0)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # what root may not see either lies below, and is reached without the folders above
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        listing = list_pictures(Path("photos"))
+        with pytest.raises(cl.ConvladderError, match="cannot be read"):
+            decode_image(listing.left_out[0][0], (8, 8, 3))
+    finally:
+        os.seteuid(user)
+        (tmp_path / "photos" / "locked").chmod(0o700)
+    assert listing.paths == ["photos/a.png", "photos/locked.v2/c.png"]
+    assert listing.left_out == [("photos/locked", "Permission denied")]

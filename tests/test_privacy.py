@@ -117,6 +117,7 @@ def test_comparing_mlflow_and_openvino_connect_to_nothing(tmp_path: Path, pictur
 
 
 @pytest.mark.long
+@pytest.mark.xdist_group("ray")
 def test_ray_connects_to_nothing(tmp_path: Path, pictures: Path) -> None:
     """But for a socket that is never written to, by which Ray asks the system for this machine's own address."""
     named, found = run_traced(tmp_path, "compare --data pictures --models dense --epochs 1 --ray --cores 1")

@@ -13,7 +13,7 @@ import pytest
 import convladder as cl
 from test_training import FILES
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("ray")]  # one cluster at a time
 
 COMMAND = [sys.executable, "-m", "convladder", "compare", "--models", "dense,fast", "--deterministic", "--json"]
 SAME = ("name", "seeds", "test_accuracy", "low", "high", "validation_accuracy", "parameters", "macs")

@@ -74,8 +74,9 @@ def test_the_report_looks_into_each_rung_at_its_own_size(compared: Comparison, t
     page = write_report(compared, tmp_path / "report.html").read_text()
     assert "There are no pictures in this report" not in page
     assert "dense (48 pixels)" in page
-    assert "convladder compare --data pictures --models dense,transfer --seeds 1" not in page  # --epochs was another
-    assert all("robustness" in cl.Run(run.path).metrics for run in compared.runs)
+    # `dense` alone had other epochs than is usual, which no one command says; so there is none.
+    assert "convladder compare --data" not in page
+    assert not any("robustness" in cl.Run(run.path).metrics for run in compared.runs)  # 4 test pictures would not tell
 
 
 def test_the_command_that_does_it_again_names_a_size_only_where_one_was_named(
@@ -90,7 +91,7 @@ def test_the_command_that_does_it_again_names_a_size_only_where_one_was_named(
     def command(*of: cl.Run) -> str | None:
         return command_for(Comparison(of))
 
-    start = "convladder compare --data pictures"
+    start = f"convladder compare --data {folder}"
     assert command(runs[0], transferred) == f"{start} --models dense,transfer --seeds 1 --epochs 1"
     assert command(runs[1]) == f"{start} --image-size=32 --models dense --seeds 1 --epochs 1"
     assert command(runs[1], transferred) is None  # no one command gives these two sizes
@@ -116,19 +117,6 @@ def test_a_run_of_224_pixels_is_evaluated_on_other_data_and_explained(
     evaluated = convladder("evaluate", transferred.path, "--data", folder, "--json")
     assert json.loads(evaluated.out)["images"] == 24
     assert convladder("explain", transferred.path, folder / "a" / "0.png").status == 0
-
-
-def test_train_says_which_rung_it_takes_and_why_and_what_the_classes_are(
-    folder: Path,
-    convladder: Any,  # noqa: F811
-) -> None:
-    trained = convladder("train", "--data", folder)
-    assert trained.err.splitlines()[:4] == [
-        "24 files: 24 pictures.",
-        "Classes with fewer than 10 pictures for training: a 9, b 9.",
-        "2 classes: a (12), b (12).",
-        f"{RUNG_BY_DEFAULT}; --model takes another.",
-    ]
 
 
 @pytest.mark.parametrize(

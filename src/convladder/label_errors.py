@@ -1,6 +1,6 @@
 """Likely label errors: pictures that a trained model, which has not seen them, is sure belong to another class."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from convladder.runs import Run
 TIMES_AS_LIKELY = 3.0  # as the label, another class must be
 
 
-def find_label_errors(source: str | Path, run: Run, *, folds: int = 3) -> Finding:
+def find_label_errors(
+    source: str | Path, run: Run, *, folds: int = 3, columns: Mapping[str, str] | None = None
+) -> Finding:
     """Judge every picture by a model that has not seen it, since a model is sure of what it was trained on.
 
     What the run held out is judged by its own model. What it was trained on is judged by others, each trained alike
@@ -34,6 +36,7 @@ def find_label_errors(source: str | Path, run: Run, *, folds: int = 3) -> Findin
         source: The folder or CSV file that the run was trained on.
         run: A finished run.
         folds: Trainings for the pictures that the run was trained on, 2 or more; 0 leaves these out.
+        columns: Of a .csv file, as `load_dataset` takes them.
 
     Returns:
         A group for each picture, the likeliest error first: its path, and what it is labelled and looks like, where
@@ -48,7 +51,7 @@ def find_label_errors(source: str | Path, run: Run, *, folds: int = 3) -> Findin
         check_range("folds", folds, 2, 100)
     classifier: Classifier = run.classifier()
     height, _, channels = classifier.input_shape
-    data = run.arrange(load_dataset(source, image_size=height, channels=channels, fit=classifier.fit))
+    data = run.arrange(load_dataset(source, image_size=height, channels=channels, fit=classifier.fit, columns=columns))
     if data.fingerprint != run.info["fingerprint"] or data.account is None:
         raise ConvladderError(
             f"{run.path} was trained on other data than {source} holds. Expected a run of the same pictures: train one."

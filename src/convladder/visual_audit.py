@@ -11,9 +11,9 @@ import numpy.typing as npt
 from convladder.data import Dataset
 from convladder.data.audit import LABEL_ERRORS, Audit, Finding
 from convladder.data.checks import Groups, sort_copies
-from convladder.data.folders import SPLITS
 from convladder.data.overlap import overlap
 from convladder.data.parallel import map_files
+from convladder.data.splits import SPLITS
 from convladder.evaluating.calibration import fit_temperature, temper
 from convladder.features import Features
 from convladder.head import USUAL, Labels, cross_validate

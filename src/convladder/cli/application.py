@@ -123,12 +123,17 @@ def offer_choices(command: Callable[..., None]) -> Callable[..., None]:
     return with_choices
 
 
+COLUMN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "path_column": (str | None, None, "Of a .csv file: header, or number from 1 up, of the column of the files."),
+    "label_column": (str | None, None, "The same, of the column of the classes."),
+    "split_column": (str | None, None, "The same, of the column of the splits; none passes over it."),
+}
 DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "data": (
         str,
         "mnist",
         "mnist; clothes, 200 photographs; a folder of pictures, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file "
-        "of path and label; a folder of four IDX files; an .npz file with MNIST's keys.",
+        "of path, label and perhaps split; a folder of four IDX files; an .npz file with MNIST's keys.",
     ),
     "image_size": (
         int | None,
@@ -138,6 +143,7 @@ DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "channels": (int | None, None, "1, gray, or 3, colours; by default 1 where no picture has colours."),
     "fit": (str, "crop", "How pictures of other proportions are brought to that size: crop, pad or stretch."),
     "cache": (bool, True, "Whether to keep decoded pictures for the next time."),
+    **COLUMN_OPTIONS,
 }
 
 
@@ -189,7 +195,22 @@ def when_stopped(kept: Callable[[], str]) -> Iterator[None]:
 
 def offer_data(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say what it works on, and hand it what loads that as `dataset`."""
-    return offer(command, "dataset", DATA_OPTIONS, lambda data, **given: functools.partial(load, data, **given), "Data")
+
+    def make(data: str, **given: Any) -> Callable[..., Any]:
+        columns = name_columns(**{name: given.pop(name) for name in COLUMN_OPTIONS})
+        return functools.partial(load, data, **given, columns=columns)
+
+    return offer(command, "dataset", DATA_OPTIONS, make, "Data")
+
+
+def offer_columns(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that name the columns of a .csv file, and hand them over as `columns`."""
+    return offer(command, "columns", COLUMN_OPTIONS, name_columns, "Data")
+
+
+def name_columns(**given: str | None) -> dict[str, str]:
+    """What --path-column, --label-column and --split-column named, as `load_dataset` takes it."""
+    return {option.removesuffix("_column"): name for option, name in given.items() if name is not None}
 
 
 def offer_tracking(command: Callable[..., None]) -> Callable[..., None]:
@@ -277,10 +298,12 @@ def note_embedded(source: str | None) -> None:
 def load(source: str, **settings: Any) -> "Dataset":
     """The data set that --data names; what became of its files is said on standard error, once nothing is refused."""
     from convladder.data import load_dataset
+    from convladder.data.dataset import describe_classes
 
     note_embedded(source)
     remark.hold()
     dataset = load_dataset(source, **settings)
-    for line in dataset.account.lines() if dataset.account else ():
+    for line in dataset.lines():
         remark(line)
+    remark(describe_classes(dataset))
     return dataset

@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from convladder import tables
-from convladder.cli.application import AsJson, app, note_embedded, show
+from convladder.cli.application import AsJson, app, note_embedded, offer_columns, show
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError
 
 
 @app.command()
+@offer_columns
 def audit(
+    columns: dict[str, str],
     source: Annotated[str, typer.Argument(metavar="DIR", help="A folder of pictures, a .csv file, or clothes.")],
     labels: Annotated[
         bool,
@@ -43,20 +45,20 @@ def audit(
     from convladder.data.audit import audit as audit_pictures
 
     note_embedded(source)
-    result = audit_pictures(source)
+    result = audit_pictures(source, columns)
     if run:
         import_engine()
         from convladder.label_errors import find_label_errors
         from convladder.runs import Run
 
-        result = result.with_findings([find_label_errors(source, Run(run), folds=folds)])
+        result = result.with_findings([find_label_errors(source, Run(run), folds=folds, columns=columns)])
     curve = None
     if labels or learning_curve:
         from convladder.backbone import SIDE
         from convladder.data import load_dataset
         from convladder.features import pool_features
 
-        dataset = load_dataset(source, photograph_size=SIDE)
+        dataset = load_dataset(source, photograph_size=SIDE, columns=columns)
         if dataset.account is None:  # files of arrays beside folders of pictures
             raise ConvladderError(f"{source} holds arrays. Expected pictures in files: name their folder.")
         features, known = pool_features(dataset)

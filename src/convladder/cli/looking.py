@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convladder import tables
-from convladder.cli.application import AsJson, app, note_embedded, remark, show
+from convladder.cli.application import AsJson, app, note_embedded, offer_columns, remark, show
 from convladder.cli.shipping import expand
 from convladder.errors import ConvladderError
 from convladder.names import printable
@@ -18,7 +18,9 @@ RANDOM_NETWORKS = 3  # by chance, one of them may look where the trained one doe
 
 
 @app.command()
+@offer_columns
 def evaluate(
+    columns: dict[str, str],
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     split: Annotated[
         str | None, typer.Option(help="test or validation; of --data also all, which is its default.")
@@ -39,8 +41,8 @@ def evaluate(
     finished = Run(run)
     note_embedded(data)
     remark.hold()
-    other = load_like(finished, data) if data is not None else None
-    for line in other.account.lines() if other and other.account else ():
+    other = load_like(finished, data, columns) if data is not None else None
+    for line in other.lines() if other else ():
         remark(line)
     result = evaluate_run(finished, split, other, robustness=robustness)
     if as_json:

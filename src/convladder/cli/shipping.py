@@ -132,9 +132,15 @@ def expand(source: str, null: bool = False) -> Sequence[str] | Iterator[str | No
     if os.path.isdir(source):
         from convladder.data.folders import list_pictures
 
-        return list_pictures(Path(source))
+        listing = list_pictures(Path(source))
+        if listing.ignored:
+            remark(f"{source}: {listing.count_ignored()}, passed over.")
+        return sorted([*listing.paths, *(path for path, _ in listing.left_out)])  # what cannot be opened says so
     if glob.has_magic(source) and not os.path.lexists(source):
-        found = sorted(path for path in glob.iglob(source, recursive=True) if not os.path.isdir(path))
+        matches = glob.glob(source, recursive=True)
+        found = sorted(path for path in matches if not os.path.isdir(path))
+        if found and "**" not in source and len(found) < len(matches):
+            remark(f"{source}: {len(matches) - len(found):,} folders, passed over.")
         if not found:
             raise ConvladderError(f"{source} matches no file. Expected a pattern of pictures, such as 'photos/*.jpg'.")
         return found

@@ -74,7 +74,6 @@ def train(
     )
     import_engine()
     from convladder.backbone import SIDE
-    from convladder.data.dataset import describe_classes
     from convladder.models import PRETRAINED, check_choices
     from convladder.progress import ProgressBar
     from convladder.solving import check_solvable
@@ -85,7 +84,6 @@ def train(
         check_choices(model, choices)
     tracking.check()
     data = dataset(photograph_size=SIDE if model is None or model in PRETRAINED else None)
-    remark(describe_classes(data))
     if model is None:
         model = "transfer" if data.photographs else "pool"
         why = f"photographs, {data.native_side} pixels at their shorter side" if data.photographs else "no photographs"

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convladder.data.candidates import NOT_READ, READ
 from convladder.data.checks import (
     FEW,
     IMBALANCE,
@@ -18,13 +19,16 @@ from convladder.data.checks import (
     few_pictures,
     group_equal,
     imbalance,
+    same_class_names,
     sort_copies,
 )
+from convladder.data.csv_tables import is_table, list_csv
 from convladder.data.decoding import decode_image, name_defect, open_picture, significant_bits
-from convladder.data.folders import SPLITS, Listing, list_csv, list_folder, same_class_names, sort_classes
+from convladder.data.folders import Listing, list_folder, sort_classes
 from convladder.data.loading import locate
 from convladder.data.parallel import chunk_size, map_files
 from convladder.data.similarity import SIDE, group_similar, perceptual_hashes
+from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError
 
 TINY = 8  # pixels of the shorter side
@@ -53,8 +57,9 @@ ADVICE = {
     "a link to nothing": "What the link leads to is gone.",
     "no such file": "The row names a file that is not there.",
     "a row without path or label": "Complete the row, or remove it.",
+    "a row without split": "Complete the row, or remove it.",
     "misnamed": "The content has another format than the name's ending; it is read all the same.",
-    "fewer than 16 bits": "Its values of 16 bits fit into 12 or 8: it is read as one of so many, or it would be dark.",
+    "fewer than 16 bits": "Its values fit into 14, 12, 10 or 8 bits: it is read as one of so many, else it is dark.",
     "tiny": f"A side of fewer than {TINY} pixels shows nothing that can be learnt.",
     "one colour": "Every pixel is alike: often what is left of a failed download.",
     "copies": "The same file twice in a class counts twice in training; keep one.",
@@ -142,7 +147,7 @@ class Audit:
 class Inspected(NamedTuple):
     """What the audit keeps of a picture: format, size, a digest of the file and 32×32 pixels of three channels.
 
-    `few_bits` says that it is gray of 16 bits that uses fewer.
+    `few_bits` says that it has 16 bits and uses fewer.
     """
 
     format: str
@@ -153,8 +158,12 @@ class Inspected(NamedTuple):
     thumbnail: bytes
 
 
-def audit(source: str | Path) -> Audit:
+def audit(source: str | Path, columns: Mapping[str, str] | None = None) -> Audit:
     """Look at every file of a folder, of a CSV file of path and label, or of the embedded "clothes".
+
+    Args:
+        source: See above.
+        columns: As `load_dataset` takes them.
 
     Raises:
         ConvladderError: The folder cannot be read, or holds no files in folders of classes.
@@ -162,7 +171,7 @@ def audit(source: str | Path) -> Audit:
     if source == "mnist":
         raise ConvladderError("mnist holds arrays, not files. Expected clothes, or a folder or .csv file of pictures.")
     path = locate(source)
-    listing = list_csv(path) if path.suffix.lower() == ".csv" and not path.is_dir() else list_folder(path)
+    listing = list_csv(path, columns) if is_table(path) else list_folder(path)
     found: dict[str, list[list[str]]] = {}
     for name, reason in listing.left_out:
         found.setdefault(reason, []).append([name])
@@ -220,7 +229,7 @@ def inspect_file(path: str) -> Inspected | str:
             return "empty"
         with open_picture(file) as picture:
             form, (width, height) = picture.format or "", picture.size
-            few_bits = picture.mode.startswith("I;16") and significant_bits(picture) < 16
+            few_bits = significant_bits(picture) < 16
         pixels = decode_image(file, (SIDE, SIDE, 3))
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=8)).digest()
@@ -275,7 +284,7 @@ def _check_classes(training: dict[str, int], counts: dict[str, int], found: dict
 
 def _misnamed(name: str, form: str) -> bool:
     ending = os.path.splitext(name)[1].lower()
-    return bool(ending) and ending not in ENDINGS.get(form, (ending,))
+    return ending in READ + NOT_READ and ending not in ENDINGS.get(form, (ending,))
 
 
 def _odd(values: npt.NDArray[np.float64] | npt.NDArray[np.int64], factor: float) -> npt.NDArray[np.bool_]:

@@ -32,7 +32,7 @@ from convladder.data.parallel import chunk_size, map_files
 from convladder.errors import ConvladderError, check_range
 from convladder.startup import has_home
 
-VERSION = 3  # of what stands in an entry, and of how pictures are decoded
+VERSION = 4  # of what stands in an entry, and of how pictures are decoded
 LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
 SHOWN_FROM = 1000  # pictures from which a bar is shown

@@ -1,10 +1,15 @@
 """Checks of a set of pictures that need no more than digests and labels: made at every training, and by the audit."""
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from convladder.data.splits import SPLITS
+
+MOST_CLASSES = 0.5  # of the pictures: as many labels are no classes, but numbers or names of each
+FEWEST_TO_JUDGE = 20  # pictures
 FEW = 10  # training pictures of a class, below which it is said
 IMBALANCE = 2.0  # of the largest class to the smallest, from which it is said, and weighed in training
 
@@ -37,6 +42,15 @@ def count_classes(labels: npt.NDArray[np.int64], class_names: Sequence[str]) -> 
     return {name: int(count) for name, count in zip(class_names, counts, strict=True)}
 
 
+def same_class_names(names: Sequence[str]) -> list[list[str]]:
+    """Groups of names that a person would take for one: differing in case, spaces or Unicode composition alone."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        key = "".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").replace("-", " ").split())
+        groups.setdefault(key, []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def few_pictures(counts: dict[str, int]) -> dict[str, int]:
     """The classes with fewer than 10 pictures."""
     return {name: count for name, count in counts.items() if count < FEW}
@@ -46,6 +60,11 @@ def imbalance(counts: dict[str, int]) -> float:
     """How many times as many pictures the largest class has as the smallest one that has any."""
     present = [count for count in counts.values() if count]
     return max(present) / min(present) if present else 1.0
+
+
+def too_many_classes(classes: int, pictures: int) -> bool:
+    """Whether there are so many labels that they can be no classes."""
+    return pictures >= FEWEST_TO_JUDGE and classes > MOST_CLASSES * pictures
 
 
 def class_weights(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
@@ -82,7 +101,8 @@ def remark(
     within, across_classes, across_splits = sort_copies(group_equal(digests, constant), labels, splits)
 
     def named(rows: npt.NDArray[np.int64]) -> str:
-        return ", ".join(paths[row] for row in rows[:3]) + (", …" if len(rows) > 3 else "")
+        named = (f"{paths[row]} of {class_names[labels[row]]}, {SPLITS[splits[row]]}" for row in rows[:3])
+        return "; ".join(named) + ("; …" if len(rows) > 3 else "")
 
     lines = []
     if across_splits:
@@ -99,6 +119,11 @@ def remark(
         lines.append(f"Pictures with copies in their class: {len(within):,} ({named(within[0])}).")
     if constant.any():
         lines.append(f"Pictures of one colour alone: {int(constant.sum()):,} ({named(np.flatnonzero(constant))}).")
+    alike = same_class_names(class_names)
+    if alike:
+        lines.append(
+            f"Class names that differ in case or spaces alone: {', '.join(alike[0])}. Perhaps they are one class."
+        )
     counts = count_classes(labels[splits == 0], class_names)
     few = few_pictures(counts)
     if few:

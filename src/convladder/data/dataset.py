@@ -97,6 +97,7 @@ class Dataset:
         by_folds: Whether the test pictures are among the training pictures as well, to be tested by cross-validation.
         content: Of data from files of pictures, a SHA-256 over class names, labels, splits and the files' bytes: the
             same at every size that they are decoded at.
+        noticed: Of arrays, a line for each thing that whoever trains on them should know.
         source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or the
             name of an embedded set, and its settings; none for data built in Python.
     """
@@ -112,6 +113,7 @@ class Dataset:
     held_out: bool = False
     by_folds: bool = False
     content: str = ""
+    noticed: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
@@ -124,6 +126,10 @@ class Dataset:
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
+
+    def lines(self) -> list[str]:
+        """What became of the files, and what was noticed in them or in arrays, a line each."""
+        return self.account.lines() if self.account else list(self.noticed)
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -199,7 +205,7 @@ class Dataset:
 
 
 def describe_classes(data: Dataset) -> str:
-    """The classes and how many pictures each has, in a line; of many classes the largest and the smallest."""
+    """The classes with their numbers of pictures, of many the largest and the smallest, and the sizes of the splits."""
     labels = np.concatenate([split.labels for split in data.splits])
     counts = np.bincount(labels, minlength=data.num_classes)
     order = list(range(data.num_classes))
@@ -209,7 +215,10 @@ def describe_classes(data: Dataset) -> str:
     named = [f"{printable(data.class_names[label])} ({counts[label]:,})" for label in order]
     if data.num_classes > MOST_CLASSES_NAMED:
         named[-1] = f"… {named[-1]}"
-    return f"{data.num_classes:,} classes: {', '.join(named)}."
+    return (
+        f"{data.num_classes:,} classes: {', '.join(named)}. {len(data.train):,} pictures for training, "
+        f"{len(data.validation):,} for validation, {len(data.test):,} for testing."
+    )
 
 
 def digest_images(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

@@ -3,8 +3,8 @@
 What becomes of each kind of picture:
 
     gray, 1 bit a pixel           black is 0, white 255
-    gray, 16 bits                 the high byte; where all values fit into 12 bits, or 8, the highest 8 of those
-    colours, 16 bits              the high byte
+    16 bits, gray or colours      the high byte; where all values fit into 14, 12, 10 or 8 bits, as those of cameras do,
+                                  the highest 8 of those
     32 bits, and float            scaled from its lowest value, 0, to its highest, 255: it states no range of its own;
                                   what is no number becomes 0, an infinity the end that it is beyond
     palette                       the colours it stands for
@@ -18,10 +18,11 @@ What becomes of each kind of picture:
 
 import contextlib
 import io
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,7 @@ FITS = ("crop", "pad", "stretch")
 # What one picture may take: a file of some kilobytes may claim more, and keep a processor busy or fill the memory.
 PIXEL_LIMIT = 100_000_000
 BYTE_LIMIT = 800_000_000
+DEPTHS = (8, 10, 12, 14, 16)  # bits that the values of a picture of 16 may take
 PIXELS_A_STRIP = 1 << 18  # that are converted at a time, since some conversions take 30 bytes a pixel
 WHITE, BLACK = 255, 0
 
@@ -112,7 +114,10 @@ def _read_upright(picture: Image.Image, mode: str, side: int, stretched: int = 0
             f"{picture.width:,}×{picture.height:,} pixels that take {needed:,} bytes to decode, where {BYTE_LIMIT:,} "
             "are the limit"
         )
+    file, swapped = getattr(picture, "fp", None), _swap_bytes(picture)
     picture.load()  # before the question how it is turned, for Pillow turns a TIFF itself, and takes the tag off
+    if swapped:
+        _take_highest_bits(picture, file, swapped)
     orientation = _orientation(picture)
     pixels = _convert(picture, mode)
     if pixels is not picture:
@@ -124,9 +129,53 @@ def _read_upright(picture: Image.Image, mode: str, side: int, stretched: int = 0
 
 
 def significant_bits(picture: Image.Image) -> int:
-    """Of 16 bits of gray, how many are used: 8, 12 or 16; scanners and cameras store fewer in files of 16."""
-    highest = max(int(np.asarray(strip).max()) for _, strip in _strips(picture))
-    return 8 if highest < 1 << 8 else 12 if highest < 1 << 12 else 16
+    """Of a picture's 16 bits, how many are used: scanners and cameras store 8, 10, 12 or 14 in files of 16."""
+    if not picture.mode.startswith("I;16") and not _swap_bytes(picture):
+        return 16  # it has no more than 8, or states no range
+    picture.load()
+    return _count_bits(picture)
+
+
+def _count_bits(picture: Image.Image) -> int:
+    """The same of a picture that has 16 bits and was read."""
+    if picture.mode.startswith("I;16"):
+        highest = max(int(np.asarray(strip).max()) for _, strip in _strips(picture))
+    else:
+        ends: Any = picture.getextrema()  # of the high bytes
+        highest = 256 * max(high for _, high in ends[: 4 if picture.mode == "CMYK" else 3]) + 255
+    return next(bits for bits in DEPTHS if highest < 1 << bits)
+
+
+def _swap_bytes(picture: Image.Image) -> str:
+    """Of colours of 16 bits, of which Pillow keeps the high byte: what has it keep the low one; else nothing.
+
+    Told from how a picture is to be read, so before it is.
+    """
+    tiles = getattr(picture, "tile", None)
+    args = tiles[0].args if tiles else ""
+    rawmode = str(args[0] if isinstance(args, tuple) else args).replace(";16N", f";16{sys.byteorder[0].upper()}")
+    if rawmode == "LA;16B" or rawmode[-4:] not in (";16B", ";16L") or picture.mode.startswith("I"):
+        return ""
+    return rawmode[:-1] + ("L" if rawmode.endswith("B") else "B")
+
+
+def _take_highest_bits(picture: Image.Image, file: Any, swapped: str) -> None:
+    """Where a picture of 16 bits a colour uses fewer, put the highest 8 of those in place of the high byte."""
+    bits = _count_bits(picture)
+    if bits == 16:
+        return
+    file.seek(0)
+    with Image.open(file, formats=FORMATS) as low:
+        low.tile = [
+            tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
+            for tile in low.tile
+        ]
+        low.load()
+        for (place, high), (_, rest) in zip(_strips(picture), _strips(low), strict=True):
+            both = np.asarray(high) << (16 - bits) | np.asarray(rest) >> (bits - 8)
+            if picture.mode == "RGBA":
+                both[..., 3] = np.asarray(high)[..., 3]
+            picture.paste(Image.fromarray(both, picture.mode), place)
 
 
 def _bytes_a_pixel(mode: str) -> int:
@@ -148,6 +197,8 @@ def _bytes_to_decode(picture: Image.Image, mode: str, coefficients: int) -> int:
         height = tags.get(TILELENGTH, min(tags.get(ROWSPERSTRIP, picture.height), picture.height))
         bits = max(tags.get(BITSPERSAMPLE, (1,))) * tags.get(SAMPLESPERPIXEL, 1)
         decoder = width * height * bits // 8
+    if _swap_bytes(picture):
+        pixels *= 2  # read twice where the high bytes are dark
     return pixels * _bytes_a_pixel(picture.mode) + max(decoder, pixels * _bytes_a_pixel(mode))
 
 
@@ -216,7 +267,7 @@ def _convert(picture: Image.Image, mode: str) -> Image.Image:
     """Bring to "L" or "RGB", as the table at the top says."""
     if picture.mode == mode and "transparency" not in picture.info:
         return picture
-    shift = significant_bits(picture) - 8 if picture.mode.startswith("I;16") else 0
+    shift = _count_bits(picture) - 8 if picture.mode.startswith("I;16") else 0
     low, high = _range(picture) if picture.mode in ("I", "F") else (0.0, 0.0)
 
     def convert(strip: Image.Image) -> Image.Image:

@@ -14,9 +14,9 @@ from convladder.errors import ConvladderError
 GZIP = b"\x1f\x8b"
 UNSIGNED_BYTE = 8
 
-# train-images-idx3-ubyte, t10k-labels.idx1-ubyte.gz and the like, by the key of the array that each holds.
+# train-images-idx3-ubyte, emnist-letters-t10k-labels.idx1-ubyte.gz and the like, by the key of the array in each.
 NAMES = {
-    key: re.compile(rf"(?:.*-)?{split}-{kind}[-.]idx{rank}-ubyte(\.gz)?", re.IGNORECASE)
+    key: re.compile(rf"((?:.*[-_])?){split}-{kind}[-.]idx{rank}-ubyte(?:\.gz)?", re.IGNORECASE)
     for key, split, kind, rank in (
         ("x_train", "train", "images", 3),
         ("y_train", "train", "labels", 1),
@@ -30,21 +30,30 @@ def find_idx_files(folder: Path) -> dict[str, Path]:
     """The four files of a folder by the keys x_train, y_train, x_test and y_test; nothing where there are none.
 
     Raises:
-        ConvladderError: Some of the four, but not all.
+        ConvladderError: Some of the four, but not all, or files of several data sets.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {key: [] for key in NAMES}
+    sets = set()
     for path in sorted(folder.iterdir()):
         for key, pattern in NAMES.items():
-            if pattern.fullmatch(path.name):
-                found.setdefault(key, path)  # the one without .gz comes first
-    missing = [key for key in NAMES if key not in found]
-    if found and missing:
+            if match := pattern.fullmatch(path.name):
+                found[key].append(path)
+                sets.add(match.group(1))
+    files = {key: paths[0] for key, paths in found.items() if paths}  # the one without .gz comes first
+    missing = [key for key in NAMES if key not in files]
+    if files and missing:
         raise ConvladderError(
-            f"{folder} holds {', '.join(path.name for path in found.values())} and no file for {', '.join(missing)}. "
+            f"{folder} holds {', '.join(path.name for path in files.values())} and no file for {', '.join(missing)}. "
             "Expected four: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, "
             "t10k-labels-idx1-ubyte, each with or without .gz."
         )
-    return found
+    for paths in found.values():
+        if len({path.name.lower().removesuffix(".gz") for path in paths}) > 1 or len(sets) > 1:
+            raise ConvladderError(
+                f"{folder} holds more than one data set: {', '.join(path.name for path in paths)}. Expected the four "
+                "files of one: put them into a folder of their own."
+            )
+    return files
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 import hashlib
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.dataset import SMALLEST_PHOTOGRAPH, Dataset, Split
-from convladder.data.folders import list_csv, list_folder
+from convladder.data.arrays import check_arrays, load_arrays
+from convladder.data.csv_tables import COLUMNS, is_table, list_csv
+from convladder.data.dataset import SMALLEST_PHOTOGRAPH, Dataset
+from convladder.data.folders import list_folder
 from convladder.data.idx import encode_idx, find_idx_files, read_idx
+from convladder.data.layouts import has_picture_folders
 from convladder.data.pictures import Settings, load_pictures, median_side
-from convladder.errors import ConvladderError
+from convladder.errors import ConvladderError, check_choice
 from convladder.names import printable
 
 EMBEDDED = ("mnist", "clothes")  # what comes with the package and has a name in place of a path
@@ -43,6 +47,7 @@ def load_dataset(
     channels: int | None = None,
     fit: str = "crop",
     cache: bool = True,
+    columns: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Load images, and hold some of the training images out for validation.
 
@@ -50,8 +55,9 @@ def load_dataset(
         source: "mnist" or "clothes", 70,000 digits and 200 photographs that come with the package, or a path; a
             folder of yours that is called so is `Path("clothes")` or "./clothes":
             a folder `PATH/<class>/*`, of which 15 % of each class are held out for testing;
-            a folder `PATH/{train,val,valid,validation,test}/<class>/*`, of which what is missing is held out;
-            a .csv file of path and label; a folder of four IDX files, gzipped or not, as MNIST and its kin come;
+            a folder `PATH/{train,validation,test}/<class>/*`, or as people call these, of which what is missing is held
+            out; a .csv or .tsv file of path, label and perhaps split; a folder of four IDX files,
+            gzipped or not, as MNIST and its kin come;
             an .npz file with MNIST's keys: x_train, y_train, x_test, y_test; images (count, height, width) or
             (count, height, width, channels), uint8.
         validation: The share of the training images to hold out, stratified by class; 0 to 0.5. A twelfth of
@@ -64,6 +70,8 @@ def load_dataset(
         channels: Of pictures in files: 1, gray, or 3, colours; by default 1 where none has colours.
         fit: Of pictures in files: "crop", "pad" or "stretch", as `decode_image` takes it.
         cache: Of pictures in files: whether to keep them, decoded, for the next time.
+        columns: Of a .csv file, by "path", "label" and "split", the header or number of the column that is meant;
+            "none" for a split passes over a column of splits.
 
     Returns:
         The data. Pictures in files are mapped into memory, not loaded: they may be more than fit. A file that cannot
@@ -90,7 +98,12 @@ def load_dataset(
         "channels": channels,
         "fit": fit,
         **({} if cache else {"cache": False}),
+        **({"columns": dict(columns)} if columns else {}),
     }
+    for name in columns or ():
+        check_choice("column", name, COLUMNS)
+    if columns and not is_table(path):
+        raise ConvladderError(f"{source} has no columns to name. Expected a .csv file with {', '.join(columns)}.")
     idx_files = find_idx_files(path) if path.is_dir() else {}
     if source == "mnist":
         arrays = read_npz(path)
@@ -98,9 +111,15 @@ def load_dataset(
             if hashlib.md5(encode_idx(arrays[key]), usedforsecurity=False).hexdigest() != expected:
                 raise ConvladderError(f"The embedded MNIST is damaged ({key}). Install convladder again.")
     elif idx_files:
+        if has_picture_folders(path):
+            raise ConvladderError(
+                f"{path} holds pictures beside {idx_files['x_train'].name} and its kin. Expected one data set: move "
+                "one of them into a folder of its own."
+            )
         arrays = check_arrays({key: read_idx(file) for key, file in idx_files.items()}, path)
-    elif path.is_dir() or path.suffix.lower() == ".csv":
-        listing, name = (list_folder(path), path.resolve().name) if path.is_dir() else (list_csv(path), path.stem)
+    elif path.is_dir() or is_table(path):
+        listing = list_folder(path) if path.is_dir() else list_csv(path, columns)
+        name = path.resolve().name if path.is_dir() else path.stem
         if image_size is None and photograph_size is not None and median_side(listing.paths) >= SMALLEST_PHOTOGRAPH:
             settings, origin = replace(settings, image_size=photograph_size), origin | {"image_size": photograph_size}
         name = printable(name)
@@ -112,14 +131,8 @@ def load_dataset(
             f"{source} holds arrays of {arrays['x_train'].shape[1:]}, which are taken as they are. "
             "Expected an image size or channels for pictures in files alone: leave them away."
         )
-    train, test = (
-        Split(_with_channels(arrays[f"x_{split}"]), arrays[f"y_{split}"].astype(np.int64))
-        for split in ("train", "test")
-    )
-    num_classes = 1 + int(max(train.labels.max(), test.labels.max()))
-    train, held_out = _hold_out(train, validation, seed)
-    class_names = tuple(str(label) for label in range(num_classes))
-    return Dataset(printable(path.stem), class_names, train, held_out, test, source=origin)
+    loaded = load_arrays(arrays, printable(path.stem), validation=validation, seed=seed, known=source == "mnist")
+    return replace(loaded, source=origin)
 
 
 def at_size(dataset: Dataset, side: int) -> Dataset:
@@ -181,47 +194,3 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
             f"{path} is damaged or no data set ({error}). Expected an .npz file with {', '.join(KEYS)}."
         ) from error
     return check_arrays(arrays, path)
-
-
-def check_arrays(arrays: dict[str, npt.NDArray[Any]], path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Give back the arrays, if they are images and labels for training and testing."""
-    for split in ("train", "test"):
-        images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
-            raise ConvladderError(
-                f"x_{split} of {path} is {images.dtype} of shape {images.shape}. Expected uint8 of "
-                "(count, height, width) or (count, height, width, channels), with a count of at least 1."
-            )
-        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0:
-            raise ConvladderError(
-                f"y_{split} of {path} is {labels.dtype} of shape {labels.shape}. Expected {len(images)} integers, "
-                "from 0 up."
-            )
-    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
-        raise ConvladderError(
-            f"The images of {path} are {arrays['x_train'].shape[1:]} for training and "
-            f"{arrays['x_test'].shape[1:]} for testing. Expected one shape."
-        )
-    return arrays
-
-
-def _with_channels(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return images if images.ndim == 4 else images[..., np.newaxis]
-
-
-def _hold_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """Split off a stratified share."""
-    count = round(share * len(split))
-    if not count:
-        return split, Split(split.images[:0], split.labels[:0])
-    from sklearn.model_selection import train_test_split
-
-    try:
-        kept, held_out = train_test_split(
-            np.arange(len(split)), test_size=count, stratify=split.labels, random_state=seed
-        )
-    except ValueError as error:
-        raise ConvladderError(f"The training images cannot be split by class: {error}") from error
-    kept.sort()
-    held_out.sort()
-    return Split(split.images[kept], split.labels[kept]), Split(split.images[held_out], split.labels[held_out])

@@ -12,7 +12,8 @@ from convladder.data.cache import Decoded, Shape, decode_files
 from convladder.data.checks import remark
 from convladder.data.dataset import Account, Dataset, Split, digest_content
 from convladder.data.decoding import FITS, decode_image, open_picture
-from convladder.data.folders import SPLITS, Listing, sort_classes
+from convladder.data.folders import Listing, sort_classes
+from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError, check_choice, check_range
 
 TEST_SHARE = 0.15  # of each class, where the folder does not say what is for testing
@@ -104,7 +105,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
             files=len(paths) + len(listing.left_out) + sum(listing.ignored.values()),
             ignored=dict(listing.ignored),
             left_out=(*listing.left_out, *unusable),
-            remarks=tuple(remark(used, labels, splits, class_names, decoded.digests, decoded.constant)),
+            remarks=(*listing.notes, *remark(used, labels, splits, class_names, decoded.digests, decoded.constant)),
             paths=tuple(used),
         ),
     )

@@ -1,6 +1,7 @@
 """Evaluation of a run: on what it held out, from what it stored, or on other images of the same classes."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.data import Dataset, Split, load_dataset
+from convladder.data.csv_tables import is_table
 from convladder.data.dataset import join, slices
 from convladder.data.idx import find_idx_files
 from convladder.data.loading import locate
@@ -94,21 +96,22 @@ def evaluate(
     return result
 
 
-def load_like(run: Run, source: str | Path) -> Dataset:
+def load_like(run: Run, source: str | Path, columns: Mapping[str, str] | None = None) -> Dataset:
     """Load other images as the run's own were, so that the pixels are alike; arrays are taken as they are.
 
     Args:
         run: A finished run.
         source: As `load_dataset` takes it.
+        columns: The same.
 
     Raises:
         ConvladderError: As `load_dataset` does.
     """
     height, _, channels = run.info["input_shape"]
     path = locate(source)
-    if path.suffix.lower() == ".csv" or (path.is_dir() and not find_idx_files(path)):
-        return load_dataset(source, image_size=height, channels=channels, fit=run.classifier().fit)
-    return load_dataset(source)
+    if is_table(path) or (path.is_dir() and not find_idx_files(path)):
+        return load_dataset(source, image_size=height, channels=channels, fit=run.classifier().fit, columns=columns)
+    return load_dataset(source, columns=columns)
 
 
 def _stored(run: Run, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]] | None:

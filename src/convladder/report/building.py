@@ -295,7 +295,7 @@ def _audit(dataset: Dataset) -> Any:
     """What is wrong with the files, where the data come from files that are not too many."""
     if dataset.account is None or dataset.source is None or dataset.account.files > MOST_FILES_AUDITED:
         return None
-    return audit(dataset.source["source"])
+    return audit(dataset.source["source"], dataset.source.get("columns"))
 
 
 def _learning_curve(dataset: Dataset, say: Say) -> str:

@@ -1,0 +1,276 @@
+"""Tables of pictures: a CSV or TSV file with a row a picture, in which its file, its class and perhaps its split stand.
+
+A column is known by its header or named by whoever trains, the one of paths also by the files that are there. A label
+is never guessed.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from convladder.data.candidates import NOT_READ, READ
+from convladder.data.checks import too_many_classes
+from convladder.data.folders import Listing
+from convladder.data.splits import recognize_split, resolve_evaluation, tokenize, word_set
+from convladder.errors import ConvladderError
+from convladder.names import printable
+
+TABLES = (".csv", ".tsv")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+COLUMNS = ("path", "label", "split")
+NONE = "none"  # in place of a split column
+LOOKED_AT = 20  # rows in which files are looked for, to tell the column of paths
+
+# Headers without spaces, underscores and capitals.
+PATHS = word_set(
+    "path paths file files filename filenames filepath filepaths image images picture photo img imagename imagefile "
+    "imagefilename imagepath imageid imageindex imgname imgfile imgpath imgid fname photopath photofile picturepath "
+    "relativepath relpath id idcode name"
+)
+LABELS = word_set(
+    "label labels labelname labelid class classes classname classid classlabel category categories categoryname "
+    "categoryid target targets targetname y"
+)
+PARTITIONS = word_set(
+    "split splits set subset partition fold dataset datasplit usage phase stage traintest trainorvalid train test "
+    "istrain istraining istest isval isvalid isvalidation istrainingimage"
+)
+MOST_SEVERAL = 0.1  # of the files: how many may have several labels before the table is refused
+
+
+class _Table(NamedTuple):
+    """Rows, the header, where there is one, and the numbers of the columns, from 0 up."""
+
+    rows: list[list[str]]
+    header: list[str]
+    path: int
+    label: int
+    split: int | None
+
+    def name(self, column: int) -> str:
+        return self.header[column] if self.header else f"column {column + 1}"
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path is that of a table of pictures."""
+    return path.suffix.lower() in TABLES and not path.is_dir()
+
+
+def list_csv(path: Path, columns: Mapping[str, str] | None = None) -> Listing:
+    """List the pictures of a table, with a header or without; their paths are relative to it.
+
+    Args:
+        path: A file whose columns are separated by commas, semicolons, tabs or bars.
+        columns: By "path", "label" and "split", the header, or the number from 1 up, of the column that is meant.
+
+    Raises:
+        ConvladderError: It cannot be read, it does not tell which columns are meant, or no row has a path and a label.
+    """
+    rows = _read_rows(path)
+    table = _find_columns(path, rows, columns or {})
+    splits = _read_splits(path, table)
+    listing = Listing()
+    labels: dict[str, list[str]] = {}
+    for row in table.rows:
+        if not any(cell.strip() for cell in row):
+            listing.ignored["empty row"] += 1
+            continue
+        name, label = _cell(row, table.path), _cell(row, table.label)
+        split = "" if table.split is None else splits.get(_cell(row, table.split), "")
+        picture = _locate(path, name)
+        if not name or not label:
+            listing.left_out.append((",".join(row), "a row without path or label"))
+        elif table.split is not None and not split:
+            listing.left_out.append((",".join(row), "a row without split"))
+        elif not os.path.isfile(picture):
+            listing.left_out.append((picture, "no such file"))
+        elif label in labels.setdefault(picture, []):
+            listing.ignored["row that repeats another"] += 1
+        else:
+            labels[picture].append(label)
+            listing.add(picture, printable(label), split)
+    _check(path, table, listing, labels)
+    if table.split is not None:
+        used = ", ".join(f"{value} is {split}" for value, split in splits.items() if value != split)
+        listing.notes.append(f"Splits are those of {table.name(table.split)}{f': {used}' if used else ''}.")
+    return listing
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    """All rows, by the separator that gives several columns, of as many cells each, with files among them."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        readings = [list(csv.reader(io.StringIO(text, newline=""), delimiter=separator)) for separator in SEPARATORS]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConvladderError(
+            f"{path} cannot be read ({reason}). Expected a CSV file of path and label, as text in UTF-8."
+        ) from error
+
+    def suits(rows: list[list[str]]) -> tuple[bool, bool, bool]:
+        filled = [row for row in rows if any(row)]
+        files = any(os.path.isfile(_locate(path, cell)) for row in filled[:LOOKED_AT] for cell in row if cell.strip())
+        several = bool(filled) and len(filled[0]) > 1
+        return several, several and files, len({len(row) for row in filled}) == 1
+
+    best = max(readings, key=suits)
+    if best and not suits(best)[0]:
+        raise ConvladderError(
+            f"{path} has one column, {printable(best[0][0] if best[0] else '')!r:.80}. Expected two or more, of path "
+            f"and label, separated by {', '.join(SEPARATORS.values())}."
+        )
+    return best
+
+
+def _find_columns(path: Path, rows: list[list[str]], named: Mapping[str, str]) -> _Table:
+    """Tell the columns by what was named, by the header, and the one of paths by the files that are there."""
+    first = [cell.strip() for cell in rows[0]] if rows else []
+    is_header = not any(cell.lower().endswith(READ + NOT_READ) or os.path.isfile(_locate(path, cell)) for cell in first)
+    header = first if is_header else []
+    rows = rows[1:] if header else rows
+    count = max((len(row) for row in [first, *rows[:LOOKED_AT]]), default=0)
+    header += [f"column {number + 1}" for number in range(len(header), count) if header]
+    given = {key: _find_named(path, key, name, header, count) for key, name in named.items() if name != NONE}
+    known = ["".join(tokenize(name)) for name in header]
+
+    def among(names: frozenset[str], *taken: int | None) -> list[int]:
+        return [column for column, name in enumerate(known) if name in names and column not in taken]
+
+    paths = given.get("path")
+    if paths is None:
+        candidates = [*among(PATHS), *range(count)]
+        there = (
+            column
+            for column in candidates
+            if any(os.path.isfile(_locate(path, _cell(row, column))) for row in rows[:LOOKED_AT])
+        )
+        paths = next(there, candidates[0] if candidates else 0)
+    split = given.get("split")
+    if split is None and named.get("split") != NONE:
+        split = _find_split(
+            path, rows, header, among(PARTITIONS, paths, given.get("label")), (paths, given.get("label"))
+        )
+    label = given.get("label")
+    if label is None:
+        candidates = among(LABELS, paths, split)
+        if not header and count == 2:
+            candidates = [1 - paths]
+        label = _choose(rows, candidates)
+        if label is None and rows:
+            _ask(path, "label", header or first, [header[column] for column in candidates] if header else [])
+    return _Table(rows, header, paths, 1 if label is None else label, split)
+
+
+def _find_named(path: Path, key: str, name: str, header: Sequence[str], count: int) -> int:
+    lower = [cell.lower() for cell in header]
+    if lower.count(name.strip().lower()) == 1:
+        return lower.index(name.strip().lower())
+    if name.strip().isascii() and name.strip().isdecimal() and 1 <= int(name) <= count:
+        return int(name) - 1
+    _ask(path, key, header or [str(number) for number in range(1, count + 1)], (), f"{name!r} is none of them. ")
+
+
+def _find_split(
+    path: Path, rows: Sequence[Sequence[str]], header: Sequence[str], known: list[int], taken: Sequence[int | None]
+) -> int | None:
+    """The column whose header says so, or whose values are all names of splits."""
+    by_values = [
+        column
+        for column in range(max(map(len, rows), default=0))
+        if column not in taken and _are_splits({_cell(row, column) for row in rows} - {""})
+    ]
+    candidates = by_values or known
+    column = _choose(rows, candidates)
+    if column is None and candidates:
+        _ask(path, "split", header, [header[column] for column in candidates] if header else [])
+    return column
+
+
+def _are_splits(values: set[str]) -> bool:
+    found = {recognized.split for value in values if (recognized := recognize_split(value))}
+    return len(values) <= 5 and len(found) > 1 and all(map(recognize_split, values))
+
+
+def _choose(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int | None:
+    """The one of some columns that is meant; of those that divide the rows alike, names before numbers."""
+    if len(columns) < 2:
+        return columns[0] if columns else None
+    values = [{_cell(row, column) for row in rows} for column in columns]
+    together = {tuple(_cell(row, column) for column in columns) for row in rows}
+    if any(len(found) != len(together) for found in values):
+        return None
+    numbers = [all(value.isdecimal() for value in found) for found in values]
+    return columns[numbers.index(False)] if False in numbers else columns[0]
+
+
+def _ask(path: Path, key: str, header: Sequence[str], several: Sequence[str], why: str = "") -> NoReturn:
+    why = why or (f"{' and '.join(several)} may be the {key}s. " if several else f"None is known to be the {key}. ")
+    raise ConvladderError(
+        printable(
+            f"{path} has the columns {', '.join(header)}. {why}Expected one, {key}: name it, with "
+            f"--{key}-column or, in Python, columns={{'{key}': ...}}, by its header or its number from 1 up."
+            + (" none passes over them." if key == "split" else "")
+        )
+    )
+
+
+def _read_splits(path: Path, table: _Table) -> dict[str, str]:
+    """What each value of the column of splits means."""
+    if table.split is None:
+        return {}
+    values = sorted({_cell(row, table.split) for row in table.rows} - {""})
+    known = {value: recognized for value in values if (recognized := recognize_split(value))}
+    if len(known) < len(values) or len({recognized.rest for recognized in known.values()}) > 1:
+        shown = ", ".join(values[:5]) + (", …" if values[5:] else "")
+        raise ConvladderError(
+            printable(
+                f"{table.name(table.split)} of {path} holds {shown}. Expected train, validation and test, or names "
+                f"alike: write those, or name another column with --split-column, or {NONE} to pass over it."
+            )
+        )
+    resolved = resolve_evaluation(recognized.split for recognized in known.values())
+    return {value: resolved[recognized.split] for value, recognized in known.items()}
+
+
+def _check(path: Path, table: _Table, listing: Listing, labels: Mapping[str, Sequence[str]]) -> None:
+    """Refuse what is no table of pictures with a class each."""
+    column, files = table.name(table.label), sum(map(bool, labels.values()))
+    if not files:
+        missing = next((name for name, reason in listing.left_out if reason == "no such file"), "")
+        raise ConvladderError(
+            f"{path} names no file that is there ({len(table.rows):,} rows{f', first {missing}' * bool(missing)}). "
+            f"Expected rows of path,label, with paths relative to {path.parent}."
+        )
+    several = sum(len(found) > 1 for found in labels.values())
+    if several > MOST_SEVERAL * files:
+        raise ConvladderError(
+            f"{several:,} of the {files:,} files of {path} have several labels in {column}. Expected one class a "
+            "picture: cut out the objects, or name another column with --label-column."
+        )
+    if too_many_classes(len(listing.classes), files):
+        raise ConvladderError(
+            f"{column} of {path} has {len(listing.classes):,} values for {files:,} pictures. Expected classes, with "
+            "some pictures each: name another column with --label-column."
+        )
+    trained = {label for label, split in zip(listing.labels, listing.splits, strict=True) if split in ("", "train")}
+    untrained = sorted(set(listing.labels) - trained)
+    if untrained:
+        raise ConvladderError(
+            f"{path} has no row for training of {', '.join(untrained[:3])}. Expected every class among those that are "
+            "for training: correct labels or splits."
+        )
+
+
+def _locate(table: Path, name: str) -> str:
+    """The file that a cell names; backslashes lead into folders as they do on Windows, where no file is called so."""
+    path = os.path.join(table.parent, name.strip())
+    if "\\" in name and not os.path.isfile(path):
+        return os.path.join(table.parent, name.strip().replace("\\", "/"))
+    return path
+
+
+def _cell(row: Sequence[str], column: int) -> str:
+    return row[column].strip() if column < len(row) else ""
