@@ -1,6 +1,6 @@
 """How often intervals cover, and how often equal rungs are told apart: simulated answers, no training.
 
-    python benchmarks/coverage.py [--repeats 1000] [--output docs/benchmarks]
+    python benchmarks/coverage.py [--repeats 600] [--output docs/benchmarks]
 
 Networks of a rung differ in their error rate by a spread over the seeds (a beta distribution, whose spread is at most
 half of the error rate: a wider one would be of networks with hardly any error and a few with many). Images differ in
@@ -132,8 +132,8 @@ def cells_of_differences() -> Iterator[dict[str, Any]]:
 
 def cells_of_families() -> Iterator[dict[str, Any]]:
     for rungs in FAMILIES:
-        for seeds, spread in ((1, 0.0), (2, 0.0), (2, 0.01), (3, 0.003), (5, 0.003)):
-            for accuracy, images in ((0.9, 300), (0.97, 300), (0.97, 3000), (0.99, 3000)):
+        for seeds, spread in ((1, 0.0), (2, 0.0), (2, 0.01), (3, 0.01), (5, 0.003), (5, 0.01)):
+            for accuracy, images in ((0.9, 300), (0.97, 1000), (0.99, 3000)):
                 yield {
                     "rungs": rungs,
                     "accuracy": accuracy,
@@ -155,7 +155,7 @@ Measure = Callable[[np.random.Generator, int, dict[str, Any]], dict[str, Any]]
 PARTS: dict[str, tuple[Measure, Callable[[], Iterator[dict[str, Any]]], float]] = {
     "accuracies": (coverage_of_accuracies, cells_of_accuracies, 1.0),
     "differences": (coverage_of_differences, cells_of_differences, 0.5),
-    "equal_rungs": (false_claims, cells_of_families, 0.2),
+    "equal_rungs": (false_claims, cells_of_families, 0.5),
     "one_seed_taken_for_a_rung": (false_claims, one_seed_taken_for_a_rung, 0.2),
 }
 
@@ -180,7 +180,7 @@ def expected_errors(cell: dict[str, Any]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=600)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"))
     arguments = parser.parse_args()
     prepare(parser, arguments.output)

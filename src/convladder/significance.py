@@ -19,9 +19,35 @@ ALPHA = 0.05
 
 # Images' worth of doubt, added where few errors show whether seeds err on the same images.
 DOUBT = 0.25
-# The seeds' accuracies vary also with what each seed makes of an image by chance; the images' part counts that already.
-# It is subtracted but for this share of it over the degrees of freedom, because a few seeds may by luck vary less.
+# Of a variance over seeds that is chance from image to image, over its degrees of freedom, what is not subtracted.
 KEPT = 0.9
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """How mean accuracies vary over other seeds.
+
+    Attributes:
+        variance: As the seeds show it.
+        degrees: Of freedom, that it is known with.
+        chance: Of it, what comes of each seed making something else of an image; the images' part counts that already.
+    """
+
+    variance: float
+    degrees: float
+    chance: float
+
+    def margin(self, alpha: float) -> float:
+        """Half the interval that the seeds alone would have.
+
+        Chance is subtracted, but for a share: a few seeds may by luck vary less than by chance. The less often the
+        interval may be wrong, the more that luck counts: of many tests on few seeds nothing is subtracted.
+        """
+        from scipy.stats import t
+
+        kept = KEPT * (math.log(alpha) / math.log(ALPHA)) ** 1.5 / self.degrees
+        variance = self.variance - max(0.0, 1 - kept) * self.chance
+        return float(t.isf(alpha / 2, self.degrees)) * math.sqrt(variance) if variance > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -31,16 +57,14 @@ class Estimate:
     Attributes:
         value: The difference.
         by_image: Its variance over other test images.
-        by_seed: Its variance over other seeds.
         images: That were tested.
-        degrees: Of freedom, that the seeds' part is known with.
+        over_seeds: Its variance over other seeds.
     """
 
     value: float
     by_image: float
-    by_seed: float
     images: int
-    degrees: float
+    over_seeds: OverSeeds
 
     def interval(self, tests: int = 1) -> tuple[float, float]:
         """The 95 % interval; of several tests, all of their intervals hold at once with 95 % (Šidák 1967)."""
@@ -64,8 +88,7 @@ class Estimate:
         from scipy.stats import t
 
         of_images = float(t.isf(alpha / 2, max(self.images - 1, 1))) ** 2 * self.by_image
-        of_seeds = float(t.isf(alpha / 2, self.degrees)) ** 2 * self.by_seed
-        return math.sqrt(of_images + of_seeds)
+        return math.sqrt(of_images + self.over_seeds.margin(alpha) ** 2)
 
 
 def estimate_difference(upper: Answers, lower: Answers) -> Estimate:
@@ -79,8 +102,7 @@ def estimate_difference(upper: Answers, lower: Answers) -> Estimate:
     variance = float(per_image.var(ddof=1)) if images > 1 else 0.0
     # One image's worth of doubt: networks that answer alike to these may differ on the next.
     by_image = (variance + 1 / images) / images
-    by_seed, degrees = _over_seeds([upper, lower])
-    return Estimate(float(per_image.mean()), by_image, by_seed, images, degrees)
+    return Estimate(float(per_image.mean()), by_image, images, _over_seeds([upper, lower]))
 
 
 def accuracy_difference(upper: Answers, lower: Answers) -> tuple[float, float, float]:
@@ -95,7 +117,7 @@ def mean_accuracy(answers: Answers) -> tuple[float, float, float]:
     It is that of a single network on as many images as would leave the same variance (Korn and Graubard 1998). With one
     seed it is for that one network on other images: what another seed would change is not known.
     """
-    from scipy.stats import norm, t
+    from scipy.stats import norm
 
     seeds, images = answers.shape
     accuracy = float(answers.mean())
@@ -104,17 +126,14 @@ def mean_accuracy(answers: Answers) -> tuple[float, float, float]:
     if seeds > 1 and single:
         # Of that variance, what stays where the seeds are averaged: all, if they err on the same images.
         shared = (images * float(answers.mean(axis=0).var()) + DOUBT) / (images * single + DOUBT)
-        by_seed, degrees = _over_seeds([answers])
-        wider = float(t.isf(ALPHA / 2, degrees) / norm.isf(ALPHA / 2)) ** 2
-        effective = 1 / (shared / images + wider * by_seed / single)
+        of_seeds = (_over_seeds([answers]).margin(ALPHA) / float(norm.isf(ALPHA / 2))) ** 2
+        effective = 1 / (shared / images + of_seeds / single)
     return accuracy, *share_interval(accuracy * effective, effective)
 
 
-def _over_seeds(networks: Sequence[Answers]) -> tuple[float, float]:
-    """The variance over other seeds, less what is chance from image to image; and its degrees of freedom."""
-    variance, degrees = _variance_over_seeds(networks)
+def _over_seeds(networks: Sequence[Answers]) -> OverSeeds:
     chance, _ = _variance_over_seeds(networks, _chance)
-    return max(0.0, variance - (1 - KEPT / degrees) * chance), degrees
+    return OverSeeds(*_variance_over_seeds(networks), chance)
 
 
 def _spread(answers: Answers) -> float:
