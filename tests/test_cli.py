@@ -200,6 +200,7 @@ def test_compare_climbs(convladder: Any, small_npz: Path) -> None:
     assert rows[0]["runs"] == ["runs/dense-1", "runs/dense-2"]
 
 
+@pytest.mark.long
 def test_a_terminal_shows_the_table_and_the_bar_while_it_climbs(small_npz: Path, tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "convladder", "compare", "--models", "dense,fast", "--data", str(small_npz)]

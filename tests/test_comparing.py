@@ -240,6 +240,7 @@ def test_ctrl_c_ends_everything_and_leaves_whole_files(small_npz: Path, tmp_path
     assert run.load_model().count_params() == run.info["parameters"]
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Path) -> None:
     class Killer(keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -285,6 +286,7 @@ def test_without_a_fork_every_run_gets_a_process_of_its_own(small_npz: Path, tmp
     assert len(set(seen)) == 2
 
 
+@pytest.mark.long
 def test_a_folder_of_pictures_is_compared(mnist: cl.Dataset, tmp_path: Path) -> None:
     for digit in (3, 8):
         (tmp_path / "digits" / str(digit)).mkdir(parents=True)

@@ -27,7 +27,15 @@ from convladder.tables import cells_of_comparison
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TRAINING = ("compare.md", "data.md", "evaluate.md", "guide.md", "ship.md", "tutorial.md")  # for a minute or more each
+TRAINING = (
+    "compare.md",
+    "data.md",
+    "evaluate.md",
+    "guide.md",
+    "photos.md",
+    "ship.md",
+    "tutorial.md",
+)  # for a minute or more each
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # How each block begins that is not run, and why not.

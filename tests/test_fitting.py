@@ -192,6 +192,7 @@ def test_an_ensemble_is_one_model_whose_answers_are_the_mean(small: cl.Dataset, 
     np.testing.assert_allclose(single.predictions["probabilities"], second, atol=1e-2)
 
 
+@pytest.mark.long
 def test_training_on_mnist_stays_below_one_and_a_half_gigabytes(tmp_path: Path) -> None:
     script = (
         "import sys\n"

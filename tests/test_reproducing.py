@@ -39,6 +39,7 @@ def test_all_tables(small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.Monke
     assert result["shifts"]["pool"][0] == pytest.approx(run.info["test_accuracy"], abs=0.002)
 
 
+@pytest.mark.long
 def test_one_table(small: cl.Dataset, tmp_path: Path) -> None:
     result = reproduce(small, epochs=0.2, seeds=2, tables=["networks"], directory=tmp_path)
     assert set(result) == {"networks"}

@@ -137,6 +137,7 @@ print(hashlib.sha256(b"".join(np.ascontiguousarray(w) for w in run.load_model().
 """
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(small_npz: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(small_npz), str(tmp_path)]
     first, second = (subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2))
