@@ -334,9 +334,7 @@ def test_a_budget_starts_what_fits_and_names_the_rest(small: cl.Dataset, tmp_pat
 def test_a_run_that_has_not_ended_in_time_is_ended_and_named(small: cl.Dataset, tmp_path: Path) -> None:
     trials = plan(small, ["dense"], lambda *_: replace(cl.DEFAULT, epochs=100_000), seeds=1)
     started = tmp_path / "dense-1" / "run.json"
-    outcomes = run_in_processes(
-        trials, small, tmp_path, look_on=lambda _: (), say=lambda _: None, late=lambda: started.exists()
-    )
+    outcomes = run_in_processes(trials, small, tmp_path, look_on=lambda _: (), say=lambda _: None, late=started.exists)
     (outcome,) = outcomes
     assert (outcome.run, outcome.failed) == (None, False)
     assert outcome.error == "had not ended when the minutes were over"
@@ -352,7 +350,8 @@ def test_what_failed_teaches_nothing_of_how_long_a_run_takes(small: cl.Dataset, 
     trials = plan(small, ["dense"], lambda *_: replace(cl.DEFAULT, epochs=5000), seeds=2)
     list(climb(trials, small, tmp_path, runner=fails, say=said.append))
     first, after = (re.search(r"bout (\d+) minutes", line) for line in said[:2])
-    assert first and after
+    assert first
+    assert after
     assert int(after[1]) > int(first[1]) / 3  # half of them are left, and not a second
 
 
