@@ -59,7 +59,7 @@ def compare(
         recipe_for: From a rung and the data to how it is trained.
         seeds: Runs a rung, at least 1; their seeds are 0, 1, …. One seed tells little about small differences.
         directory: Where the run folders are made, and comparison.json.
-        minutes: A budget: runs that would not fit into it are not started.
+        minutes: A budget for all of it: runs that would not fit into it are not started, or are ended.
         runner: What carries the runs out; `convladder.scaling.run_on_ray` does it on a cluster.
 
     Returns:
@@ -102,6 +102,7 @@ def climb(
     directory: Path,
     *,
     minutes: float | None = None,
+    began: float | None = None,
     fresh: bool = False,
     runner: Runner = run_in_processes,
     look_on: LookOn = lambda _: (),
@@ -113,14 +114,16 @@ def climb(
         trials: In the order of their start.
         dataset: What all are trained on.
         directory: Where the run folders are made, and where finished ones are looked for.
-        minutes: Trials that would not fit into so many are not started.
+        minutes: Trials that would not fit into so many, with the report after them, are not started; one that
+            has not ended by then is ended.
+        began: From when on they count, of `time.monotonic()`; by default from now on.
         fresh: Whether finished runs are left alone, and all trials carried out.
         runner: What carries them out.
         look_on: From a label to Keras callbacks that see epochs and steps.
         say: Takes a line for the user: what was taken, what failed.
     """
     sized = functools.cache(functools.partial(at_size, dataset))
-    budget = Budget(dataset, minutes, sized)
+    budget = Budget(dataset, minutes, sized, began)
     waiting, outcomes = [], []
     stored = [] if fresh else finished_runs(directory)
 
@@ -145,9 +148,11 @@ def climb(
     if waiting:
         runs, left = count_of(len(waiting), "run"), list(waiting)
         say(f"{runs} on {len(dataset.train):,} images: {budget.foresee(waiting)} on this machine.")
-        for outcome in runner(budget.select(waiting, skipped), dataset, directory, look_on=look_on, say=say):
+        given = budget.select(waiting, skipped)
+        for outcome in runner(given, dataset, directory, look_on=look_on, say=say, late=budget.is_late):
             outcomes.append(outcome)
-            budget.learn(outcome.trial)
+            if outcome.run is not None:  # what failed tells nothing of how long one takes
+                budget.learn(outcome.trial)
             yield outcome
             left = [trial for trial in left if trial != outcome.trial and trial not in skipped]
             if left and not budget.have_begun(left):

@@ -24,7 +24,8 @@ class Recipe:
     Attributes:
         name: What run.json calls it.
         epochs: Passes over the training images, 0.001 to 100,000; a fraction trains on that share of them.
-        minutes: Instead of epochs: train as many as fit into so many minutes of fitting, measured on the first steps.
+        minutes: Instead of epochs: fit for as long as leaves the rest of the run, scoring and export, done when so
+            many minutes are over. The learning rate falls by then, since the clock says how far it has come.
         until: Stop after the first epoch with this validation accuracy, 0–1.
         batch_size: Images a step, 1 to 65,536.
         learning_rate: Of Adam; the peak of the cycle where there is one.

@@ -1,9 +1,10 @@
 """Training: a model, a Dataset and a recipe to a Run."""
 
+import contextlib
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from convladder.few import FEW
 from convladder.finetuning import finetune
 from convladder.fitting import Fitted, Interrupted, fit
 from convladder.models import MODELS, PRETRAINED, build_model, rung_side
+from convladder.pacing import Deadline, seconds_after
 from convladder.processors import count_processors
 from convladder.recipes import Recipe, default_recipe_for, resolve_precision
 from convladder.runs import Run, create_run_folder, whole_file, write_arrays, write_csv, write_json
@@ -53,6 +55,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] | Callable[[Path], Sequence[keras.callbacks.Callback]] = (),
     deterministic: bool = False,
     by_folds: bool = True,
+    began: float | None = None,
 ) -> Run:
     """Train a model, choose its best epoch on the validation images, test it once, and write a run folder.
 
@@ -66,10 +69,12 @@ def train(
         choices: What the rung lets one choose.
         directory: Where the run folder is made.
         callbacks: Keras callbacks that look on, for instance a progress bar; or what makes them for the run's folder.
+            Their `on_test_begin` and `on_test_end` are called around scoring and export.
         deterministic: Whether two runs on one machine shall end with the same weights, bit for bit. It holds for
             the rest of the process: TensorFlow cannot take it back.
         by_folds: Whether `transfer` is trained on all pictures, and tested by cross-validation, where fewer than 30
             would be held out by chance. Not where several rungs are to be tested on the same pictures.
+        began: From when on the recipe's minutes count, of `time.monotonic()`; by default from now on.
 
     Returns:
         The finished run.
@@ -100,7 +105,9 @@ def train(
             return model
         return build_model(rung, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
 
+    building = time.monotonic()
     warn_of_size(first := member(0))
+    deadline = _deadline(began, time.monotonic() - building, recipe, data, ensemble)
     precision, reason = resolve_precision(recipe)
     info: dict[str, Any] = {
         "status": "running",
@@ -127,15 +134,21 @@ def train(
         look_on = callbacks(folder) if callable(callbacks) else callbacks
         for number in range(ensemble):
             network = first if number == 0 else member(number)
-            how: dict[str, Any] = {
-                "seed": seed + number,
-                "precision": precision,
-                "deterministic": deterministic,
-                "callbacks": look_on,
-                "backbone": (choices or {}).get("backbone", BACKBONE),
-            }
-            trained.fit(network, rung, data, recipe, by_folds, **how)
-        info |= _write_results(folder, trained, recipe.views, data) | trained.account | {"status": "finished"}
+            trained.fit(
+                network,
+                rung,
+                data,
+                recipe,
+                by_folds,
+                seed=seed + number,
+                precision=precision,
+                deterministic=deterministic,
+                callbacks=look_on,
+                backbone=(choices or {}).get("backbone", BACKBONE),
+                deadline=deadline and deadline.among(ensemble - number),
+            )
+        with _told_of_scoring(look_on):
+            info |= _write_results(folder, trained, recipe.views, data) | trained.account | {"status": "finished"}
         write_json(folder / "run.json", info)
     except KeyboardInterrupt as stop:
         info["status"] = "interrupted"
@@ -160,6 +173,19 @@ def _arrange(dataset: Dataset, recipe: Recipe, by_folds: bool) -> tuple[Dataset,
     if by_folds and dataset.held_out and len(dataset.test) < FEW:
         return dataset.pooled(), True
     return dataset if recipe.validate else dataset.without_validation(), False
+
+
+def _deadline(began: float | None, building: float, recipe: Recipe, data: Dataset, ensemble: int) -> Deadline | None:
+    """When the run must be done, where the recipe has minutes, and what it does when all networks are fitted."""
+    if recipe.minutes is None:
+        return None
+    began = time.monotonic() if began is None else began
+    answers = 2 * (len(data.validation) + len(parity_images(data))) + len(data.test)
+    return Deadline(
+        began + 60 * recipe.minutes,
+        fixed=ensemble * seconds_after(building),
+        images=ensemble * VIEWS[recipe.views][1] * answers,
+    )
 
 
 @dataclass
@@ -195,7 +221,7 @@ class _Trained:
         backbone: str,
         **how: Any,
     ) -> None:
-        """Fit a network as its rung is fitted, and take it in; `how` are the seed and the callbacks."""
+        """Fit a network as its rung is fitted, and take it in; `how` are the seed, the callbacks and the deadline."""
         if rung == "finetune" and backbone == BACKBONE:
             tuned = finetune(network, data, recipe, measure=not deterministic, **how)
             self.keep(network, tuned.fitted, tuned.account)
@@ -276,6 +302,18 @@ def warn_of_size(model: keras.Model) -> None:
             f"{smaller.count_params():,}."
         )
     warnings.warn(f"{what}; {cost}. {advice}", stacklevel=3)
+
+
+@contextlib.contextmanager
+def _told_of_scoring(callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[None]:
+    """Tell those who look on that all is fitted, and when all is scored and written."""
+    for callback in callbacks:
+        callback.on_test_begin()
+    try:
+        yield
+    finally:
+        for callback in callbacks:
+            callback.on_test_end()
 
 
 def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -> dict[str, Any]:

@@ -74,13 +74,21 @@ class Outcome:
 
 LookOn = Callable[[str], "Sequence[keras.callbacks.Callback]"]
 Say = Callable[[str], None]
+Late = Callable[[], bool]
+
+TOO_LATE = "had not ended when the minutes were over"
+
+
+def never() -> bool:
+    """Whether it is too late, where there is no end."""
+    return False
 
 
 class Runner(Protocol):
     """What carries trials out, in whatever order it ends them."""
 
     def __call__(
-        self, trials: Iterable[Trial], dataset: Dataset, directory: Path, *, look_on: LookOn, say: Say
+        self, trials: Iterable[Trial], dataset: Dataset, directory: Path, *, look_on: LookOn, say: Say, late: Late
     ) -> Iterator[Outcome]:
         """Carry out the trials; a trial is asked for when there is room for it.
 
@@ -90,6 +98,7 @@ class Runner(Protocol):
             directory: Where the run folders are made.
             look_on: From a label to Keras callbacks that see the training's epochs and steps, but not its model.
             say: Takes a line for the user.
+            late: Whether what has not ended shall be ended.
         """
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convladder import tables
+from convladder import startup, tables
 from convladder.cli.application import (
     AsJson,
     BatchSize,
@@ -62,7 +62,7 @@ class Cluster:
     def __post_init__(self) -> None:
         check_range("cores", self.cores, 1, 1024)
 
-    def runner(self, minutes: float | None) -> Any:
+    def runner(self) -> Any:
         """What carries them out."""
         from convladder.processes import run_in_processes
 
@@ -72,7 +72,7 @@ class Cluster:
 
         from convladder.scaling import run_on_ray
 
-        return functools.partial(run_on_ray, address=self.ray, storage=self.storage, cores=self.cores, minutes=minutes)
+        return functools.partial(run_on_ray, address=self.ray, storage=self.storage, cores=self.cores)
 
 
 @app.command()
@@ -90,7 +90,9 @@ def compare(
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs a rung.")] = 1,
-    minutes: Annotated[float | None, typer.Option(help="Start no run that would not fit into so many.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Be done when so many are over: start no run that would not fit.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train anew what is in the runs' folder already.")] = False,
     deterministic: Deterministic = False,
     runs: RunsDirectory = Path("runs"),
@@ -115,7 +117,7 @@ def compare(
     for rung in named:
         check_choice("rung", rung, MODELS)
     tracking.check()
-    runner = cluster.runner(minutes)
+    runner = cluster.runner()
     data = dataset()
     rungs = named or suited_rungs(data.photographs)
     if not named:
@@ -136,6 +138,7 @@ def compare(
             data,
             runs,
             minutes=minutes,
+            began=startup.BEGAN,
             fresh=fresh,
             runner=runner,
             look_on=lambda label: [ProgressBar(label, sizes[label], errors)],
@@ -159,7 +162,7 @@ def compare(
             say(f"{len(comparison.runs)} runs in {runs}{os.sep}")
         sys.stdout.flush()
     finally:  # also where standard output cannot be written, as after `| head`
-        report = write_report(comparison, runs / "report.html")
+        report = write_report(comparison, runs / "report.html", say=remark)
         remark(f"What they show: {report}")
     if any(outcome.failed for outcome in ended):
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convladder import tables
+from convladder import startup, tables
 from convladder.cli.application import (
     AUGMENT_HELP,
     VIEWS_HELP,
@@ -49,7 +49,7 @@ def train(
     ] = None,
     recipe: RecipeName = "default",
     epochs: Epochs = None,
-    minutes: Annotated[float | None, typer.Option(help="Train as long as this, instead of --epochs.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Be done when so many are over, instead of --epochs.")] = None,
     until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy, 0 to 1.")] = None,
     batch_size: BatchSize = None,
     augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
@@ -115,6 +115,7 @@ def train(
         directory=runs,
         callbacks=begin,
         deterministic=deterministic,
+        began=startup.BEGAN,
     )
     tracking.log(run)
     if as_json:
