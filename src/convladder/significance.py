@@ -143,8 +143,9 @@ def _spread(answers: Answers) -> float:
 def _chance(answers: Answers) -> float:
     """What of the spread is chance, since each seed makes something else of an image: the interaction of a table."""
     seeds, images = answers.shape
-    rest = answers - answers.mean(axis=0) - answers.mean(axis=1, keepdims=True) + answers.mean()
-    return float((rest**2).sum()) / ((seeds - 1) * max(images - 1, 1)) / images
+    share = float(answers.mean())
+    rest = share * (1 - share) - float(answers.mean(axis=1).var()) - float(answers.mean(axis=0).var())
+    return max(0.0, rest) * seeds / ((seeds - 1) * max(images - 1, 1))
 
 
 def _variance_over_seeds(
