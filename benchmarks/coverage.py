@@ -26,7 +26,7 @@ from convladder.significance import Answers, estimate_difference, mean_accuracy
 
 ACCURACIES = (0.9, 0.95, 0.98, 0.99, 0.998)
 IMAGES = (100, 1000, 10_000)
-SEEDS = (1, 2, 3, 5)
+SEEDS = (1, 2, 3, 4, 5)
 SPREADS = (0.0, 0.003, 0.01)
 SHARED = (0.0, 0.7)  # of the variance of what makes an error, the image's
 FAMILIES = (2, 5, 12)
@@ -54,7 +54,7 @@ def draw_answers(rng: np.random.Generator, errors: Floats, images: int, shared: 
         likelihood *= np.where(patterns[:, network, None] == 1, rate, 1 - rate)
     frequencies = likelihood @ WEIGHTS
     counts = rng.multinomial(images, frequencies / frequencies.sum())
-    return np.repeat(patterns == 0, counts, axis=0).T
+    return np.repeat(patterns.T == 0, counts, axis=1)
 
 
 def draw_many(rng: np.random.Generator, errors: Floats, images: int, shared: float) -> Answers:
@@ -195,7 +195,7 @@ def main() -> None:
         print("| --- | --- | --- | --- | --- | --- |")
         summarize(rows, "claimed" if "claimed" in rows[0] else "covered")
         content[name] = rows
-    (arguments.output / "coverage.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (arguments.output / "coverage.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
