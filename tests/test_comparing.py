@@ -20,9 +20,10 @@ from PIL import Image
 
 import convladder as cl
 from convladder import processes
-from convladder.comparing import Comparison, climb, conclude, plan
+from convladder.comparing import Comparison, climb, conclude
 from convladder.costs import Budget
 from convladder.differences import ALIKE, BETTER
+from convladder.planning import plan
 from convladder.recipes import default_recipe_for
 from convladder.trials import Outcome
 from test_significance import simulate

@@ -116,7 +116,8 @@ DEFAULT = Recipe(
     class_weights=True,
 )
 
-# What a rung that was tuned for MNIST changes of DEFAULT; how that was found stands in docs/benchmarks.md.
+# What a rung that was tuned for MNIST changes of DEFAULT, which all others share; how that was found stands in
+# docs/benchmarks.md. Wherever rungs stand side by side, `settings.describe_tuned` says so of these.
 TUNED: Mapping[str, Mapping[str, Any]] = {
     "fast": {"epochs": 1.5, "learning_rate": 0.012, "weight_decay": 0.05},
     "strong": {"epochs": 13, "augment": "digits", "views": "digits", "weight_decay": 0.05},
@@ -131,7 +132,6 @@ TUNED: Mapping[str, Mapping[str, Any]] = {
         "class_weights": False,
     },
 }
-
 # What it changes of that where pictures have colours; `strong` takes a quarter of an hour for CIFAR-10.
 TUNED_FOR_COLOURS: Mapping[str, Mapping[str, Any]] = {
     "strong": {"epochs": 20, "augment": "photos", "views": "photos", "weight_decay": 0.25},
