@@ -51,7 +51,7 @@ def test_without_a_command_the_help_is_shown(convladder: Any) -> None:
 def test_models_as_json(convladder: Any) -> None:
     rows = json.loads(convladder("models", "--json").out)
     assert [row["name"] for row in rows] == list(MODELS)
-    assert {tuple(row) for row in rows} == {("name", "idea", "parameters", "macs")}
+    assert {tuple(row) for row in rows} == {("name", "idea", "parameters", "macs", "tuned")}
     counts = {row["name"]: row["parameters"] for row in rows}
     assert (counts["dense"], counts["conv"], counts["pool"]) == (26_506, 823_338, 70_698)
 

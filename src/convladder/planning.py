@@ -14,6 +14,7 @@ from convladder.trials import Say, Trial
 
 # What of a recipe is one for all rungs that get the same time. What else a tuned rung has stays its own.
 EQUAL = ("epochs", "batch_size", "augment", "views")
+PLAIN = next(rung for rung in MODELS if rung not in TUNED)  # of the article's ladder, which has one recipe
 
 
 def plan(
@@ -41,8 +42,7 @@ def plan(
     recipes = {rung: recipe_for(rung, dataset) for rung in MODELS if rung in rungs}
     if equal_minutes is not None:
         check_range("equal minutes", equal_minutes, 0.05, MOST_MINUTES)
-        ladder = next(rung for rung in MODELS if rung not in TUNED)
-        recipes = equalize(recipes, recipe_for(ladder, dataset), equal_minutes, say)
+        recipes = equalize(recipes, recipe_for(PLAIN, dataset), equal_minutes, say)
     trials = allot(recipes, choices or {}, ensemble, say)
     for trial in trials:
         if trial.choices:  # what cannot be built is refused before anything is trained
@@ -69,10 +69,8 @@ def equalize(
     own = {rung: differing([asdict(ladder), asdict(replace(recipe, minutes=None))]) for rung, recipe in scratch.items()}
     if tuned := [rung for rung, keys in own.items() if keys]:
         kept = dict.fromkeys(key.replace("_", " ") for keys in own.values() for key in keys)
-        say(
-            f"{name_all(tuned)}: batches, augmentation and views are those of the ladder here; their own are still "
-            f"{name_all(kept)}."
-        )
+        whose = "its" if len(tuned) == 1 else "their"
+        say(f"{name_all(tuned)}: the ladder's batches, augmentation and views, but {name_all(kept)} of {whose} own.")
     return equal | scratch
 
 
@@ -89,9 +87,10 @@ def allot(
         having = [rung for rung in recipes if choice in rung_choices(rung)]
         lacking = [rung for rung in recipes if rung not in having]
         if not having:
-            known = [rung for rung in MODELS if choice in rung_choices(rung)]
-            expected = f"Expected among the rungs: {name_all(known, 'or')}." if known else "Nor has any other rung."
-            raise ConvladderError(f"No choice {word} has {name_all(lacking, 'or')}. {expected}")
+            check_choice("choice of a rung", choice, (name for rung in MODELS for name in rung_choices(rung)))
+            known = name_all((rung for rung in MODELS if choice in rung_choices(rung)), "or")
+            have = "has" if len(lacking) == 1 else "have"
+            raise ConvladderError(f"{name_all(lacking)} {have} no choice {word}. Expected among the rungs {known}.")
         if lacking:
             stay = "stays as it is" if len(lacking) == 1 else "stay as they are"
             say(f"{word} is a choice of {name_all(having)}; {name_all(lacking)} {stay}.")
@@ -106,10 +105,10 @@ def allot(
         for rung, recipe in recipes.items()
     }
     if "transfer" in trials and (idle := idle_options(recipes["transfer"], ensemble, minutes="--equal-minutes")):
-        told = f"{', '.join(idle)} changes nothing of transfer, whose head is solved and not trained"
+        told = f"transfer has no use for {name_all(idle)}: its head is solved, not trained"
         if len(trials) == 1:
             raise ConvladderError(f"{told}. Expected another rung beside it, or finetune.")
-        say(f"{told}: it stays as it is.")
+        say(f"{told}. It stays as it is.")
         usual, recipe = default_recipe("transfer"), recipes["transfer"]
         views = usual.views if recipe.views == "digits" else recipe.views
         recipe = replace(recipe, minutes=None, until=None, augment=usual.augment, views=views)

@@ -115,9 +115,10 @@ def of_learning_curve(curve: "LearningCurve") -> Parts:
 def cells_of_comparison(
     rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], list[list[str]]]:
-    """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts, a dagger a recipe.
+    """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts.
 
-    How they were trained is among them where rows differ in it: the side of the images, epochs, augmentation and more.
+    A dagger marks a rung with a recipe of its own. How they were trained is among them where rows differ in it: the
+    side of the images, epochs, augmentation and more.
     """
     costs: list[tuple[str, str, Callable[[Any], str]]] = [
         ("parameters", "parameters", "{:,}".format),

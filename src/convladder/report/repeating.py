@@ -10,8 +10,8 @@ from convladder.backbone import SIDE
 from convladder.comparing import Comparison
 from convladder.data import load_dataset
 from convladder.models import MODELS, PRETRAINED, suited_rungs
-from convladder.planning import allot, equalize
-from convladder.recipes import ARTICLE, TUNED, Recipe, default_recipe
+from convladder.planning import PLAIN, allot, equalize
+from convladder.recipes import ARTICLE, Recipe, default_recipe
 from convladder.runs import Run
 
 # What of a recipe compare takes, for all rungs alike.
@@ -108,7 +108,9 @@ def _own_size(run: Run) -> bool:
 
 
 def _usual(info: Mapping[str, Any]) -> Recipe:
-    """What the run would have been trained by, had nobody said otherwise."""
+    """What the run would have been trained by, had nobody said more than the name of the recipe."""
+    if info["recipe"]["name"] == ARTICLE.name:
+        return ARTICLE
     photographs = info.get("photographs", False)
     return default_recipe(info["rung"], info["input_shape"][2], info["images"]["train"], photographs=photographs)
 
@@ -119,18 +121,14 @@ def _asked_for(runs: Sequence[Run]) -> dict[str, Any] | None:
     choices = {choice: value for info in infos for choice, value in info["choices"].items()}
     ensemble = max(info["ensemble"] for info in infos)
     minutes = next((info["recipe"]["minutes"] for info in infos if info["recipe"].get("minutes") is not None), None)
-    usual = {info["rung"]: ARTICLE if info["recipe"]["name"] == "article" else _usual(info) for info in infos}
+    usual = {info["rung"]: _usual(info) for info in infos}
     given: dict[str, Any] = {}
 
     def unlike() -> dict[str, Any]:
         """Of the recipes, and what else compare would do otherwise: the values that the runs have."""
         recipes = {rung: replace(recipe, **given) for rung, recipe in usual.items()}
         if minutes is not None:
-            article = infos[0]["recipe"]["name"] == "article"
-            ladder = (
-                ARTICLE if article else _usual(infos[0] | {"rung": next(rung for rung in MODELS if rung not in TUNED)})
-            )
-            recipes = equalize(recipes, replace(ladder, **given), minutes)
+            recipes = equalize(recipes, replace(_usual(infos[0] | {"rung": PLAIN}), **given), minutes)
         trials = {trial.rung: trial for trial in allot(recipes, choices, ensemble)}
         found: dict[str, Any] = {}
         for info in infos:
@@ -141,7 +139,7 @@ def _asked_for(runs: Sequence[Run]) -> dict[str, Any] | None:
         return found
 
     given |= {key: value for key, value in unlike().items() if key in OPTIONS}
-    if unlike():
+    if unlike() or (minutes is not None and "epochs" in given):
         return None
     asked = given | choices
     asked |= {"ensemble": ensemble} if ensemble > 1 else {}
