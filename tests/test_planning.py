@@ -4,18 +4,19 @@ import itertools
 import json
 import pickle
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 
 import convladder as cl
 from convladder import cli
 from convladder.models import MODELS, PRETRAINED
-from convladder.planning import EQUAL, plan
-from convladder.recipes import ARTICLE, TUNED, default_recipe, default_recipe_for
+from convladder.planning import EQUAL, equalize, plan
+from convladder.recipes import ARTICLE, TUNED, default_recipe, default_recipe_for, is_tuned
 from convladder.report.repeating import command_for
 from convladder.scaling import _key
 from convladder.trials import Trial
@@ -169,6 +170,18 @@ def test_the_article_s_ladder_has_one_recipe(channels: int, images: int, photogr
     assert len({default_recipe(rung, channels, images, photographs=photographs) for rung in ladder}) == 1
 
 
+@pytest.mark.parametrize("rung", MODELS)
+@pytest.mark.parametrize(("channels", "images"), [(1, 60_000), (3, 200)])
+def test_a_row_is_tuned_where_its_recipe_is_the_rung_s_own(rung: str, channels: int, images: int) -> None:
+    own = default_recipe(rung, channels, images)
+    assert is_tuned(rung, asdict(own)) == (rung in TUNED)
+    ladder = default_recipe("pool", channels, images)
+    equal = equalize({rung: own}, ladder, 2)[rung]
+    assert is_tuned(rung, asdict(equal)) == (rung in TUNED)
+    assert not is_tuned(rung, asdict(ladder))
+    assert not is_tuned(rung, asdict(ARTICLE))
+
+
 def test_models_marks_a_network_and_a_recipe_tuned_together(convladder: Any) -> None:  # noqa: F811
     rows = json.loads(convladder("models", "--json").out)
     assert {row["name"] for row in rows if row["tuned"]} == set(TUNED)
@@ -182,24 +195,22 @@ def test_models_marks_a_network_and_a_recipe_tuned_together(convladder: Any) -> 
 
 
 COMMAND = (
-    "--models dense,pool,tiny --pooling average --augment digits --views digits --until 0.99 --batch-size 200 "
+    "--models pool,tiny --pooling average --augment digits --views digits --until 0.99 --batch-size 200 "
     "--precision float32 --ensemble 2 --deterministic --equal-minutes 0.05"
 )
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compared")
-
-
 def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
-    small_npz: Path,
-    directory: Path,
+    small: cl.Dataset,
+    tmp_path: Path,
     convladder: Any,  # noqa: F811
 ) -> None:
-    done = convladder("compare", "--data", small_npz, "--runs", directory, *shlex.split(COMMAND))
+    parts = {"train": small.train, "test": small.test}
+    arrays = {f"x_{name}": split.images[:200, ..., 0] for name, split in parts.items()}
+    np.savez("few.npz", **arrays, **{f"y_{name}": split.labels[:200] for name, split in parts.items()})
+    done = convladder("compare", "--data", "few.npz", *shlex.split(COMMAND))
     assert done.status == 0, done.err
-    assert "pooling is a choice of pool; dense and tiny stay as they are." in done.err
+    assert "pooling is a choice of pool; tiny stays as it is." in done.err
     assert (
         "tiny: the ladder's batches, augmentation and views, but learning rate and label smoothing of its own"
         in done.err
@@ -209,21 +220,23 @@ def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
     assert " pool† " not in done.out
     # What was asked of all is no difference; what the rungs have of their own is one, and so is no epoch.
     said = " ".join(done.out.split())
-    assert "besides the network they differ in pooling average and none;" not in said
-    assert "besides the network they differ in pooling average and none" in said
+    assert (
+        "besides the network they differ in learning rate 0.00333333 and 0.002, label smoothing 0 and 0.1, pooling"
+        in said
+    )
     assert "epochs" not in said
-    infos = {rung: cl.Run(directory / f"{rung}-1").info for rung in ("dense", "pool", "tiny")}
+    infos = {rung: cl.Run(tmp_path / "runs" / f"{rung}-1").info for rung in ("pool", "tiny")}
     for info in infos.values():
         asked = {"minutes": 0.05, "augment": "digits", "views": "digits", "until": 0.99, "batch_size": 200}
         assert asked.items() <= info["recipe"].items()
         assert (info["ensemble"], info["precision"]) == (2, "float32")
-    assert [info["choices"] for info in infos.values()] == [{}, {"pooling": "average"}, {}]
-    page = (directory / "report.html").read_text()
+    assert [info["choices"] for info in infos.values()] == [{"pooling": "average"}, {}]
+    page = (tmp_path / "runs" / "report.html").read_text()
     assert "† <code>tiny</code>: a network and a recipe tuned together" in page
-    command = command_for(cl.Comparison.load(directory))
+    command = command_for(cl.Comparison.load("runs"))
     assert command is not None
-    again = convladder(*shlex.split(command)[1:], "--runs", directory)
-    assert "3 of 3 runs are there already" in again.err, command
+    again = convladder(*shlex.split(command)[1:])
+    assert "2 of 2 runs are there already" in again.err, command
 
 
 @pytest.mark.parametrize(
@@ -232,7 +245,7 @@ def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
         ("--models dense,pool --module naive", "dense and pool have no choice module."),
         ("--models transfer --augment photos", "transfer has no use for --augment"),
         ("--models dense --hidden 0", "hidden units 0 is out of range."),
-        ("--models dense --ensemble 0", "0 is not in the range"),
+        ("--models dense --ensemble 0", "'--ensemble': Input should be greater than or equal to 1"),
         ("--models dense --equal-minutes 0", "equal minutes 0 is out of range."),
         ("--models dense --equal-minutes 1 --epochs 2", "--epochs and --equal-minutes both say how long to train."),
         ("--models dense --until 2", "until 2 is out of range."),

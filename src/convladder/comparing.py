@@ -23,7 +23,7 @@ from convladder.few import FEW, caution, points_of
 from convladder.models import MODELS, rung_side, suited_rungs
 from convladder.planning import plan
 from convladder.processes import run_in_processes
-from convladder.recipes import DEFAULT, TUNED, Recipe, default_recipe_for
+from convladder.recipes import Recipe, default_recipe_for, is_tuned
 from convladder.runs import Run, create_folder, finished_runs, write_json
 from convladder.settings import describe_tuned, row_names, settings_of
 from convladder.significance import Answers, estimate_difference, mean_accuracy
@@ -386,7 +386,7 @@ def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
     return {
         "name": name,
         "rung": group[0].info["rung"],
-        "tuned": _is_tuned(group[0].info),
+        "tuned": is_tuned(group[0].info["rung"], group[0].info.get("recipe", {})),
         "seeds": len(group),
         "test_accuracy": accuracy,
         "test_images": answers.shape[1],
@@ -401,11 +401,6 @@ def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
         "settings": settings_of(group[0].info),
         "runs": [str(run.path) for run in group],
     }
-
-
-def _is_tuned(info: Mapping[str, Any]) -> bool:
-    """Whether it has what a rung's own recipe says, and not one that all share, such as the article's."""
-    return info["rung"] in TUNED and info.get("recipe", {}).get("name") == DEFAULT.name
 
 
 def _dominates(other: Mapping[str, Any], row: Mapping[str, Any], cost: str) -> bool:

@@ -187,6 +187,12 @@ def default_recipe_for(rung: str, dataset: "Dataset") -> Recipe:
     return default_recipe(rung, dataset.input_shape[2], len(dataset.train), photographs=dataset.photographs)
 
 
+def is_tuned(rung: str, recipe: Mapping[str, Any]) -> bool:
+    """Whether something of a run's recipe is the rung's own, and not what all share, such as the article's."""
+    own = TUNED.get(rung, {}).items()
+    return recipe.get("name") == DEFAULT.name and any(recipe.get(k) == v != getattr(DEFAULT, k) for k, v in own)
+
+
 def resolve_precision(recipe: Recipe) -> tuple[str, str]:
     """The precision to train in on this machine, and why."""
     if recipe.precision != "auto":
