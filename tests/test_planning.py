@@ -1,7 +1,6 @@
 """Like with like: what a comparison gives to all rungs, what it leaves alone and says so, and what it refuses."""
 
 import itertools
-import json
 import pickle
 import shlex
 from dataclasses import asdict, replace
@@ -15,8 +14,8 @@ import typer
 import convladder as cl
 from convladder import cli
 from convladder.models import MODELS, PRETRAINED
-from convladder.planning import EQUAL, equalize, plan
-from convladder.recipes import ARTICLE, TUNED, default_recipe, default_recipe_for, is_tuned
+from convladder.planning import equalize, plan
+from convladder.recipes import ARTICLE, EQUAL, TUNED, default_recipe, default_recipe_for, is_tuned
 from convladder.report.repeating import command_for
 from convladder.scaling import _key
 from convladder.trials import Trial
@@ -173,22 +172,15 @@ def test_the_article_s_ladder_has_one_recipe(channels: int, images: int, photogr
 @pytest.mark.parametrize("rung", MODELS)
 @pytest.mark.parametrize(("channels", "images"), [(1, 60_000), (3, 200)])
 def test_a_row_is_tuned_where_its_recipe_is_the_rung_s_own(rung: str, channels: int, images: int) -> None:
-    own = default_recipe(rung, channels, images)
-    assert is_tuned(rung, asdict(own)) == (rung in TUNED)
-    ladder = default_recipe("pool", channels, images)
-    equal = equalize({rung: own}, ladder, 2)[rung]
-    assert is_tuned(rung, asdict(equal)) == (rung in TUNED)
-    assert not is_tuned(rung, asdict(ladder))
-    assert not is_tuned(rung, asdict(ARTICLE))
+    def tuned(recipe: cl.Recipe) -> bool:
+        data = {"input_shape": [32, 32, channels], "images": {"train": images}}
+        return is_tuned({"rung": rung, "recipe": asdict(recipe), **data})
 
-
-def test_models_marks_a_network_and_a_recipe_tuned_together(convladder: Any) -> None:  # noqa: F811
-    rows = json.loads(convladder("models", "--json").out)
-    assert {row["name"] for row in rows if row["tuned"]} == set(TUNED)
-    table = convladder("models").out
-    for rung in MODELS:
-        assert (f" {rung}†" in table) == (rung in TUNED), rung
-    assert "† fast, tiny, strong, transfer and finetune: a network and a recipe tuned together" in table
+    own, ladder = (default_recipe(name, channels, images) for name in (rung, "pool"))
+    assert tuned(own) == tuned(equalize({rung: own}, ladder, 2)[rung]) == (rung in TUNED)
+    assert not tuned(ladder)
+    assert not tuned(replace(ladder, augment="digits", epochs=7.5))
+    assert not tuned(ARTICLE)
 
 
 # --- for real

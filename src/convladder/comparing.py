@@ -386,7 +386,7 @@ def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
     return {
         "name": name,
         "rung": group[0].info["rung"],
-        "tuned": is_tuned(group[0].info["rung"], group[0].info.get("recipe", {})),
+        "tuned": is_tuned(group[0].info),
         "seeds": len(group),
         "test_accuracy": accuracy,
         "test_images": answers.shape[1],

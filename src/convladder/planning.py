@@ -7,13 +7,11 @@ from typing import Any
 from convladder.data import Dataset
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.models import MODELS, PRETRAINED, build_model, rung_choices, rung_side
-from convladder.recipes import MOST_MINUTES, TUNED, Recipe, default_recipe
+from convladder.recipes import EQUAL, MOST_MINUTES, TUNED, Recipe, default_recipe
 from convladder.settings import differing, name_all
 from convladder.solving import idle_options
 from convladder.trials import Say, Trial
 
-# What of a recipe is one for all rungs that get the same time. What else a tuned rung has stays its own.
-EQUAL = ("epochs", "batch_size", "augment", "views")
 PLAIN = next(rung for rung in MODELS if rung not in TUNED)  # of the article's ladder, which has one recipe
 
 

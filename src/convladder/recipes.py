@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +139,8 @@ TUNED_FOR_COLOURS: Mapping[str, Mapping[str, Any]] = {
     "finetune": {"augment": "photos", "views": "photos"},
 }
 
+# What all rungs can be given alike; what else a tuned rung has stays its own.
+EQUAL = ("epochs", "batch_size", "augment", "views")
 
 # Where pictures are few, steps count and not epochs: two epochs of a few hundred pictures are a handful of steps. Of
 # 1,515 photographs in ten classes at 48 pixels `pool` was right on 53 % after these, a minute on two cores.
@@ -187,10 +189,19 @@ def default_recipe_for(rung: str, dataset: "Dataset") -> Recipe:
     return default_recipe(rung, dataset.input_shape[2], len(dataset.train), photographs=dataset.photographs)
 
 
-def is_tuned(rung: str, recipe: Mapping[str, Any]) -> bool:
-    """Whether something of a run's recipe is the rung's own, and not what all share, such as the article's."""
-    own = TUNED.get(rung, {}).items()
-    return recipe.get("name") == DEFAULT.name and any(recipe.get(k) == v != getattr(DEFAULT, k) for k, v in own)
+def usual_recipe(rung: str, info: Mapping[str, Any]) -> Recipe:
+    """The default recipe of a rung for the data of a run."""
+    photographs = info.get("photographs", False)
+    return default_recipe(rung, info["input_shape"][2], info["images"]["train"], photographs=photographs)
+
+
+def is_tuned(info: Mapping[str, Any]) -> bool:
+    """Whether something of a run's recipe is its rung's own, and not what all share, such as the article's."""
+    rung, recipe = info["rung"], info.get("recipe", {})
+    if rung not in TUNED or recipe.get("name") != DEFAULT.name:
+        return False
+    own, shared = (asdict(usual_recipe(name, info)) for name in (rung, ""))
+    return any(recipe.get(key) == own[key] != shared[key] for key in own if key not in EQUAL)
 
 
 def resolve_precision(recipe: Recipe) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from convladder.comparing import Comparison
 from convladder.data import load_dataset
 from convladder.models import MODELS, PRETRAINED, suited_rungs
 from convladder.planning import PLAIN, allot, equalize
-from convladder.recipes import ARTICLE, Recipe, default_recipe
+from convladder.recipes import ARTICLE, usual_recipe
 from convladder.runs import Run
 
 # What of a recipe compare takes, for all rungs alike.
@@ -107,28 +107,21 @@ def _own_size(run: Run) -> bool:
     return bool((run.info.get("data") or {}).get("image_size") == (SIDE if large else None))
 
 
-def _usual(info: Mapping[str, Any]) -> Recipe:
-    """What the run would have been trained by, had nobody said more than the name of the recipe."""
-    if info["recipe"]["name"] == ARTICLE.name:
-        return ARTICLE
-    photographs = info.get("photographs", False)
-    return default_recipe(info["rung"], info["input_shape"][2], info["images"]["train"], photographs=photographs)
-
-
 def _asked_for(runs: Sequence[Run]) -> dict[str, Any] | None:
     """The options of a recipe and of rungs with which compare would make such runs; none where it would not."""
     infos = [run.info for run in runs]
     choices = {choice: value for info in infos for choice, value in info["choices"].items()}
     ensemble = max(info["ensemble"] for info in infos)
     minutes = next((info["recipe"]["minutes"] for info in infos if info["recipe"].get("minutes") is not None), None)
-    usual = {info["rung"]: _usual(info) for info in infos}
+    article = infos[0]["recipe"]["name"] == ARTICLE.name
+    usual = {rung: ARTICLE if article else usual_recipe(rung, infos[0]) for rung in MODELS}
     given: dict[str, Any] = {}
 
     def unlike() -> dict[str, Any]:
         """Of the recipes, and what else compare would do otherwise: the values that the runs have."""
         recipes = {rung: replace(recipe, **given) for rung, recipe in usual.items()}
         if minutes is not None:
-            recipes = equalize(recipes, replace(_usual(infos[0] | {"rung": PLAIN}), **given), minutes)
+            recipes = equalize(recipes, recipes[PLAIN], minutes)
         trials = {trial.rung: trial for trial in allot(recipes, choices, ensemble)}
         found: dict[str, Any] = {}
         for info in infos:
