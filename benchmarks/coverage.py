@@ -188,7 +188,7 @@ def tabulate(rows: list[Cell], by: tuple[str, ...], across: str) -> list[str]:
     """
     found: dict[tuple[Any, ...], dict[Any, list[str]]] = {}
     for row in rows:
-        share = row.get("covered", row.get("claimed"))
+        share = row["covered"] if "covered" in row else row["claimed"]
         shown = f"{100 * share:.1f}"
         if expected_errors(row) < FEW:
             shown = f"({shown})"
@@ -236,7 +236,8 @@ def main() -> None:
         rows = [measure(rng, repeats, cell) for cell in cells()]
         print(f"{name}: {len(rows)} combinations, {repeats:,} times each", flush=True)
         content[name] = rows
-    (arguments.output / "coverage.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    lines = json.dumps(content).replace("}, {", "},\n{")
+    (arguments.output / "coverage.json").write_text(lines + "\n", encoding="utf-8")
     print("\n".join(describe(content)))
 
 

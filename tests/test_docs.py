@@ -46,6 +46,7 @@ NOT_RUN = {
         "convladder train --data cifar10",
         "convladder train --data clothes",
         "convladder compare --data clothes",
+        "convladder compare --models residual",
         "convladder reproduce",
         "python benchmarks/time_to_accuracy.py",
         "python benchmarks/accuracy.py",

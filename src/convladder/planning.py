@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from convladder.data import Dataset
@@ -41,7 +42,10 @@ def plan(
     if equal_minutes is not None:
         check_range("equal minutes", equal_minutes, 0.05, MOST_MINUTES)
         recipes = equalize(recipes, recipe_for(PLAIN, dataset), equal_minutes, say)
-    trials = allot(recipes, choices or {}, ensemble, say)
+    choices = dict(choices or {})
+    if choices.get("weights"):  # a process of a cluster runs in another folder
+        choices["weights"] = str(Path(choices["weights"]).absolute())
+    trials = allot(recipes, choices, ensemble, say)
     for trial in trials:
         if trial.choices:  # what cannot be built is refused before anything is trained
             side, (height, width, channels) = rung_side(trial.rung, dataset), dataset.input_shape
