@@ -13,6 +13,7 @@ import typer
 
 import convladder as cl
 from convladder import cli
+from convladder.data import Split
 from convladder.models import MODELS, PRETRAINED
 from convladder.planning import equalize, plan
 from convladder.recipes import ARTICLE, EQUAL, TUNED, default_recipe, default_recipe_for, is_tuned
@@ -186,49 +187,50 @@ def test_a_row_is_tuned_where_its_recipe_is_the_rung_s_own(rung: str, channels: 
 # --- for real
 
 
-COMMAND = (
-    "--models pool,tiny --pooling average --augment digits --views digits --until 0.99 --batch-size 200 "
-    "--precision float32 --ensemble 2 --deterministic --equal-minutes 0.05"
+ASKED = {"augment": "digits", "views": "photos", "until": 0.99, "batch_size": 100, "precision": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("length", "given", "ensemble"),
+    [
+        ("--epochs 3 --ensemble 2", {"epochs": 3}, 2),
+        pytest.param("--equal-minutes 0.05", {"minutes": 0.05}, 1, marks=pytest.mark.long),
+    ],
 )
-
-
 def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
+    length: str,
+    given: dict[str, Any],
+    ensemble: int,
     small: cl.Dataset,
     tmp_path: Path,
     convladder: Any,  # noqa: F811
 ) -> None:
-    parts = {"train": small.train, "test": small.test}
-    arrays = {f"x_{name}": split.images[:200, ..., 0] for name, split in parts.items()}
-    np.savez("few.npz", **arrays, **{f"y_{name}": split.labels[:200] for name, split in parts.items()})
-    done = convladder("compare", "--data", "few.npz", *shlex.split(COMMAND))
+    train, test = (Split(split.images[:200, ..., 0], split.labels[:200]) for split in (small.train, small.test))
+    np.savez("few.npz", x_train=train.images, y_train=train.labels, x_test=test.images, y_test=test.labels)
+    options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in ASKED.items())
+    command = f"compare --data few.npz --models pool,tiny --pooling average --deterministic {options} {length}"
+    done = convladder(*shlex.split(command))
     assert done.status == 0, done.err
     assert "pooling is a choice of pool; tiny stays as it is." in done.err
-    assert (
-        "tiny: the ladder's batches, augmentation and views, but learning rate and label smoothing of its own"
-        in done.err
-    )
+    line = "tiny: the ladder's batches, augmentation and views, but learning rate and label smoothing of its own."
+    assert (line in done.err) == ("minutes" in given)
     assert "† `tiny`: a network and a recipe tuned together, so that a difference is of both." in done.out
     assert " tiny† " in done.out
     assert " pool† " not in done.out
-    # What was asked of all is no difference; what the rungs have of their own is one, and so is no epoch.
+    # What was asked of all is no difference; what the rungs have of their own is one.
     said = " ".join(done.out.split())
-    assert (
-        "besides the network they differ in learning rate 0.00333333 and 0.002, label smoothing 0 and 0.1, pooling"
-        in said
-    )
-    assert "epochs" not in said
-    infos = {rung: cl.Run(tmp_path / "runs" / f"{rung}-1").info for rung in ("pool", "tiny")}
-    for info in infos.values():
-        asked = {"minutes": 0.05, "augment": "digits", "views": "digits", "until": 0.99, "batch_size": 200}
-        assert asked.items() <= info["recipe"].items()
-        assert (info["ensemble"], info["precision"]) == (2, "float32")
-    assert [info["choices"] for info in infos.values()] == [{"pooling": "average"}, {}]
+    differs = "learning rate 0.00333333 and 0.002, label smoothing 0 and 0.1, pooling none and average"
+    assert f"besides the network they differ in {differs}" in said
+    for rung, choices in {"pool": {"pooling": "average"}, "tiny": {}}.items():
+        info = cl.Run(tmp_path / "runs" / f"{rung}-1").info
+        assert (ASKED | given).items() <= info["recipe"].items()
+        assert (info["choices"], info["ensemble"]) == (choices, ensemble)
     page = (tmp_path / "runs" / "report.html").read_text()
     assert "† <code>tiny</code>: a network and a recipe tuned together" in page
-    command = command_for(cl.Comparison.load("runs"))
-    assert command is not None
-    again = convladder(*shlex.split(command)[1:])
-    assert "2 of 2 runs are there already" in again.err, command
+    repeated = command_for(cl.Comparison.load("runs"))
+    assert repeated is not None
+    again = convladder(*shlex.split(repeated)[1:])
+    assert "2 of 2 runs are there already" in again.err, repeated
 
 
 @pytest.mark.parametrize(
