@@ -21,9 +21,10 @@ from PIL import Image
 
 import convladder as cl
 from convladder import processes
-from convladder.comparing import Comparison, climb, conclude, plan
+from convladder.comparing import Comparison, climb, conclude
 from convladder.costs import Budget
 from convladder.differences import ALIKE, BETTER
+from convladder.planning import plan
 from convladder.processes import run_in_processes
 from convladder.recipes import default_recipe_for
 from convladder.trials import Outcome

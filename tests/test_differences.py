@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pytest
 
 import convladder as cl
-from convladder.comparing import Comparison, climb, plan
+from convladder.comparing import Comparison, climb
 from convladder.differences import ALIKE, BETTER
 from convladder.models import MODELS
+from convladder.planning import plan
 from convladder.recipes import default_recipe_for
 from convladder.report import write_report
 from convladder.runs import write_arrays, write_json

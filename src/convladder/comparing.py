@@ -5,6 +5,7 @@ import html
 import itertools
 import json
 import statistics
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,13 +18,14 @@ from convladder.costs import SECONDS_AROUND, Budget, count_of, measure_costs
 from convladder.data import Dataset
 from convladder.data.loading import at_size
 from convladder.differences import ALIKE, level_of, set_beside
-from convladder.errors import ConvladderError, check_choice, check_range
+from convladder.errors import ConvladderError
 from convladder.few import FEW, caution, points_of
 from convladder.models import MODELS, rung_side, suited_rungs
+from convladder.planning import plan
 from convladder.processes import run_in_processes
-from convladder.recipes import Recipe, default_recipe_for
+from convladder.recipes import Recipe, default_recipe_for, is_tuned
 from convladder.runs import Run, create_folder, finished_runs, write_json
-from convladder.settings import row_names, settings_of
+from convladder.settings import describe_tuned, row_names, settings_of
 from convladder.significance import Answers, estimate_difference, mean_accuracy
 from convladder.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
 
@@ -45,6 +47,9 @@ def compare(
     recipe_for: Callable[[str, Dataset], Recipe] = default_recipe_for,
     *,
     seeds: int = 1,
+    choices: Mapping[str, Any] | None = None,
+    ensemble: int = 1,
+    equal_minutes: float | None = None,
     directory: str | Path = "runs",
     minutes: float | None = None,
     runner: Runner = run_in_processes,
@@ -58,6 +63,10 @@ def compare(
         rungs: Names from MODELS, or one; by default those that suit the data, as `suited_rungs` gives them.
         recipe_for: From a rung and the data to how it is trained.
         seeds: Runs a rung, at least 1; their seeds are 0, 1, …. One seed tells little about small differences.
+        choices: What rungs let one choose, for all that have it; a warning names the others, which stay as they are.
+        ensemble: Networks a run, for all rungs but `transfer`; their predictions are averaged.
+        equal_minutes: Instead of epochs: give each run so long, with the ladder's batches, augmentation and
+            views.
         directory: Where the run folders are made, and comparison.json.
         minutes: A budget for all of it: runs that would not fit into it are not started, or are ended.
         runner: What carries the runs out; `convladder.scaling.run_on_ray` does it on a cluster.
@@ -66,34 +75,22 @@ def compare(
         The comparison; in a notebook it shows itself as tables.
 
     Raises:
-        ConvladderError: An unknown rung, before anything is trained; no run came to its end.
+        ConvladderError: An unknown rung, or a choice that none of them has, before anything is trained; no run came to
+            its end.
     """
     if rungs is None:
         rungs = suited_rungs(dataset.photographs)
-    trials = plan(dataset, [rungs] if isinstance(rungs, str) else rungs, recipe_for, seeds=seeds)
+    trials = plan(
+        dataset,
+        [rungs] if isinstance(rungs, str) else rungs,
+        recipe_for,
+        seeds=seeds,
+        choices=choices,
+        ensemble=ensemble,
+        equal_minutes=equal_minutes,
+        say=functools.partial(warnings.warn, stacklevel=4),
+    )
     return conclude(climb(trials, dataset, Path(directory), minutes=minutes, runner=runner), Path(directory))
-
-
-def plan(
-    dataset: Dataset,
-    rungs: Sequence[str],
-    recipe_for: Callable[[str, Dataset], Recipe],
-    *,
-    seeds: int,
-    deterministic: bool = False,
-    tensorboard: bool = False,
-) -> list[Trial]:
-    """The trials of a comparison: all rungs, in the order of the ladder, have a first seed before any has a second."""
-    for rung in rungs:
-        check_choice("rung", rung, MODELS)
-    check_range("seeds", seeds, 1)
-    climbed = [rung for rung in MODELS if rung in rungs]
-    recipes = {rung: recipe_for(rung, dataset) for rung in climbed}
-    return [
-        Trial(rung, seed, recipes[rung], deterministic=deterministic, tensorboard=tensorboard)
-        for seed in range(seeds)
-        for rung in climbed
-    ]
 
 
 def climb(
@@ -333,6 +330,8 @@ class Comparison:
             said.append(self.level["words"])
         if any(row["seeds"] == 1 for row in self.rows) and said:
             said.append(ONE_SEED)
+        if said and (tuned := self.tuned):
+            said.append(tuned)
         if said:
             said.append(self.recommendation["words"])
         run = self.groups[self.recommendation["best"]][0]
@@ -340,6 +339,12 @@ class Comparison:
             said.append(f"`{run.info['rung']}`: {warned}")
         said += [f"Not there: `{gone['name']}`, seed {gone['seed']}: {gone['reason']}." for gone in self.not_run]
         return said
+
+    @property
+    def tuned(self) -> str:
+        """What is said of the rows that have a recipe of their own; nothing where none has."""
+        names = [f"`{row['name']}`" for row in self.rows if row["tuned"]]
+        return describe_tuned(names) if names else ""
 
     def _repr_html_(self) -> str:
         from convladder import plots
@@ -386,6 +391,7 @@ def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
     return {
         "name": name,
         "rung": group[0].info["rung"],
+        "tuned": is_tuned(group[0].info),
         "seeds": len(group),
         "test_accuracy": accuracy,
         "test_images": answers.shape[1],

@@ -4,7 +4,7 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,19 +55,30 @@ class Estimate:
     report: float
 
 
-def estimate(dataset: Dataset, rung: str, recipe: Recipe, *, shared: bool = False) -> Estimate:
+def estimate(
+    dataset: Dataset,
+    rung: str,
+    recipe: Recipe,
+    *,
+    choices: Mapping[str, Any] | None = None,
+    ensemble: int = 1,
+    shared: bool = False,
+) -> Estimate:
     """About how long one run will take on this machine, from a few steps of its network.
 
     Args:
         dataset: At the size that the rung takes.
         rung: A name from MODELS.
         recipe: How it is trained.
+        choices: What the rung lets one choose.
+        ensemble: How many networks it averages.
         shared: Whether another run computes the features that this one needs.
     """
-    building = min(_seconds_of(lambda: build_model(rung, dataset.input_shape, dataset.num_classes)) for _ in range(2))
+    build = functools.partial(build_model, rung, dataset.input_shape, dataset.num_classes, **(choices or {}))
+    building = min(_seconds_of(build) for _ in range(2))
     images, validation, tested = map(len, (dataset.train, dataset.validation, dataset.test))
-    views = VIEWS[recipe.views][1]
-    seconds = SECONDS_AROUND + BUILDS_BEFORE * building + seconds_after(building)
+    views = ensemble * VIEWS[recipe.views][1]
+    seconds = SECONDS_AROUND + ensemble * (BUILDS_BEFORE * building + seconds_after(building))
     if rung in PRETRAINED:
         one_pass = _measure_backbone(dataset)
         forward, step = PASS_IN_KERAS * one_pass, TRAINING_IN_PASSES * one_pass
@@ -75,10 +86,10 @@ def estimate(dataset: Dataset, rung: str, recipe: Recipe, *, shared: bool = Fals
         seconds += 0 if kept else 2 * (images + validation + tested) * one_pass
         seconds += SOLVING_IN_PASSES * (images + validation) * dataset.num_classes * one_pass
     else:
-        step = _measure_training(rung, recipe, dataset)
+        step = _measure_training(build(rescale=recipe.rescale), recipe, dataset)
         forward = one_pass = step / 3
     if rung != "transfer":
-        seconds += recipe.epochs * images * step + math.ceil(recipe.epochs) * validation * forward
+        seconds += ensemble * (recipe.epochs * images * step + math.ceil(recipe.epochs) * validation * forward)
     seconds += views * (2 * validation + tested) * forward
     seconds += views * len(parity_images(dataset)) * (forward + one_pass)
     covered = MAPS * len(list_places(*dataset.input_shape[:2])[0])
@@ -88,13 +99,12 @@ def estimate(dataset: Dataset, rung: str, recipe: Recipe, *, shared: bool = Fals
     return Estimate(seconds, 4 * SECONDS_OF_MEASURING + views * (changed + covered) * one_pass)
 
 
-def _measure_training(rung: str, recipe: Recipe, dataset: Dataset) -> float:
+def _measure_training(network: keras.Model, recipe: Recipe, dataset: Dataset) -> float:
     """Seconds that training takes an image, from a few steps of few and of more images.
 
     They are run eagerly, because tracing would take longer than all of them; the difference of the two is free of what
     Python takes.
     """
-    network = build_model(rung, dataset.input_shape, dataset.num_classes, rescale=recipe.rescale)
     copy, _ = compile_copy(network, recipe, resolve_precision(recipe)[0])
     height, width, _ = dataset.input_shape
     more = max(4, min(recipe.batch_size, PLACES_TRIED // (height * width)))
@@ -194,7 +204,14 @@ class Budget:
             dataset = self._sized(rung_side(trial.rung, self._dataset))
             cached = (dataset.source or {}).get("cache", True)  # then one rung computes features, and both have them
             shared = cached and not self._estimates.keys().isdisjoint(PRETRAINED)
-            self._estimates[trial.rung] = estimate(dataset, trial.rung, trial.recipe, shared=shared)
+            self._estimates[trial.rung] = estimate(
+                dataset,
+                trial.rung,
+                trial.recipe,
+                choices=trial.choices,
+                ensemble=trial.ensemble,
+                shared=shared,
+            )
         return self._estimates[trial.rung]
 
 

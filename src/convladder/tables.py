@@ -11,7 +11,7 @@ from rich.text import Text
 
 from convladder.few import FEW_FOR_DETAIL, caution, rounded
 from convladder.names import printable
-from convladder.settings import COLUMNS, differing, value_in_words
+from convladder.settings import COLUMNS, MARK, describe_tuned, differing, value_in_words
 
 if TYPE_CHECKING:
     from convladder.data.audit import Audit
@@ -29,8 +29,14 @@ def of_models(rows: Sequence[dict[str, Any]]) -> Parts:
     for title in ("parameters", "MACs"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row["name"], row["idea"], f"{row['parameters']:,}", f"{row['macs']:,}")
+        table.add_row(marked(row), row["idea"], f"{row['parameters']:,}", f"{row['macs']:,}")
     yield table
+    yield f"{describe_tuned(row['name'] for row in rows if row['tuned'])} All others share one recipe."
+
+
+def marked(row: Mapping[str, Any]) -> str:
+    """The name of a row, with a mark where it has a recipe of its own."""
+    return f"{row['name']}{MARK if row['tuned'] else ''}"
 
 
 def of_layers(rung: str, rows: "Sequence[LayerSummary]") -> Parts:
@@ -111,7 +117,8 @@ def cells_of_comparison(
 ) -> tuple[list[str], list[list[str]]]:
     """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts.
 
-    How they were trained is among them where rows differ in it: the side of the images, epochs, augmentation and more.
+    A dagger marks a rung with a recipe of its own. How they were trained is among them where rows differ in it: the
+    side of the images, epochs, augmentation and more.
     """
     costs: list[tuple[str, str, Callable[[Any], str]]] = [
         ("parameters", "parameters", "{:,}".format),
@@ -126,7 +133,7 @@ def cells_of_comparison(
     cells = []
     for row in rows:
         accuracy, low, high = (rounded(row[key], row["test_images"]) for key in ("test_accuracy", "low", "high"))
-        cells.append([row["name"], str(row["seeds"]), accuracy, f"{low}–{high}"])
+        cells.append([marked(row), str(row["seeds"]), accuracy, f"{low}–{high}"])
         cells[-1][1:1] = [value_in_words(row["settings"].get(key)) for key in shown]
         for cost, _, show in costs:
             mark = "*" if row["name"] in pareto.get(cost, ()) else " "

@@ -1,7 +1,7 @@
 """Trials: the runs that a comparison needs, one a rung and a seed, and those of them that are there already."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +25,8 @@ class Trial:
         recipe: How it is trained.
         deterministic: Whether it shall be the same again, bit for bit.
         tensorboard: Whether it writes what TensorBoard reads, into its folder.
+        choices: What the rung lets one choose.
+        ensemble: How many networks it averages, with the seeds from `seed` up.
     """
 
     rung: str
@@ -32,6 +34,8 @@ class Trial:
     recipe: Recipe
     deterministic: bool = False
     tensorboard: bool = False
+    choices: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    ensemble: int = 1
 
     @property
     def label(self) -> str:
@@ -43,8 +47,8 @@ class Trial:
         return identity_of(
             {
                 "rung": self.rung,
-                "choices": {},
-                "ensemble": 1,
+                "choices": dict(self.choices),
+                "ensemble": self.ensemble,
                 "recipe": asdict(self.recipe),
                 "precision": resolve_precision(self.recipe)[0],
                 "seed": self.seed,
@@ -114,6 +118,8 @@ def run_trial(
         dataset,
         trial.recipe,
         seed=trial.seed,
+        ensemble=trial.ensemble,
+        choices=trial.choices,
         directory=directory,
         callbacks=with_tensorboard(callbacks) if trial.tensorboard else callbacks,
         deterministic=trial.deterministic,

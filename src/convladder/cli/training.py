@@ -9,20 +9,16 @@ import typer
 
 from convladder import startup, tables
 from convladder.cli.application import (
-    AUGMENT_HELP,
-    VIEWS_HELP,
     AsJson,
-    BatchSize,
     Deterministic,
-    Epochs,
-    RecipeName,
+    Ensemble,
     RunsDirectory,
     Tracking,
     app,
-    choose_recipe,
     errors,
     offer_choices,
     offer_data,
+    offer_recipe,
     offer_tracking,
     remark,
     say,
@@ -37,41 +33,27 @@ from convladder.recipes import EPOCHS
 
 @app.command()
 @offer_data
+@offer_recipe
 @offer_choices
 @offer_tracking
 def train(
     dataset: Callable[..., Any],
+    choose: Callable[..., Any],
     choices: dict[str, Any],
     tracking: Tracking,
     model: Annotated[
         str | None,
         typer.Option(help="A rung that `convladder models` lists; by default transfer for photographs, else pool."),
     ] = None,
-    recipe: RecipeName = "default",
-    epochs: Epochs = None,
     minutes: Annotated[float | None, typer.Option(help="Be done when so many are over, instead of --epochs.")] = None,
-    until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy, 0 to 1.")] = None,
-    batch_size: BatchSize = None,
-    augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
-    views: Annotated[str | None, typer.Option(help=VIEWS_HELP)] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order and dropout.")] = 0,
-    ensemble: Annotated[int, typer.Option(min=1, max=100, help="Train so many networks, and ship their mean.")] = 1,
+    ensemble: Ensemble = 1,
     deterministic: Deterministic = False,
     runs: RunsDirectory = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Train a rung, and write a run folder."""
-    recipe_for = choose_recipe(
-        recipe,
-        epochs=epochs,
-        minutes=minutes,
-        until=until,
-        batch_size=batch_size,
-        augment=augment,
-        views=views,
-        precision=precision,
-    )
+    recipe_for = choose(minutes=minutes)
     import_engine()
     from convladder.backbone import SIDE
     from convladder.models import PRETRAINED, check_choices
