@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from convladder.errors import ConvladderError
 from convladder.few import rounded
+from convladder.learned import Beside, likely_cause, set_beside_constant
 
 if TYPE_CHECKING:
     import keras
@@ -103,6 +104,26 @@ class Run:
         """What each test image was taken for, and its label, both of shape (count,); the probabilities are let go."""
         predictions = vars(self).get("predictions") or self._read_predictions()
         return predictions["probabilities"].argmax(axis=1), predictions["labels"]
+
+    @cached_property
+    def beside_constant(self) -> Beside:
+        """What it answered for the test images beside what always the same answer would be right on."""
+        taken, labels = self.answers
+        classes = 1 + int(max(taken.max(), labels.max()))
+        counts = (np.bincount(numbers, minlength=classes).tolist() for numbers in (labels, taken))
+        return set_beside_constant(int((taken == labels).sum()), *counts)
+
+    @property
+    def no_better(self) -> str:
+        """What is to be said where it does not beat the constant answer; else an empty text."""
+        beside = self.beside_constant
+        if beside.beats is not False:
+            return ""
+        history: list[dict[str, float]] = []
+        with contextlib.suppress(OSError):
+            history = self.history
+        names = self.info.get("class_names", [str(number) for number in range(1 + beside.commonest)])
+        return beside.words(names, likely_cause(self.info, history, beside.share))
 
     def _read_predictions(self) -> dict[str, npt.NDArray[Any]]:
         with np.load(self.path / "predictions.npz", allow_pickle=False) as archive:

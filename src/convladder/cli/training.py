@@ -52,6 +52,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Train as long as this, instead of --epochs.")] = None,
     until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy, 0 to 1.")] = None,
     batch_size: BatchSize = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of Adam; the peak, where it rises and falls.")] = None,
     augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
     views: Annotated[str | None, typer.Option(help=VIEWS_HELP)] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
@@ -68,6 +69,7 @@ def train(
         minutes=minutes,
         until=until,
         batch_size=batch_size,
+        learning_rate=learning_rate,
         augment=augment,
         views=views,
         precision=precision,
@@ -125,7 +127,7 @@ def train(
     by = f", by {tested_by}" if tested_by else ""
     say(
         f"{run.path}: test accuracy {accuracy} ({low} to {high} for {test['images']:,} images{by}), fitted in "
-        f"{run.info['fit_seconds']:.1f} s"
+        f"{run.info['fit_seconds']:.1f} s{f'. {run.no_better}' if run.no_better else ''}"
     )
     if said := caution(test, run.info):
         remark(said)

@@ -17,7 +17,7 @@ from convladder.artifact import METADATA_KEY, describe, seal
 from convladder.classifier import Classifier
 from convladder.exporting.parity import check_parity
 from convladder.exporting.pretrained import PROBABILITIES, convert_pretrained
-from convladder.layers import ALL_VIEWS, FirstView
+from convladder.layers import ALL_VIEWS, FirstView, settle
 from convladder.runs import whole_file
 
 STAGE = re.compile(r"(stage\d+|hidden\d*)(_|$)")
@@ -76,6 +76,7 @@ def export_graph(model: keras.Model) -> Any:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tf2onnx's own use of what NumPy and protobuf deprecate
         exported = Path(folder) / "model.onnx"
+        settle(model)
         model.export(exported, format="onnx", verbose=False)
         return onnx.load(exported)
 
