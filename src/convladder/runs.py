@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convladder.data.loading import EMBEDDED
 from convladder.errors import ConvladderError
 from convladder.few import rounded
 from convladder.learned import Beside, likely_cause, set_beside_constant
@@ -182,6 +184,12 @@ class Run:
         return content
 
 
+def embedded_name(info: Mapping[str, Any]) -> str | None:
+    """Which of the sets that come with the package a run was trained on; not one that is but called so."""
+    source = (info.get("data") or {}).get("source")
+    return source if source in EMBEDDED else None
+
+
 def create_run_folder(directory: Path, rung: str) -> Path:
     """Make the next folder of a rung: pool-1, pool-2, …; never one that exists.
 
@@ -274,12 +282,18 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
     create_folder(path.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as name:
-            written, former = Path(name) / "written", Path(name) / "former"
+            written, former = Path(name) / "written", Path(f"{name}.former")  # which outlives a failure
             written.mkdir()
             yield written
             if path.exists():
                 path.rename(former)
-            written.rename(path)
+            try:
+                written.rename(path)
+            except BaseException:
+                if former.exists():
+                    former.rename(path)
+                raise
+            shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
         raise _unwritable(path, error) from error
 

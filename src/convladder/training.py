@@ -34,7 +34,7 @@ from convladder.learned import beside_constant
 from convladder.models import MODELS, PRETRAINED, build_model, rung_side
 from convladder.processors import count_processors
 from convladder.recipes import Recipe, default_recipe_for, resolve_precision
-from convladder.runs import Run, create_run_folder, whole_file, write_arrays, write_csv, write_json
+from convladder.runs import Run, create_run_folder, embedded_name, whole_file, write_arrays, write_csv, write_json
 from convladder.signals import check_stop, defer_signals, stopped
 from convladder.solving import check_solvable, solve_head
 
@@ -315,6 +315,7 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
         "fit": data.fit,
         "fingerprint": data.fingerprint,
         "dataset": data.name,
+        "embedded": embedded_name({"data": data.source}),
         "test_accuracy": test["accuracy"],
         "test_images": test["images"],
         "interval": [test["low"], test["high"]],

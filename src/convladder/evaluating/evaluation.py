@@ -115,7 +115,9 @@ def load_like(run: Run, source: str | Path, columns: Mapping[str, str] | None = 
     height, _, channels = run.info["input_shape"]
     path = locate(source)
     if is_table(path) or (path.is_dir() and not find_idx_files(path)):
-        return load_dataset(source, image_size=height, channels=channels, fit=run.classifier().fit, columns=columns)
+        cache = (run.info.get("data") or {}).get("cache", True)
+        fit = run.classifier().fit
+        return load_dataset(source, image_size=height, channels=channels, fit=fit, cache=cache, columns=columns)
     return load_dataset(source, columns=columns)
 
 
