@@ -4,6 +4,7 @@ Every block takes a tensor of shape (batch, height, width, channels) and gives o
 layers (`stage2_conv1`), so that a feature map can be asked for by name.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from convladder.errors import ConvladderError, check_choice, check_range
 
 POOLINGS = ("max", "average", "min")
 PADDINGS = ("same", "valid")
+MEMBER = re.compile(r"member\d+")  # how an assembled model names its networks
 ALL_VIEWS = "views"  # the layer that lays the views of an image one after the other, in one batch
 
 
@@ -137,6 +139,11 @@ def flatten(model: Any) -> Iterator[Any]:
             yield from flatten(layer)
         else:
             yield layer
+
+
+def members(model: Any) -> list[Any]:
+    """The networks that an assembled model averages; none of one that holds others as parts of it."""
+    return [layer for layer in model.layers if isinstance(layer, keras.Model) and MEMBER.fullmatch(layer.name)]
 
 
 def settle(model: Any) -> None:
