@@ -115,12 +115,12 @@ def all_frozen() -> keras.Model:
     return model
 
 
-class Unknown(keras.Model):
+class Unknown(keras.Model):  # type: ignore[misc]
     def call(self, x: Any) -> Any:
         return x
 
 
-class Forgetful(layers.Layer):
+class Forgetful(layers.Layer):  # type: ignore[misc]
     """Its configuration does not tell by how much it multiplies."""
 
     def __init__(self, factor: float = 1.0, **settings: Any) -> None:
@@ -131,7 +131,7 @@ class Forgetful(layers.Layer):
         return x * self.factor
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config()
+        return dict(super().get_config())
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,7 @@ def test_an_ensemble_whose_second_member_diverges_fails_as_a_whole(
     small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first is good; a real second one is made to start with weights that overflow."""
-    from convladder import training
-
-    build, built = training.build_model, []
+    build, built = cl.build_model, list[keras.Model]()
 
     def build_model(*arguments: Any, **settings: Any) -> keras.Model:
         model = build(*arguments, **settings)
@@ -58,7 +56,7 @@ def test_an_ensemble_whose_second_member_diverges_fails_as_a_whole(
             model.set_weights([weight * 1e38 for weight in model.get_weights()])
         return model
 
-    monkeypatch.setattr(training, "build_model", build_model)
+    monkeypatch.setattr("convladder.training.build_model", build_model)
     with pytest.raises(cl.ConvladderError, match="diverged") as caught:
         cl.train("dense", small, replace(cl.DEFAULT, epochs=0.5), ensemble=2, directory=tmp_path)
     assert caught.value.exit_status == 1

@@ -76,12 +76,12 @@ def adapted() -> keras.Model:
     return network(norm)
 
 
-class Doubled(layers.BatchNormalization):
+class Doubled(layers.BatchNormalization):  # type: ignore[misc]
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return 2 * super().call(inputs, training=training, mask=mask)
 
 
-class Scaled(layers.Layer):
+class Scaled(layers.Layer):  # type: ignore[misc]
     """Does not tell in its configuration that it is frozen."""
 
     def build(self, shape: Any) -> None:

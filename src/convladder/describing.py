@@ -72,7 +72,7 @@ def _macs(layer: Any, takes: tuple[int, ...], gives: tuple[int, ...]) -> int:
     Of layers within a layer, as in attention or a wrapper, the kernels are taken for those of the whole.
     """
     if isinstance(layer, keras.Model):
-        if None in (side for _, _, shape in _calls(layer) for side in shape):  # it was built for any size
+        if any(side is None for _, _, shape in _calls(layer) for side in shape):  # it was built for any size
             layer = keras.models.clone_model(layer, keras.tree.map_structure(lambda _: keras.Input(takes), layer.input))
         return count_macs(layer)
     kernels = [weight for weight in getattr(layer, "weights", ()) if weight.path.endswith("kernel")]
