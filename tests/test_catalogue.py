@@ -75,7 +75,7 @@ def test_a_data_set_that_its_user_calls_mnist_is_not_shown_as_the_embedded_one(
 ) -> None:
     """It is as large, and has the same classes; without its run folder the file alone speaks for it."""
     theirs = tmp_path / "mnist.npz"
-    named = replace(small, name="mnist", source={"source": str(theirs)})
+    named = replace(small, name="mnist", source={"source": str(theirs), "image_size": None})
     mine = cl.train("dense", named, replace(cl.DEFAULT, epochs=0.2), directory=tmp_path)
     (mine.path / "examples.npz").unlink()
     alone = tmp_path / "alone.onnx"
@@ -85,7 +85,10 @@ def test_a_data_set_that_its_user_calls_mnist_is_not_shown_as_the_embedded_one(
         assert (account["dataset"], account["embedded"]) == ("mnist", None)
         assert find_examples(classifier) is None
     embedded = cl.train(
-        "dense", replace(small, source={"source": "mnist"}), replace(cl.DEFAULT, epochs=0.2), directory=tmp_path
+        "dense",
+        replace(small, source={"source": "mnist", "image_size": None}),
+        replace(cl.DEFAULT, epochs=0.2),
+        directory=tmp_path,
     )
     shutil.copy(embedded.path / "model.onnx", alone)
     assert account_for(cl.Classifier(alone))["embedded"] == "mnist"

@@ -7,6 +7,8 @@ from typing import Any
 from convladder.few import FEW, rounded
 
 ALPHA = 0.05  # how often each of the tests may be wrong
+# Cohen's kappa, below which answers hardly hang on the images: of untrained networks it is up to a few hundredths.
+LEAST_KAPPA = 0.1
 FEW_STEPS = 200  # of training, below which these are the likely cause
 HIGH_RATE = 0.03  # of Adam, above which that is
 
@@ -85,7 +87,8 @@ def set_beside_constant(right: int, labels: Sequence[int], answered: Sequence[in
         beats = False if constant or missed else None
     # How often it would be right by chance that gives each answer as often as it does.
     by_chance = sum(one * other for one, other in zip(labels, answered, strict=True)) / images**2
-    return Beside(images, right, commonest, share, beats, more_than(by_chance))
+    kappa = (right / images - by_chance) / (1 - by_chance) if by_chance < 1 else 0.0
+    return Beside(images, right, commonest, share, beats, more_than(by_chance) and kappa >= LEAST_KAPPA)
 
 
 def beside_constant(test: Mapping[str, Any]) -> Beside:
