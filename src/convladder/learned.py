@@ -52,11 +52,15 @@ class Beside:
         if self.beats is not False:
             return ""
         share, accuracy = rounded(self.share, self.images), rounded(self.accuracy, self.images)
-        constant = f"always answering {class_names[self.commonest]} would be right on {share} of the images"
+        chance = ", which chance explains" if self.accuracy > self.share else ""
+        beside = (
+            f"always answering {class_names[self.commonest]} would be right on {share} of the images, and it is on "
+            f"{accuracy}{chance}"
+        )
         if own and self.nothing:
-            return f"Learned nothing: {constant}, and it is on {accuracy}, which chance explains. {cause}".rstrip()
+            return f"Learned nothing: {beside}. {cause}".rstrip()
         though = ", though it tells classes apart" if self.tells_apart else ""
-        return f"No better than a constant answer: {constant}, and it is on {accuracy}{though}."
+        return f"No better than a constant answer: {beside}{though}."
 
 
 def set_beside_constant(right: int, labels: Sequence[int], answered: Sequence[int]) -> Beside:
