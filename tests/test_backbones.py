@@ -15,7 +15,7 @@ import convladder as cl
 from convladder.applications import _preprocess, list_backbones
 from convladder.data import Split
 from convladder.explaining import grad_cam
-from convladder.exporting.onnx_file import find_stages
+from convladder.exporting.onnx_file import export_graph, find_stages
 from convladder.models import build_model
 from convladder.training import warn_of_size
 
@@ -111,9 +111,14 @@ def test_deviations_in_efficientnet_s_weights_are_not_taken_for_variances(tmp_pa
     normalization.set_weights([mean, deviations, np.array(0)])  # as in the file that Keras has for the download
     file = save(network, tmp_path / "efficientnetb0_notop.weights.h5")
     normalization.set_weights([mean, deviations**2, np.array(0)])
+    normalization.finalize_state()  # else it computes with what it had before
     expected = np.asarray(network(IMAGES, training=False))
     model = build_model("transfer", SHAPE, 3, backbone="EfficientNetB0", weights=str(file))
     np.testing.assert_allclose(features_of(model), expected, atol=1e-4 * np.abs(expected).max())
+    features = keras.Model(model.input, model.get_layer("features").output)
+    features(IMAGES)  # Keras exports only what was called
+    graph = export_graph(features)
+    assert len(graph.graph.input) == 1  # and not what the normalization computes with
 
 
 def few(small: cl.Dataset) -> cl.Dataset:

@@ -1,5 +1,9 @@
 """What the page is told: thinned maps, examples and accounts, beside scikit-learn and plain loops."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
@@ -64,3 +68,28 @@ def test_few_images_and_faultless_answers_are_enough() -> None:
     chosen = choose_examples(images, labels, labels)
     assert chosen.labels.tolist() == [0, 1, 1]
     assert not chosen.misjudged.any()
+
+
+def test_a_data_set_that_its_user_calls_mnist_is_not_shown_as_the_embedded_one(
+    small: cl.Dataset, tmp_path: Path
+) -> None:
+    """It is as large, and has the same classes; without its run folder the file alone speaks for it."""
+    theirs = tmp_path / "mnist.npz"
+    named = replace(small, name="mnist", source={"source": str(theirs), "image_size": None})
+    mine = cl.train("dense", named, replace(cl.DEFAULT, epochs=0.2), directory=tmp_path)
+    (mine.path / "examples.npz").unlink()
+    alone = tmp_path / "alone.onnx"
+    shutil.copy(mine.path / "model.onnx", alone)
+    for classifier in (mine.classifier(), cl.Classifier(alone)):
+        account = account_for(classifier)
+        assert (account["dataset"], account["embedded"]) == ("mnist", None)
+        assert find_examples(classifier) is None
+    embedded = cl.train(
+        "dense",
+        replace(small, source={"source": "mnist", "image_size": None}),
+        replace(cl.DEFAULT, epochs=0.2),
+        directory=tmp_path,
+    )
+    shutil.copy(embedded.path / "model.onnx", alone)
+    assert account_for(cl.Classifier(alone))["embedded"] == "mnist"
+    assert find_examples(cl.Classifier(alone)) is not None

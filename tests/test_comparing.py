@@ -23,10 +23,12 @@ import convladder as cl
 from convladder import processes
 from convladder.comparing import Comparison, climb, conclude
 from convladder.costs import Budget
+from convladder.data.cache import cache_folder
 from convladder.differences import ALIKE, BETTER
 from convladder.planning import plan
 from convladder.processes import run_in_processes
 from convladder.recipes import default_recipe_for
+from convladder.report import write_report
 from convladder.trials import Outcome
 from test_significance import simulate
 
@@ -362,3 +364,21 @@ def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) 
     (dense, conv) = plan(small, ["dense", "conv"], default_recipe_for, seeds=1)
     assert Budget(small, None).seconds(conv) < Budget(mnist, None).seconds(conv)
     assert Budget(mnist, None).seconds(dense) < Budget(mnist, None).seconds(conv)
+
+
+def test_pictures_that_are_not_kept_are_compared(mnist: cl.Dataset, tmp_path: Path) -> None:
+    """They lie in a file without a name, which the process that trains cannot open."""
+    folder = tmp_path / "digits"
+    for label in (0, 1):
+        (folder / str(label)).mkdir(parents=True)
+        for number, image in enumerate(mnist.train.images[mnist.train.labels == label][:30, ..., 0]):
+            Image.fromarray(image).save(folder / str(label) / f"{number}.png")
+    root = cache_folder()
+    assert root is not None
+    kept = set(root.glob("*"))
+    dataset = cl.load_dataset(folder, cache=False)
+    comparison = cl.compare(dataset, "dense", quick_recipe, directory=tmp_path / "runs")
+    assert [(run.info["rung"], run.info["status"]) for run in comparison.runs] == [("dense", "finished")]
+    write_report(comparison, tmp_path / "report.html")
+    cl.evaluate(comparison.runs[0], data=folder)
+    assert set(root.glob("*")) == kept

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.signal import correlate2d
 
 import convladder as cl
+from convladder.cli.looking import _names
 from convladder.explaining import (
     explain,
     feature_maps,
@@ -233,3 +234,13 @@ def test_explain_refuses_what_it_cannot_do(
     shipped = convladder("explain", run.path / "model.onnx", "a/seven.png", "--sanity")
     assert shipped.status == 2
     assert "Expected a run folder" in shipped.err
+
+
+@pytest.mark.parametrize(
+    "stems",
+    [["a", "a"], ["a", "A"], ["a", "a", "a-1"], ["a-2", "a", "a", "a-2-"], ["É", "é", "e"], ["a", "A-2", "a"]],
+)
+def test_maps_of_equal_names_do_not_overwrite_one_another(stems: list[str]) -> None:
+    names = _names(stems)
+    assert len({name.casefold() for name in names}) == len(stems)
+    assert all(name.casefold().startswith(stem.casefold()) for name, stem in zip(names, stems, strict=True))

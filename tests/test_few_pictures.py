@@ -11,6 +11,7 @@ import pytest
 
 import convladder as cl
 from convladder import cli, tables
+from convladder.comparing import Comparison
 from convladder.data import Split
 from convladder.data.loading import locate
 from convladder.evaluating.metrics import share_interval
@@ -96,6 +97,24 @@ def test_labels_of_chance_are_recognized_by_chance(run_of: Callable[[str], cl.Ru
     answers, folds = judge_by_folds(features, labels, 5, 2)
     assert folds == 5
     assert (answers.argmax(axis=1) == labels).mean() < 0.4
+
+
+def test_by_cross_validation_too_it_is_said_that_nothing_was_learned(tmp_path: Path) -> None:
+    """Here of labels that chance gave."""
+    pictures = sorted((locate("clothes") / "train").glob("*/*.jpg"))[::2]
+    order = np.random.default_rng(0).permutation(len(pictures))
+    for place, number in enumerate(order[:60]):
+        (tmp_path / "data" / CLASSES[place % 5]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures[number], tmp_path / "data" / CLASSES[place % 5])
+    data = cl.load_dataset(tmp_path / "data", image_size=SIDE)
+    run = cl.train("transfer", data, directory=tmp_path / "runs")
+    assert "tested_by" in run.info
+    assert run.info["learned_nothing"]
+    assert run.no_better.startswith("Learned nothing: always answering")
+    assert "labels" in run.no_better
+    assert "Learned nothing" in printed(run)
+    found = Comparison((run,)).recommendation
+    assert (found["take"], found["words"].partition(".")[0]) == (None, "Recommended: none")
 
 
 def test_a_class_of_one_picture_is_learned_and_named_and_not_tested(run_of: Callable[[str], cl.Run]) -> None:

@@ -15,7 +15,8 @@ import tensorflow as tf
 import convladder as cl
 from convladder.data import Split
 from convladder.evaluating import predict_probabilities
-from convladder.fitting import FusedAdam, FusedBatchNormalization, OneCycle, clone
+from convladder.fitting import OneCycle
+from convladder.fused import FusedAdam, FusedBatchNormalization, clone
 from convladder.models import build_model
 from convladder.recipes import TUNED, default_recipe
 

@@ -10,6 +10,8 @@ from PIL import Image
 
 import convladder as cl
 from convladder import cli
+from convladder.data.audit import LABEL_ERRORS
+from convladder.data.cache import cache_folder
 from convladder.label_errors import find_label_errors
 
 HELD_OUT = {f"wrong {number}.png" for number in range(5)}
@@ -77,3 +79,20 @@ def test_the_audit_adds_them(
     last = json.loads(capfd.readouterr().out)["findings"][-1]
     assert last["check"] == "likely label errors"
     assert last["count"] >= 5
+
+
+def test_the_data_are_split_as_the_run_s_were(folder: Path, tmp_path: Path) -> None:
+    """With another share and another seed of what is held out, and nothing kept in the cache."""
+    whole = tmp_path / "whole"
+    for label in (0, 1):
+        (whole / str(label)).mkdir(parents=True)
+        for number in range(40):
+            path = folder / "train" / str(label) / f"{number}.png"
+            (whole / str(label) / path.name).write_bytes(path.read_bytes())
+    data = cl.load_dataset(whole, validation=0.3, seed=5, cache=False)
+    run = cl.train("fast", data, replace(cl.DEFAULT, epochs=3, batch_size=16), directory=tmp_path / "runs")
+    root = cache_folder()
+    assert root is not None
+    kept = set(root.glob("*"))
+    assert find_label_errors(whole, run, folds=0).check == LABEL_ERRORS
+    assert set(root.glob("*")) == kept

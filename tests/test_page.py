@@ -1,5 +1,6 @@
 """The page in a real browser, answered by the server and by itself: it says and shows what the classifier does."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -20,11 +22,12 @@ from playwright.sync_api import Browser
 
 import convladder as cl
 from browsing import Visit, open_browser, skip_without
+from convladder import web_exporting
 from convladder.data.decoding import decode_image
 from convladder.exporting import export_onnx
 from convladder.models import build_model
 from convladder.serving.application import create_application
-from convladder.serving.static import write_site
+from convladder.serving.static import RUNTIME_FILES, write_site
 from convladder.web_exporting import export_web
 from served import say
 
@@ -340,3 +343,35 @@ def test_an_export_that_cannot_be_is_refused(
         export_web({"dense": dense}, tmp_path / "site")
     assert raised.value.exit_status == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "otherwise"]
+
+
+def test_runs_whose_names_become_one_file_are_all_exported(dense: cl.Run, run: cl.Run, tmp_path: Path) -> None:
+    runtime = tmp_path / "dist"
+    runtime.mkdir()
+    for name in RUNTIME_FILES:
+        (runtime / name).touch()
+    named = {"my net": dense, "my-net": run, "My net": dense, "my+net-": run, "é": run}
+    write_site({name: one.classifier() for name, one in named.items()}, tmp_path / "site", runtime)
+    written = json.loads((tmp_path / "site" / "models.json").read_text(encoding="utf-8"))["models"]
+    assert [model["name"] for model in written] == list(named)
+    for model in written:
+        content = (tmp_path / "site" / unquote(model["file"])).read_bytes()
+        assert content == named[model["name"]].classifier().path.read_bytes()
+    for folder in ("models", "examples"):
+        files = [path.name.casefold() for path in (tmp_path / "site" / folder).iterdir()]
+        assert len(set(files)) == len(files) == len(named)
+
+
+def test_the_gate_runs_the_file_that_was_written(
+    dense: cl.Run, run: cl.Run, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here another one than the run's is written."""
+    monkeypatch.setattr(
+        web_exporting,
+        "write_site",
+        lambda classifiers, *others: write_site({name: run.classifier() for name in classifiers}, *others),
+    )
+    with pytest.raises(cl.ConvladderError, match="nothing was written") as raised:
+        export_web({"dense": dense}, tmp_path / "site", runtime)
+    assert raised.value.exit_status == 3
+    assert list(tmp_path.iterdir()) == []

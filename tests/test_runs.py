@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.runs import create_run_folder, whole_file, write_json
+from convladder.runs import create_run_folder, embedded_name, whole_file, whole_folder, write_json
 
 
 def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
@@ -97,3 +97,34 @@ def test_data_built_in_python_cannot_be_loaded_again(run: cl.Run) -> None:
     assert run.info["data"] is None
     with pytest.raises(cl.ConvladderError, match="--data"):
         run.load_dataset()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_former_export_is_there_again_where_the_new_one_cannot_take_its_place(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = tmp_path / "export"
+    with whole_folder(export, "mark") as folder:
+        (folder / "mark").write_text("former", encoding="utf-8")
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == "written":  # the second: the former export has been moved away by then
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises((cl.ConvladderError, KeyboardInterrupt)), whole_folder(export, "mark") as folder:
+        (folder / "mark").write_text("new", encoding="utf-8")
+    assert (export / "mark").read_text(encoding="utf-8") == "former"
+    monkeypatch.undo()
+    with whole_folder(export, "mark") as folder:
+        (folder / "mark").write_text("new", encoding="utf-8")
+    assert (export / "mark").read_text(encoding="utf-8") == "new"
+    assert list(tmp_path.iterdir()) == [export]
+
+
+@pytest.mark.parametrize("source", ["mnist", "clothes", "/home/me/mnist", None])
+def test_only_what_comes_with_the_package_is_taken_for_it(source: str | None) -> None:
+    info = {"dataset": "mnist", "data": None if source is None else {"source": source}}
+    assert embedded_name(info) == (source if source in ("mnist", "clothes") else None)

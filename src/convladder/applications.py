@@ -17,6 +17,7 @@ from keras import layers
 
 from convladder.backbone import FEATURES, NAME, enlarged
 from convladder.errors import ConvladderError, check_choice
+from convladder.layers import settle
 
 ENDINGS = (".h5", ".keras")  # .weights.h5 among them
 PROBES = 255 * np.concatenate([np.zeros((1, 3)), np.eye(3)])  # black, red, green, blue
@@ -182,6 +183,7 @@ def _rename(network: keras.Model, pixels: Any) -> Any:
     renamed = keras.models.clone_model(network, pixels, copy_block, call)
     for layer, twin in pairs:
         twin.set_weights(layer.get_weights())
+    settle(renamed)
     return renamed.output
 
 

@@ -19,7 +19,7 @@ from convladder.data import Dataset
 from convladder.data.loading import at_size
 from convladder.differences import ALIKE, level_of, set_beside
 from convladder.errors import ConvladderError
-from convladder.few import FEW, caution, points_of
+from convladder.few import FEW, caution, points_of, rounded
 from convladder.models import MODELS, rung_side, suited_rungs
 from convladder.planning import plan
 from convladder.processes import run_in_processes
@@ -270,7 +270,7 @@ class Comparison:
         """For each cost the rungs that no other beats in accuracy without costing more."""
         fronts = {}
         for cost in COSTS:
-            rows = [row for row in self.rows if row[cost] is not None]
+            rows = [row for row in self.rows if row[cost] is not None and row["recommendable"]]
             fronts[cost] = [row["name"] for row in rows if not any(_dominates(other, row, cost) for other in rows)]
         return fronts
 
@@ -280,9 +280,19 @@ class Comparison:
 
         MACs, because they are the same on every machine and in every run, where seconds are not. It is `settled` where
         that one is at most one point below the best: few seeds tell nothing apart, and would recommend anything. `take`
-        is the one to take: that, or where it is not settled the best.
+        is the one to take: that, or where it is not settled the best. Rows that are right no more often than always the
+        same answer are not recommended: where all are such, `take` and `name` are none.
         """
-        rows = {row["name"]: row for row in self.rows}
+        best = max(self.rows, key=lambda row: float(row["test_accuracy"]))["name"]
+        rows = {row["name"]: row for row in self.rows if row["recommendable"]}
+        if not rows:
+            none: dict[str, Any] = dict.fromkeys(("name", "take", "difference", "low", "high"))
+            share = rounded(self.groups[best][0].beside_constant.share, self.rows[0]["test_images"])
+            words = (
+                "Recommended: none. No rung is right more often than always the same answer would be, the commonest "
+                f"class: {share}."
+            )
+            return none | {"best": best, "cost": "macs", "alike": [], "settled": False, "words": words}
         best = max(rows, key=lambda name: rows[name]["test_accuracy"])
         # The best was picked from all: that is covered, because the level is for all pairs.
         judged = {pair["upper"]: pair for pair in self._judge([(name, best) for name in rows if name != best])}
@@ -290,7 +300,7 @@ class Comparison:
         name = min(alike, key=lambda name: (rows[name]["macs"], rows[name]["parameters"]))
         result = {"name": name, "best": best, "take": name, "cost": "macs", "alike": alike}
         if name == best:
-            cheaper = any(row["macs"] < rows[best]["macs"] for row in self.rows)
+            cheaper = any(row["macs"] < rows[best]["macs"] for row in rows.values())
             others = "every row of fewer MACs is less accurate" if cheaper else "none has fewer MACs"
             words = f"Recommended: `{best}`, the most accurate here; {others}."
             return result | {"difference": 0.0, "low": 0.0, "high": 0.0, "settled": True, "words": words}
@@ -337,6 +347,8 @@ class Comparison:
         run = self.groups[self.recommendation["best"]][0]
         if warned := caution(run.metrics["test"], run.info):
             said.append(f"`{run.info['rung']}`: {warned}")
+        for name, group in self.groups.items():
+            said += [f"`{name}`, seed {run.info.get('seed')}: {run.no_better}" for run in group if run.no_better]
         said += [f"Not there: `{gone['name']}`, seed {gone['seed']}: {gone['reason']}." for gone in self.not_run]
         return said
 
@@ -400,12 +412,21 @@ def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
         "validation_accuracy": statistics.fmean(validation) if validation else None,
         "parameters": group[0].info["parameters"],
         "macs": group[0].info["macs"],
+        "learned_nothing": sum(run.beside_constant.nothing for run in group),
+        "recommendable": _beats_constant(group),
         "image_size": group[0].info.get("input_shape", [None])[0],
         "fit_seconds": statistics.fmean(run.info["fit_seconds"] for run in group),
         **measured,
         "settings": settings_of(group[0].info),
         "runs": [str(run.path) for run in group],
     }
+
+
+def _beats_constant(group: Sequence[Run]) -> bool:
+    """Whether a row is right more often than always the same answer; where all its runs are not, it is chance."""
+    found = [run.beside_constant for run in group]
+    more = statistics.fmean(one.accuracy for one in found) > found[0].share
+    return more and any(one.beats is not False for one in found)
 
 
 def _dominates(other: Mapping[str, Any], row: Mapping[str, Any], cost: str) -> bool:

@@ -1,11 +1,14 @@
 """Model summaries: a row a layer, with parameters, multiply-accumulates and the arithmetic of the output size."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import keras
 from keras import layers
+
+RECURRENT = (layers.RNN, layers.Bidirectional)  # whose kernels work at each step that they take
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,19 @@ class LayerSummary:
 
 
 def summarize(model: keras.Model) -> list[LayerSummary]:
-    """Describe every layer of a functional model, in order."""
+    """Describe every layer of a functional model, in order; one that is called more than once works as often."""
+    work: dict[int, int] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
+    for layer, takes, gives in _calls(model):
+        work[id(layer)] = work.get(id(layer), 0) + _macs(layer, takes, gives)
+        shapes[id(layer)] = gives
     return [
         LayerSummary(
             name=layer.name,
             kind=type(layer).__name__,
-            output_shape=tuple(layer.output.shape[1:]),
+            output_shape=shapes[id(layer)],
             parameters=layer.count_params(),
-            macs=_macs(layer),
+            macs=work[id(layer)],
             arithmetic=_arithmetic(layer),
         )
         for layer in model.layers
@@ -46,20 +54,31 @@ def summarize(model: keras.Model) -> list[LayerSummary]:
 
 def count_macs(model: keras.Model) -> int:
     """Multiply-accumulates for one image."""
-    return sum(_macs(layer) for layer in model.layers)
+    return sum(_macs(layer, takes, gives) for layer, takes, gives in _calls(model))
 
 
-def _macs(layer: Any) -> int:
-    """Every weight of a kernel is multiplied once for each output position."""
+def _calls(model: keras.Model) -> Iterator[tuple[Any, tuple[int, ...], tuple[int, ...]]]:
+    """Each call of a layer or operation, and the shapes that it takes and gives, without the batch."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    for nodes in graph._nodes_by_depth.values():
+        for node in nodes:
+            given = node.input_tensors[0] if node.input_tensors else node.outputs[0]
+            yield node.operation, tuple(given.shape[1:]), tuple(node.outputs[0].shape[1:])
+
+
+def _macs(layer: Any, takes: tuple[int, ...], gives: tuple[int, ...]) -> int:
+    """Every weight of a kernel is multiplied once for each output position; of a transposed one, for each input's.
+
+    Of layers within a layer, as in attention or a wrapper, the kernels are taken for those of the whole.
+    """
     if isinstance(layer, keras.Model):
+        if any(side is None for _, _, shape in _calls(layer) for side in shape):  # it was built for any size
+            layer = keras.models.clone_model(layer, keras.tree.map_structure(lambda _: keras.Input(takes), layer.input))
         return count_macs(layer)
-    if isinstance(layer, layers.SeparableConv2D):
-        kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
-    elif isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
-        kernels = [layer.kernel]
-    else:
-        return 0
-    positions = prod(layer.output.shape[1:-1])  # 1 for a fully connected layer
+    kernels = [weight for weight in getattr(layer, "weights", ()) if weight.path.endswith("kernel")]
+    placed = takes if "Transpose" in type(layer).__name__ or isinstance(layer, RECURRENT) else gives
+    first = getattr(layer, "data_format", "") == "channels_first"
+    positions = prod(placed[1:] if first else placed[:-1])  # 1 for a fully connected layer
     return positions * sum(prod(kernel.shape) for kernel in kernels)
 
 

@@ -290,9 +290,9 @@ def predict_with(model: "keras.Model") -> Callable[[Pixels], Map]:
 
 def _members(model: "keras.Model") -> list[Any]:
     """The networks of an ensemble; the network itself where it is one."""
-    import keras
+    from convladder.layers import members
 
-    return [layer for layer in model.layers if isinstance(layer, keras.Model)] or [model]
+    return members(model) or [model]
 
 
 def _choose_layer(network: "keras.Model", name: str | None) -> str:

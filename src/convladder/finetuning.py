@@ -35,11 +35,11 @@ from convladder.fitting import (
     BestWeights,
     Fitted,
     Interrupted,
-    clone,
     compile_for,
     time_fits,
     training_batches,
 )
+from convladder.fused import clone
 from convladder.pacing import ENDLESS, Deadline, Pace
 from convladder.processors import keep_freed_memory
 from convladder.recipes import Recipe, resolve_precision

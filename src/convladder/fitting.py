@@ -18,7 +18,9 @@ from convladder.data.augmentation import AUGMENT, resize
 from convladder.data.checks import class_weights
 from convladder.data.dataset import release
 from convladder.describing import count_macs
+from convladder.divergence import check_answers, check_loss, check_weights
 from convladder.evaluating import predict_probabilities, score
+from convladder.fused import FusedAdam, clone
 from convladder.pacing import ENDLESS, Deadline, Pace
 from convladder.recipes import Recipe
 from convladder.signals import Stopped, check_stop, defer_signals
@@ -115,63 +117,6 @@ def fit(
     return keeper.fitted
 
 
-class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch normalization, training by TensorFlow's own operation in place of many small ones.
-
-    It takes a quarter of the time on a processor (docs/decisions/0001). Only the copy that is fitted has it.
-    """
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize (batch, height, width, channels), by the batch's own mean and variance in training."""
-        if not training or not self.trainable or len(inputs.shape) != 4:
-            return super().call(inputs, training=training, mask=mask)
-        # Of channels that are no multiple of 16, bfloat16 takes ten times as long as float32.
-        computed_in = self.compute_dtype if inputs.shape[-1] % 16 == 0 else "float32"
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=tf.cast(inputs, computed_in),
-            scale=tf.cast(self.gamma, tf.float32),
-            offset=tf.cast(self.beta, tf.float32),
-            mean=tf.zeros(0),
-            variance=tf.zeros(0),
-            epsilon=self.epsilon,
-        )
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
-        return tf.cast(outputs, self.compute_dtype)
-
-
-class FusedAdam(keras.optimizers.Adam):
-    """Keras's Adam with its weight decay, by TensorFlow's own operation in place of a dozen small ones a variable.
-
-    It runs and traces faster (docs/decisions/0003). Where a variable has a constraint or no gradient, Keras does it.
-    """
-
-    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        """Take a step along gradients, float32, one for each of the variables that the optimizer was built for."""
-        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
-        if any(gradient is None for gradient in grads) or any(variable.constraint for variable in variables):
-            return super().apply(grads, trainable_variables)
-        step = tf.cast(self.iterations, tf.float32) + 1
-        rate = tf.cast(self.learning_rate, tf.float32)
-        powers = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step}
-        for gradient, variable, mean, square in zip(grads, variables, self._momentums, self._velocities, strict=True):
-            if self.weight_decay and self._use_weight_decay(variable):
-                variable.value.assign_sub(variable.value * (self.weight_decay * rate))
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.value.handle,
-                m=mean.value.handle,
-                v=square.value.handle,
-                lr=rate,
-                beta1=self.beta_1,
-                beta2=self.beta_2,
-                epsilon=self.epsilon,
-                grad=gradient,
-                **powers,
-            )
-        self.iterations.assign_add(1)
-        return None
-
-
 class OneCycle:
     """A learning rate that rises to its peak and falls to zero over steps that may become known after tracing.
 
@@ -196,6 +141,7 @@ class BestWeights(keras.callbacks.Callback):
 
     Raises:
         Stopped: After a step, where a signal has come.
+        ConvladderError: The training has diverged.
     """
 
     later_of_equals = False  # of epochs with one accuracy, whether the last or the first is the best
@@ -212,6 +158,7 @@ class BestWeights(keras.callbacks.Callback):
             deadline = deadline or Deadline.in_minutes(recipe.minutes)
             self.pace = Pace(deadline, recipe.batch_size, self.scored_after * len(validation))
         self._validation, self._until = validation, recipe.until
+        self._recipe, self._epoch = recipe, 0
         self._best_accuracy = -1.0
         self._evaluated = 0.0
         self._started = time.perf_counter() - self.fitted.seconds
@@ -224,9 +171,14 @@ class BestWeights(keras.callbacks.Callback):
         """What the network answers for the validation images."""
         return predict_probabilities(network, self._validation.images)
 
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Note which epoch it is."""
+        self._epoch = epoch
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Keep the time, should this have been the last step; stop where the minutes are over, or a signal came."""
         check_stop()
+        check_loss(logs, f"in epoch {self._epoch + 1}, by step {batch + 1}", self._recipe)
         self.fitted.seconds = time.perf_counter() - self._started - self._evaluated
         if self.pace is None:
             return
@@ -247,8 +199,11 @@ class BestWeights(keras.callbacks.Callback):
         logs["seconds"] = self.fitted.seconds
         accuracy = float(epoch)  # without validation images a later epoch is a better one
         network, weights = self.candidate()
+        check_weights(weights, place := f"after epoch {epoch + 1}", self._recipe)
         if len(self._validation):
-            scores = score(self.answer(network), self._validation.labels)
+            answers = self.answer(network)
+            check_answers(answers, "validation images", place, self._recipe)
+            scores = score(answers, self._validation.labels)
             accuracy = scores["accuracy"]
             logs |= {"validation_accuracy": accuracy, "validation_loss": scores["loss"]}
             if self._until is not None and accuracy >= self._until:
@@ -326,40 +281,9 @@ def _row_reader(images: npt.NDArray[np.uint8]) -> Callable[[Any], npt.NDArray[np
     return read
 
 
-def clone(model: keras.Model, precision: str, image: Any = None) -> keras.Model:
-    """The same network with the same weights, to be fitted in `precision`; its last layer is always in float32.
-
-    Args:
-        model: What is cloned.
-        precision: "float32" or "bfloat16".
-        image: A Keras input of another height and width, where the network shall take that.
-    """
-    last = model.layers[-1].name
-
-    def clone_layer(layer: Any) -> Any:
-        config = layer.get_config()
-        if precision == "bfloat16" and layer.name != last:
-            config["dtype"] = "mixed_bfloat16"
-        return (FusedBatchNormalization if _can_fuse(layer) else type(layer)).from_config(config)
-
-    twin = keras.models.clone_model(model, input_tensors=image, clone_function=clone_layer)
-    twin.set_weights(model.get_weights())
-    return twin
-
-
 def steps_per_look(model: keras.Model, batch_size: int) -> int:
     """About how many steps are run between two looks of Python: those that take seconds, and STEPS_PER_LOOK at most."""
     return max(1, min(STEPS_PER_LOOK, int(MACS_PER_LOOK / (batch_size * max(1, count_macs(model))))))
-
-
-def _can_fuse(layer: Any) -> bool:
-    """Whether a layer is batch normalization of the kind that the operation computes: over channels, scaled and moved.
-
-    The networks of `keras.applications` hold others.
-    """
-    if type(layer) is not keras.layers.BatchNormalization:
-        return False
-    return layer.scale and layer.center and layer.axis in (-1, len(layer.input.shape) - 1)
 
 
 def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[keras.Model, "OneCycle | None"]:

@@ -51,7 +51,11 @@ def find_label_errors(
         check_range("folds", folds, 2, 100)
     classifier: Classifier = run.classifier()
     height, _, channels = classifier.input_shape
-    data = run.arrange(load_dataset(source, image_size=height, channels=channels, fit=classifier.fit, columns=columns))
+    # As the run's were: its own share and seed of what is held out, and what else it was told.
+    settings = {key: value for key, value in (run.info.get("data") or {}).items() if key != "source"}
+    settings |= {"image_size": height, "channels": channels, "fit": classifier.fit}
+    settings |= {"columns": columns} if columns else {}
+    data = run.arrange(load_dataset(source, **settings))
     if data.fingerprint != run.info["fingerprint"] or data.account is None:
         raise ConvladderError(
             f"{run.path} was trained on other data than {source} holds. Expected a run of the same pictures: train one."

@@ -4,15 +4,19 @@ Every block takes a tensor of shape (batch, height, width, channels) and gives o
 layers (`stage2_conv1`), so that a feature map can be asked for by name.
 """
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from convladder.errors import ConvladderError, check_choice, check_range
 
 POOLINGS = ("max", "average", "min")
 PADDINGS = ("same", "valid")
+MEMBER = re.compile(r"member\d+")  # how an assembled model names its networks
 ALL_VIEWS = "views"  # the layer that lays the views of an image one after the other, in one batch
 
 
@@ -126,6 +130,31 @@ class FirstView(layers.Layer):
     def call(self, x: Any) -> Any:
         """Take the views apart, and give the first."""
         return split_views(x, self.views)[0]
+
+
+def flatten(model: Any) -> Iterator[Any]:
+    """All layers, with those of nested models and not these."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from flatten(layer)
+        else:
+            yield layer
+
+
+def members(model: Any) -> list[Any]:
+    """The networks that an assembled model averages; none of one that holds others as parts of it."""
+    return [layer for layer in model.layers if isinstance(layer, keras.Model) and MEMBER.fullmatch(layer.name)]
+
+
+def settle(model: Any) -> None:
+    """Have each Normalization compute with the weights that it has: `set_weights` alone leaves what it made of others.
+
+    What it computes with is made a constant, since an ONNX file would ask for it as an input.
+    """
+    for layer in flatten(model):
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
 
 
 def _check_fits(what: str, size: int, x: Any, padding: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convladder.data.loading import EMBEDDED
 from convladder.errors import ConvladderError
 from convladder.few import rounded
+from convladder.learned import Beside, likely_cause, set_beside_constant
 
 if TYPE_CHECKING:
     import keras
@@ -104,6 +107,26 @@ class Run:
         predictions = vars(self).get("predictions") or self._read_predictions()
         return predictions["probabilities"].argmax(axis=1), predictions["labels"]
 
+    @cached_property
+    def beside_constant(self) -> Beside:
+        """What it answered for the test images beside what always the same answer would be right on."""
+        taken, labels = self.answers
+        classes = 1 + int(max(taken.max(), labels.max()))
+        counts = (np.bincount(numbers, minlength=classes).tolist() for numbers in (labels, taken))
+        return set_beside_constant(int((taken == labels).sum()), *counts)
+
+    @property
+    def no_better(self) -> str:
+        """What is to be said where it does not beat the constant answer; else an empty text."""
+        beside = self.beside_constant
+        if beside.beats is not False:
+            return ""
+        history: list[dict[str, float]] = []
+        with contextlib.suppress(OSError):
+            history = self.history
+        names = self.info.get("class_names", [str(number) for number in range(1 + beside.commonest)])
+        return beside.words(names, likely_cause(self.info, history, beside.share))
+
     def _read_predictions(self) -> dict[str, npt.NDArray[Any]]:
         with np.load(self.path / "predictions.npz", allow_pickle=False) as archive:
             return dict(archive)
@@ -159,6 +182,12 @@ class Run:
         except ValueError as error:
             raise ConvladderError(f"{self.path / name} is no JSON ({error}).") from error
         return content
+
+
+def embedded_name(info: Mapping[str, Any]) -> str | None:
+    """Which of the sets that come with the package a run was trained on; not one that is but called so."""
+    source = (info.get("data") or {}).get("source")
+    return source if source in EMBEDDED else None
 
 
 def create_run_folder(directory: Path, rung: str) -> Path:
@@ -253,12 +282,18 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
     create_folder(path.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as name:
-            written, former = Path(name) / "written", Path(name) / "former"
+            written, former = Path(name) / "written", Path(f"{name}.former")  # which outlives a failure
             written.mkdir()
             yield written
             if path.exists():
                 path.rename(former)
-            written.rename(path)
+            try:
+                written.rename(path)
+            except BaseException:
+                if former.exists():
+                    former.rename(path)
+                raise
+            shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
         raise _unwritable(path, error) from error
 

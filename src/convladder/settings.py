@@ -6,6 +6,7 @@ from typing import Any
 # What of run.json changes what a run comes to. The machine is not among it, nor is what only looks on.
 IDENTIFYING = (
     "rung",
+    "own_network",  # whose layers and first weights its user made
     "choices",
     "ensemble",
     "recipe",
@@ -34,7 +35,7 @@ def identity_of(info: Info) -> dict[str, Any]:
     Args:
         info: Its run.json; or the same of a run that is not there yet.
     """
-    return {key: info.get(key) for key in IDENTIFYING} | {"fit": _fit(info)}
+    return {key: info.get(key) for key in IDENTIFYING} | {"fit": _fit(info), "own_network": _own_network(info)}
 
 
 def settings_of(info: Info) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def settings_of(info: Info) -> dict[str, Any]:
         recipe["epochs"] = None
     return {
         **choices,
+        "own_network": _own_network(info),
         "ensemble": info.get("ensemble", 1),
         **recipe,
         "precision": info.get("precision"),
@@ -110,6 +112,10 @@ def value_in_words(value: Any) -> str:
 
 def _word(key: str) -> str:
     return WORDS.get(key, key.replace("_", " "))
+
+
+def _own_network(info: Info) -> bool:
+    return bool(info.get("own_network"))
 
 
 def _fit(info: Info) -> str:

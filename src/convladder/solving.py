@@ -101,6 +101,12 @@ def solve_head(
     tested = data.test.images[: 0 if by_folds else None]  # which are among the training images then
     parts = [data.train.images, data.validation.images, tested]
     train, validation, test = compute_features(parts, extractor, cache=cache)
+    if not all(np.isfinite(features).all() for features in (train, validation, test)):
+        raise ConvladderError(
+            f"The features that {extractor.name} gives of these pictures hold NaN or infinity. Expected finite ones: "
+            "its weights are damaged, fetch them again.",
+            exit_status=1,
+        )
     if by_folds:
         test = train[:, np.bincount(labels)[labels] > 1]
     views = VIEWS[recipe.views][1]

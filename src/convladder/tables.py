@@ -133,6 +133,7 @@ def cells_of_comparison(
     cells = []
     for row in rows:
         accuracy, low, high = (rounded(row[key], row["test_images"]) for key in ("test_accuracy", "low", "high"))
+        accuracy += _mark(row)
         cells.append([marked(row), str(row["seeds"]), accuracy, f"{low}–{high}"])
         cells[-1][1:1] = [value_in_words(row["settings"].get(key)) for key in shown]
         for cost, _, show in costs:
@@ -140,6 +141,15 @@ def cells_of_comparison(
             cells[-1].append("" if row[cost] is None else show(row[cost]) + mark)
     titles = ["rung", *(COLUMNS[key] for key in shown), "seeds", "test accuracy", "95 % interval"]
     return titles + [title for _, title, _ in costs], cells
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    """What stands beside the accuracy of a row with networks that do not beat always the same answer."""
+    if row["learned_nothing"] == row["seeds"]:
+        return " learned nothing"
+    if row["learned_nothing"]:
+        return f" {row['learned_nothing']} of {row['seeds']} learned nothing"
+    return "" if row["recommendable"] else " no better than a constant"
 
 
 def of_comparison(
@@ -208,6 +218,8 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
     pictures = f"{images:,} {result['split']} images of {result['data']}"
     by = f", by {result['tested_by']}" if "tested_by" in result else ""
     yield f"{result['run']} on {pictures}{by}: accuracy {accuracy} ({low} to {high}), loss {loss}"
+    if result["no_better"]:
+        yield result["no_better"]
     if said := caution(result):
         yield said
     top = [

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from convladder import __version__
+from convladder.adopting import adopt
 from convladder.assembling import VIEWS, Answers, assemble, calibrate
 from convladder.backbone import NAME as BACKBONE
 from convladder.backbone import NUM_PARAMETERS
@@ -30,11 +31,12 @@ from convladder.exporting.pretrained import answer
 from convladder.few import FEW
 from convladder.finetuning import finetune
 from convladder.fitting import Fitted, Interrupted, fit
+from convladder.learned import beside_constant
 from convladder.models import MODELS, PRETRAINED, build_model, rung_side
 from convladder.pacing import Deadline, seconds_after
 from convladder.processors import count_processors
 from convladder.recipes import Recipe, default_recipe_for, resolve_precision
-from convladder.runs import Run, create_run_folder, whole_file, write_arrays, write_csv, write_json
+from convladder.runs import Run, create_run_folder, embedded_name, whole_file, write_arrays, write_csv, write_json
 from convladder.signals import check_stop, defer_signals, stopped
 from convladder.solving import check_solvable, solve_head
 
@@ -61,7 +63,7 @@ def train(
 
     Args:
         model: A rung's name, or any Keras model from pixels, shape (batch, height, width, channels), range 0–255,
-            to the probabilities of the classes, shape (batch, num_classes).
+            to the probabilities of the classes, shape (batch, num_classes). It stays as it is: a copy is trained.
         dataset: Its training images fit the weights, its validation images choose the epoch.
         recipe: How to train; by default DEFAULT, with what a tuned rung changes of it.
         seed: Of the weights, the order of the images, augmentation and dropout: two runs that share it share these.
@@ -94,15 +96,15 @@ def train(
     if rung:
         check_choice("rung", rung, MODELS)
         dataset = at_size(dataset, rung_side(rung, dataset))
-    recipe = recipe or default_recipe_for(model if isinstance(model, str) else model.name, dataset)
+    recipe = recipe or default_recipe_for(rung or getattr(model, "name", ""), dataset)
     if rung == "transfer":
         check_solvable(recipe, ensemble)
     data, by_folds = _arrange(dataset, recipe, by_folds and rung == "transfer")
 
     def member(number: int) -> keras.Model:
         keras.utils.set_random_seed(seed + number)
-        if not rung:
-            return model
+        if not isinstance(model, str):
+            return adopt(model, data)
         return build_model(rung, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
 
     building = time.monotonic()
@@ -112,6 +114,7 @@ def train(
     info: dict[str, Any] = {
         "status": "running",
         "rung": first.name,
+        "own_network": not rung,
         "choices": dict(choices or {}),
         "ensemble": ensemble,
         "recipe": asdict(recipe),
@@ -350,6 +353,7 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
         "fit": data.fit,
         "fingerprint": data.fingerprint,
         "dataset": data.name,
+        "embedded": embedded_name({"data": data.source}),
         "test_accuracy": test["accuracy"],
         "test_images": test["images"],
         "interval": [test["low"], test["high"]],
@@ -362,7 +366,8 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
     parity = export_onnx(model, folder / "model.onnx", described, images, expected)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
-    return accuracies | fitted | {"temperature_reason": calibration.reason}
+    judged = {"learned_nothing": beside_constant(test).nothing, "temperature_reason": calibration.reason}
+    return accuracies | fitted | judged
 
 
 def _write_weights(folder: Path, model: keras.Model, history: Sequence[Mapping[str, float]]) -> None:

@@ -1,9 +1,12 @@
 """Export for the web: runs as a page in a folder, through the parity gate as every other format."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+from convladder.errors import ConvladderError
 from convladder.evaluating import predict_probabilities
 from convladder.exporting import check_parity, parity_images
 from convladder.runs import Run, whole_folder
@@ -27,15 +30,18 @@ def export_web(runs: Mapping[str, Run], folder: Path, runtime: Path | None = Non
     """
     with whole_folder(folder, MODELS_FILE) as site:
         write_site({name: run.classifier() for name, run in runs.items()}, site, runtime)
-        return {name: _check(site, run) for name, run in runs.items()}
+        written = json.loads((site / MODELS_FILE).read_text(encoding="utf-8"))["models"]
+        if [model["name"] for model in written] != list(runs):
+            raise ConvladderError(f"{site / MODELS_FILE} does not name {', '.join(runs)}.", exit_status=3)
+        return {model["name"]: _check(site, model, runs[model["name"]]) for model in written}
 
 
-def _check(site: Path, run: Run) -> dict[str, Any]:
+def _check(site: Path, model: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """Have the runtime that was written answer by the file that was written, as the page will fetch it."""
     images = parity_images(run.load_dataset())
     expected = predict_probabilities(run.load_model(), images)
-    classifier = run.classifier()
     return check_parity(
-        lambda part: answer_in_node(site, classifier.path, part, len(classifier.class_names)),
+        lambda part: answer_in_node(site, site / unquote(model["file"]), part, len(model["class_names"])),
         images,
         expected,
         f"{run.path.name} in the browser's runtime",

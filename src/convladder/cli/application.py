@@ -120,6 +120,7 @@ RECIPE_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "epochs": (float | None, None, "Passes over the training images; a fraction is allowed."),
     "until": (float | None, None, "Stop at this validation accuracy, 0 to 1."),
     "batch_size": (int | None, None, "Images a step."),
+    "learning_rate": (float | None, None, "Of Adam; the peak, where it rises and falls."),
     "augment": (
         str | None,
         None,

@@ -133,12 +133,14 @@ def _load_networks(run: Path, sanity: bool) -> tuple[Any, Any, Any]:
 
 
 def _names(stems: Sequence[str]) -> list[str]:
-    """Names that differ: those of one name, from several folders or of several formats, get a number."""
-    names: list[str] = []
+    """Names that differ, in capitals or not, as some file systems want; of one name the later ones get a number."""
+    folded, names = [stem.casefold() for stem in stems], []
+    taken: set[str] = set()
     for place, stem in enumerate(stems, start=1):
-        name = stem if stems.count(stem) == 1 else f"{stem}-{place}"
-        while name in names or (name != stem and name in stems):
+        name = stem if folded.count(stem.casefold()) == 1 else f"{stem}-{place}"
+        while name.casefold() in taken or (name != stem and name.casefold() in folded):
             name += "-"
+        taken.add(name.casefold())
         names.append(name)
     return names
 

@@ -108,7 +108,7 @@ def train(
     by = f", by {tested_by}" if tested_by else ""
     say(
         f"{run.path}: test accuracy {accuracy} ({low} to {high} for {test['images']:,} images{by}), fitted in "
-        f"{run.info['fit_seconds']:.1f} s"
+        f"{run.info['fit_seconds']:.1f} s{f'. {run.no_better}' if run.no_better else ''}"
     )
     if said := caution(test, run.info):
         remark(said)

@@ -16,6 +16,7 @@ from convladder.data.loading import locate
 from convladder.errors import ConvladderError, check_choice
 from convladder.evaluating.metrics import describe
 from convladder.evaluating.robustness import measure_robustness
+from convladder.learned import beside_constant
 from convladder.runs import Run, write_json
 
 SPLITS = ("test", "validation", "all")
@@ -41,7 +42,8 @@ def evaluate(
     Returns:
         What `describe` gives, with `run`, `rung`, `data`, `split`, `temperature`, `test_accuracy`,
         `validation_accuracy`, `fit_seconds`, `tested_by` where that was cross-validation, and `robustness`, as
-        `measure_robustness` gives it, where it is known.
+        `measure_robustness` gives it, where it is known; `beats_constant`, whether it is right more often than always
+        the same answer would be, none where that cannot be told, and `no_better`, that in words where it is not.
 
     Raises:
         ConvladderError: Other classes, images of another shape, no such split, or data that have changed.
@@ -85,6 +87,9 @@ def evaluate(
         **{key: run.info.get(key) for key in ("test_accuracy", "validation_accuracy", "fit_seconds")},
     }
     own_test = data is None and chosen == "test"
+    beside = beside_constant(result)
+    words = run.no_better if own_test else beside.words(run.info["class_names"], own=data is None)
+    result |= {"beats_constant": beside.beats, "no_better": words}
     if own_test and "tested_by" in run.info:
         result["tested_by"] = run.info["tested_by"]
     if robustness:
@@ -110,7 +115,9 @@ def load_like(run: Run, source: str | Path, columns: Mapping[str, str] | None = 
     height, _, channels = run.info["input_shape"]
     path = locate(source)
     if is_table(path) or (path.is_dir() and not find_idx_files(path)):
-        return load_dataset(source, image_size=height, channels=channels, fit=run.classifier().fit, columns=columns)
+        cache = (run.info.get("data") or {}).get("cache", True)
+        fit = run.classifier().fit
+        return load_dataset(source, image_size=height, channels=channels, fit=fit, cache=cache, columns=columns)
     return load_dataset(source, columns=columns)
 
 

@@ -17,7 +17,7 @@ from convladder.artifact import METADATA_KEY, describe, seal
 from convladder.classifier import Classifier
 from convladder.exporting.parity import check_parity
 from convladder.exporting.pretrained import PROBABILITIES, convert_pretrained
-from convladder.layers import ALL_VIEWS, FirstView
+from convladder.layers import ALL_VIEWS, FirstView, members, settle
 from convladder.runs import whole_file
 
 STAGE = re.compile(r"(stage\d+|hidden\d*)(_|$)")
@@ -76,6 +76,7 @@ def export_graph(model: keras.Model) -> Any:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tf2onnx's own use of what NumPy and protobuf deprecate
         exported = Path(folder) / "model.onnx"
+        settle(model)
         model.export(exported, format="onnx", verbose=False)
         return onnx.load(exported)
 
@@ -99,8 +100,8 @@ def find_stages(model: keras.Model) -> dict[str, Any]:
         if named and not isinstance(layer, keras.layers.Dropout):
             stages[named[1]] = layer.output
     if not stages:
-        for member in model.layers:
-            if isinstance(member, keras.Model) and member.input_shape == model.input_shape and find_stages(member):
+        for member in members(model)[:1]:
+            if find_stages(member):
                 return _first_views(model, keras.Model(member.inputs[0], find_stages(member)))
     return stages
 

@@ -15,7 +15,7 @@ from convladder.data.dataset import slices
 from convladder.evaluating import predict_probabilities
 from convladder.evaluating.calibration import SMALLEST
 from convladder.features import open_graph
-from convladder.layers import ALL_VIEWS
+from convladder.layers import ALL_VIEWS, members
 
 IMAGE, PROBABILITIES = "image", "probabilities"
 FROM_THE_END = np.iinfo(np.int64).min  # where a slice ends that runs backwards through all there is
@@ -32,10 +32,10 @@ def convert_pretrained(model: keras.Model, stages: Sequence[str]) -> Any | None:
 
     network = model
     if ALL_VIEWS in (layer.name for layer in model.layers):
-        members = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-        if len(members) != 1:
+        several = members(model)
+        if len(several) != 1:
             return None
-        network = members[0]
+        network = several[0]
     weights = _read_weights(network)
     if weights is None:
         return None

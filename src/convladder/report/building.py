@@ -131,7 +131,7 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     images = len(first.answers[1])
     typical = [_typical(group) for group in comparison.groups.values()]
     datasets, without_pictures = _load(typical)
-    chosen = names.index(recommended["take"])
+    chosen = names.index(recommended["take"] or recommended["best"])
     dataset = datasets[chosen]
     found = [_robustness(run, data, say) for run, data in zip(typical, datasets, strict=True)]
     robustness = {number: measured for number, measured in enumerate(found) if measured is not None}
@@ -152,7 +152,10 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
         "counted": Counter(pair["verdict"] for pair in comparison.pairs),
         "tested_by": first.info.get("tested_by"),
         "digits": points_digits(images),
-        "caution": caution(comparison.groups[recommended["take"]][0].metrics["test"], first.info),
+        "caution": caution(comparison.groups[names[chosen]][0].metrics["test"], first.info),
+        "no_better": [
+            (name, run.no_better) for name, group in comparison.groups.items() for run in group if run.no_better
+        ],
         "seeds": sorted({row["seeds"] for row in rows}),
         "titles": titles,
         "cells": cells,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from convladder.classifier import Classifier
 from convladder.errors import ConvladderError
 from convladder.examples import Examples, choose_examples, read_examples
-from convladder.runs import Run
+from convladder.runs import Run, embedded_name
 
 MOST_MAPS = 32
 MOST_UNITS = 256
@@ -81,7 +81,7 @@ def account_for(classifier: Classifier) -> dict[str, Any]:
     account: dict[str, Any] = {
         key: metadata.get(key)
         for key in (
-            *("rung", "dataset", "fingerprint", "version"),
+            *("rung", "dataset", "embedded", "fingerprint", "version"),
             *("test_accuracy", "test_images", "interval", "tested_by"),
         )
     }
@@ -92,6 +92,7 @@ def account_for(classifier: Classifier) -> dict[str, Any]:
     return account | {
         "rung": run.info["rung"],
         "dataset": run.info["dataset"],
+        "embedded": embedded_name(run.info),
         "fingerprint": run.info["fingerprint"],
         "test_accuracy": test["accuracy"],
         "test_images": test["images"],
@@ -119,12 +120,10 @@ def find_examples(classifier: Classifier) -> Examples | None:
     run = find_run(classifier)
     if run and (run.path / "examples.npz").exists():
         return read_examples(run.path / "examples.npz")
-    if classifier.metadata.get("dataset") != "mnist" and not (run and run.info["dataset"] == "mnist"):
-        return None
+    if (embedded_name(run.info) if run else classifier.metadata.get("embedded")) != "mnist":
+        return None  # nor for somebody's own folder or file that is called mnist
     with np.load(Path(str(files("convladder.data") / "mnist.npz"))) as archive:
         images, labels = archive["x_test"][..., np.newaxis], archive["y_test"].astype(np.int64)
-    if classifier.input_shape != images.shape[1:] or classifier.class_names != tuple("0123456789"):
-        return None  # of somebody's own folder or file that is called mnist
     return choose_examples(images, labels, run.predictions["probabilities"].argmax(axis=1) if run else labels)
 
 

@@ -133,8 +133,12 @@ def _write_models(site: Path, classifiers: Mapping[str, Classifier]) -> None:
     (site / "models").mkdir()
     (site / "examples").mkdir()
     models: list[dict[str, Any]] = []
+    taken: set[str] = set()
     for name, classifier in classifiers.items():
         file = re.sub(r"[^\w.-]", "-", name)
+        while file.casefold() in taken:  # of another name that differs in a space, a sign or a capital
+            file += "-"
+        taken.add(file.casefold())
         shutil.copyfile(classifier.path, site / "models" / f"{file}.onnx")
         model = describe_model(name, classifier) | {"file": quote(f"models/{file}.onnx")}
         examples = find_examples(classifier)

@@ -258,7 +258,7 @@ export function showAccount(model, column) {
   const { account, input_shape: [height, width, channels] } = model;
   const facts = [
     ["Network", account.rung],
-    ["Data", account.dataset === "mnist" ? MNIST : account.dataset],
+    ["Data", account.embedded === "mnist" ? MNIST : account.dataset],
     ["Trained on", account.training_images && `${account.training_images.toLocaleString("en")} images, in ${account.fit_seconds.toFixed(1)} s`],
     ["Parameters", account.parameters?.toLocaleString("en")],
     ["Takes", `${height}×${width}, ${channels === 1 ? "gray" : "colours"}; other proportions: ${model.fit}`],
