@@ -51,7 +51,8 @@ def find_label_errors(
         check_range("folds", folds, 2, 100)
     classifier: Classifier = run.classifier()
     height, _, channels = classifier.input_shape
-    data = run.arrange(load_dataset(source, image_size=height, channels=channels, fit=classifier.fit, columns=columns))
+    like = {"image_size": height, "channels": channels, "fit": classifier.fit, "columns": columns}
+    data = run.arrange(load_dataset(**{**(run.info.get("data") or {}), "source": source, **like}))
     if data.fingerprint != run.info["fingerprint"] or data.account is None:
         raise ConvladderError(
             f"{run.path} was trained on other data than {source} holds. Expected a run of the same pictures: train one."

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from convladder.few import FEW_FOR_DETAIL, caution, rounded
+from convladder.few import FEW_FOR_DETAIL, caution, leaks_in_words, rounded
 from convladder.names import printable
 from convladder.settings import COLUMNS, differing, value_in_words
 
@@ -201,8 +201,9 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
     pictures = f"{images:,} {result['split']} images of {result['data']}"
     by = f", by {result['tested_by']}" if "tested_by" in result else ""
     yield f"{result['run']} on {pictures}{by}: accuracy {accuracy} ({low} to {high}), loss {loss}"
-    if said := caution(result):
-        yield said
+    yield from filter(None, (leaks_in_words(result), caution(result)))
+    if left_out := result.get("leaks_left_out"):
+        yield f"Left out of what it learned from: {left_out:,} copies of pictures for validation or testing"
     top = [
         f"right among the {row['k']} most probable: {rounded(row['accuracy'], images)}"
         for row in result["top_k"]
