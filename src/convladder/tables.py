@@ -220,8 +220,10 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
     yield table
     yield of_confusion(result["confusion"], [row["name"] for row in result["per_class"]], result["confusions"])
     temperature = f"the temperature {result['temperature']:.3f} that is in the network"
+    if result["temperature"] == 1 and "temperature_reason" in result:
+        temperature = f"the network's own temperature, 1: {result['temperature_reason'].removeprefix('1, since ')}"
     if images < FEW_FOR_DETAIL:
-        yield f"{images} images do not tell how sure it may be, at {temperature}: {FEW_FOR_DETAIL} are needed"
+        yield f"{images} images do not tell how sure it may be: {FEW_FOR_DETAIL} are needed. It has {temperature}"
     else:
         yield of_reliability(result["calibration"]["bins"])
         yield f"Calibration error {result['calibration']['ece']:.2%}, at {temperature}"
@@ -233,7 +235,7 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
             f"rightly"
         )
     else:
-        yield "No threshold: it never abstains"
+        yield f"It never abstains: {result.get('threshold_reason', 'no threshold')}"
     if "robustness" in result:
         yield of_robustness(result["robustness"])
 

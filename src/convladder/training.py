@@ -23,7 +23,7 @@ from convladder.data.loading import at_size
 from convladder.describing import count_macs
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.evaluating import describe, predict_probabilities, without
-from convladder.evaluating.calibration import fit_threshold, reliability, temper
+from convladder.evaluating.calibration import choose_threshold, reliability, temper
 from convladder.examples import choose_examples
 from convladder.exporting import check_answers, export_onnx, parity_images
 from convladder.exporting.pretrained import answer
@@ -287,10 +287,10 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
     _write_weights(folder, model, trained.history)
     metrics: dict[str, Any] = {}
     arrays: dict[str, npt.NDArray[Any]] = {}
-    threshold = 0.0
+    threshold, why = 0.0, "no validation images"
     if calibration.before is not None and calibration.after is not None:
         labels = data.validation.labels if answers is None else answers.labels
-        threshold = fit_threshold(calibration.after, labels)
+        threshold, why = choose_threshold(calibration.after, labels)
         before = reliability(calibration.before, labels)["ece"]
         metrics["validation"] = describe(calibration.after, labels, data.class_names, threshold) | {
             "ece_before_temperature": before
@@ -328,7 +328,7 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
     parity = export_onnx(model, folder / "model.onnx", described, images, expected)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
-    return accuracies | fitted | {"temperature_reason": calibration.reason}
+    return accuracies | fitted | {"temperature_reason": calibration.reason, "threshold_reason": why}
 
 
 def _write_weights(folder: Path, model: keras.Model, history: Sequence[Mapping[str, float]]) -> None:

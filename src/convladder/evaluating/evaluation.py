@@ -84,6 +84,7 @@ def evaluate(
         "split": chosen,
         **describe(probabilities, labels, run.info["class_names"], threshold),
         "temperature": float(run.info.get("temperature", 1)),
+        **{key: run.info[key] for key in ("temperature_reason", "threshold_reason") if key in run.info},
         **{key: run.info.get(key) for key in ("test_accuracy", "validation_accuracy", "fit_seconds")},
     }
     own_test = data is None and chosen == "test"
