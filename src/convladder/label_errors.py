@@ -13,10 +13,9 @@ from convladder.data import Dataset, Split, load_dataset
 from convladder.data.audit import LABEL_ERRORS, Finding
 from convladder.data.dataset import slices
 from convladder.errors import ConvladderError, check_range
+from convladder.evaluating.mislabelling import find_mislabelled
 from convladder.features import pool_features
 from convladder.runs import Run
-
-TIMES_AS_LIKELY = 3.0  # as the label, another class must be
 
 
 def find_label_errors(
@@ -25,9 +24,7 @@ def find_label_errors(
     """Judge every picture by a model that has not seen it, since a model is sure of what it was trained on.
 
     What the run held out is judged by its own model. What it was trained on is judged by others, each trained alike
-    on all folds but one (Northcutt et al. 2021, arXiv:1911.00068; ranked by cleanlab). Of cleanlab's filters the one
-    that takes every picture for which another class is more probable: its default asks for more confidence than a
-    class has on average, and left out two or three of five planted errors.
+    on all folds but one (Northcutt et al. 2021, arXiv:1911.00068).
 
     For a pretrained rung every picture is judged by heads on kept features, each of which has not seen it, since what
     was held out for validation may be among what its head was fitted to; no fold is trained.
@@ -39,8 +36,8 @@ def find_label_errors(
         columns: Of a .csv file, as `load_dataset` takes them.
 
     Returns:
-        A group for each picture, the likeliest error first: its path, and what it is labelled and looks like, where
-        that is at least three times as probable.
+        A group for each picture, the likeliest error first, as `find_mislabelled` finds them: its path, and what it is
+        labelled and looks like.
 
     Raises:
         ConvladderError: The run was trained on other data, so it may have seen any of these.
@@ -59,8 +56,6 @@ def find_label_errors(
         )
     if run.info["rung"] in PRETRAINED:
         return visual_audit.find_label_errors(data, *pool_features(data))
-    from cleanlab.filter import find_label_issues
-
     judged = [data.train] * bool(folds) + [part for part in (data.validation, data.test) if len(part)]
     probabilities = [predict_out_of_fold(data, run, folds)] if folds else []
     probabilities += [
@@ -68,14 +63,8 @@ def find_label_errors(
     ]
     labels, likelihoods = np.concatenate([part.labels for part in judged]), np.concatenate(probabilities)
     names = data.account.paths[-len(labels) :]
-    ranked = find_label_issues(
-        labels,
-        likelihoods,
-        filter_by="predicted_neq_given",
-        return_indices_ranked_by="self_confidence",
-        n_jobs=1,
-    )
-    return Finding(LABEL_ERRORS, list(_say(ranked, names, labels, likelihoods, data.class_names)))
+    wrong, calibrated = find_mislabelled(likelihoods, labels)
+    return Finding(LABEL_ERRORS, list(_say(wrong, names, labels, calibrated, data.class_names)))
 
 
 def predict_out_of_fold(data: Dataset, run: Run, folds: int) -> npt.NDArray[np.float32]:
@@ -106,18 +95,17 @@ def predict_out_of_fold(data: Dataset, run: Run, folds: int) -> npt.NDArray[np.f
 
 
 def _say(
-    ranked: Sequence[int],
+    wrong: npt.NDArray[np.int64],
     names: Sequence[str],
     labels: npt.NDArray[np.int64],
-    probabilities: npt.NDArray[np.float32],
+    probabilities: npt.NDArray[np.float64],
     class_names: Sequence[str],
 ) -> Iterator[list[str]]:
     """For each row: its path, and what it is labelled and looks like."""
-    for row in ranked:
+    for row in wrong:
         looks_like = int(probabilities[row].argmax())
-        if probabilities[row, looks_like] >= TIMES_AS_LIKELY * probabilities[row, labels[row]]:
-            yield [
-                names[row],
-                f"labelled {class_names[labels[row]]}, looks like {class_names[looks_like]} "
-                f"({probabilities[row, looks_like]:.2f})",
-            ]
+        yield [
+            names[row],
+            f"labelled {class_names[labels[row]]}, looks like {class_names[looks_like]} "
+            f"({probabilities[row, looks_like]:.2f})",
+        ]

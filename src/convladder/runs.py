@@ -203,14 +203,6 @@ def finished_runs(directory: Path) -> list[Run]:
     return found
 
 
-def find_run(directory: Path, **expected: Any) -> Run | None:
-    """A finished run in a directory whose run.json holds what is expected; the newest, or none."""
-    for run in finished_runs(directory):
-        if all(run.info.get(key) == value for key, value in expected.items()):
-            return run
-    return None
-
-
 def create_folder(folder: Path) -> None:
     """Make a folder, if it is not there.
 
