@@ -57,7 +57,7 @@ def audit_visually(
 
 
 def find_label_errors(dataset: Dataset, features: Features, labels: Labels) -> Finding:
-    """Pictures whose labels are more probably wrong than right, by heads that have not seen them.
+    """Pictures whose labels are probably wrong, by heads that have not seen them.
 
     Each is judged by heads that are fitted to the other folds (Northcutt et al. 2021, arXiv:1911.00068). Where classes
     resemble one another, so that heads are often wrong, nobody is accused: see `find_mislabelled`.
