@@ -17,9 +17,9 @@ def find_mislabelled(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Pictures whose labels are probably wrong, the likeliest first.
 
-    A label comes from the judge's answer, at some temperature, or by chance from all classes, at some share. The two that
-    explain the labels best tell of each how probable it is that chance drew it. Where classes resemble one another,
-    the temperature explains what the judge contradicts, and nobody is accused.
+    A label comes from the judge's answer, at some temperature, or by chance from all classes, at some share. The two
+    that explain the labels best tell of each how probable it is that chance drew it. Where classes resemble one
+    another, the temperature explains what the judge contradicts, and nobody is accused.
 
     Args:
         probabilities: By models that have not seen the pictures, shape (count, num_classes).
