@@ -124,7 +124,9 @@ def calibrate(
     if model is members[0]:
         logits = next((layer for layer in model.layers if layer.name == "logits"), None)
         last = model.layers[-1]
-        if not isinstance(logits, keras.layers.Dense) or (last is not logits and last.input is not logits.output):
+        if not isinstance(logits, keras.layers.Dense):
+            return model, kept
+        if last is not logits and (last.weights or last.input is not logits.output):  # goes on behind its logits
             return model, kept
     temperature, reason = choose_temperature(before, validation.labels)
     if temperature == 1:
