@@ -121,7 +121,7 @@ def test_runs_of_other_choices_or_another_ensemble_are_not_taken_for_a_trial(sma
     others.append(replace(plain, ensemble=2))
     for one, other in itertools.combinations([plain, *others], 2):
         assert one.identity("f", "") != other.identity("f", "")
-        assert _key(one, "f") != _key(other, "f")  # its folder in the storage of a cluster
+        assert _key(one.identity("f", "")) != _key(other.identity("f", ""))  # its folder in the storage of a cluster
     for trial in others:
         assert pickle.loads(pickle.dumps(trial)) == trial  # as it is sent to a process or a node
         assert {trial: 1}[trial] == 1

@@ -19,7 +19,9 @@ from convladder.fitting import training_batches
 from convladder.models import build_model
 from convladder.recipes import processor_flags, resolve_precision
 
-FILES = {"examples.npz", "run.json", "history.csv", "model.keras", "model.onnx", "metrics.json", "predictions.npz"}
+FILES = {"examples.npz", "run.json", "history.csv", "model.keras", "model.onnx", "metrics.json", "predictions.npz"} | {
+    "learned.npz"
+}
 NEIGHBOURS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 

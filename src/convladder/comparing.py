@@ -19,7 +19,7 @@ from convladder.data import Dataset
 from convladder.data.loading import at_size
 from convladder.differences import ALIKE, level_of, set_beside
 from convladder.errors import ConvladderError
-from convladder.few import FEW, caution, points_of, rounded
+from convladder.few import FEW, caution, leaks_in_words, points_of, rounded
 from convladder.models import MODELS, rung_side, suited_rungs
 from convladder.planning import plan
 from convladder.processes import run_in_processes
@@ -321,6 +321,12 @@ class Comparison:
         return result | {"settled": settled, "words": words}
 
     @property
+    def leaks(self) -> list[str]:
+        """How good the first run of each row is without the test images of which it learned from copies."""
+        told = {name: leaks_in_words(group[0].metrics["test"]) for name, group in self.groups.items()}
+        return [f"`{name}`: {words}" for name, words in told.items() if words]
+
+    @property
     def content(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
         return {
@@ -344,6 +350,7 @@ class Comparison:
             said.append(tuned)
         if said:
             said.append(self.recommendation["words"])
+        said += self.leaks
         run = self.groups[self.recommendation["best"]][0]
         if warned := caution(run.metrics["test"], run.info):
             said.append(f"`{run.info['rung']}`: {warned}")

@@ -3,12 +3,13 @@
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def run_on_ray(
                 trial,
                 shared(rung_side(trial.rung, dataset)),
                 target,
-                _key(trial, fingerprint) if storage else "",
+                _key(trial.identity(fingerprint, dataset.fit)) if storage else "",
                 cores,
                 starts,
                 home,
@@ -255,10 +256,10 @@ def _outcome(reference: Any, trial: Trial, directory: Path, storage: str | None)
     return Outcome(trial, error=message, failed=True)
 
 
-def _key(trial: Trial, fingerprint: str) -> str:
+def _key(identity: Mapping[str, Any]) -> str:
     """The name of its folder in a storage: a trial that is run again overwrites what it had left there."""
-    digest = hashlib.sha256(f"{trial} {fingerprint}".encode()).hexdigest()
-    return f"{trial.rung}-{trial.seed}-{digest[:12]}"
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return f"{identity['rung']}-{identity['seed']}-{digest[:12]}"
 
 
 def _upload(folder: Path, storage: str, key: str) -> str:

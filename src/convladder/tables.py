@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from convladder.few import FEW_FOR_DETAIL, caution, rounded
+from convladder.few import FEW_FOR_DETAIL, caution, leaks_in_words, rounded
 from convladder.names import printable
 from convladder.settings import COLUMNS, MARK, describe_tuned, differing, value_in_words
 
@@ -218,10 +218,9 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
     pictures = f"{images:,} {result['split']} images of {result['data']}"
     by = f", by {result['tested_by']}" if "tested_by" in result else ""
     yield f"{result['run']} on {pictures}{by}: accuracy {accuracy} ({low} to {high}), loss {loss}"
-    if result["no_better"]:
-        yield result["no_better"]
-    if said := caution(result):
-        yield said
+    yield from filter(None, (result["no_better"], leaks_in_words(result), caution(result)))
+    if left_out := result.get("leaks_left_out"):
+        yield f"Left out of what it learned from: {left_out:,} copies of pictures for validation or testing"
     top = [
         f"right among the {row['k']} most probable: {rounded(row['accuracy'], images)}"
         for row in result["top_k"]
@@ -238,8 +237,10 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
     yield table
     yield of_confusion(result["confusion"], [row["name"] for row in result["per_class"]], result["confusions"])
     temperature = f"the temperature {result['temperature']:.3f} that is in the network"
+    if result["temperature"] == 1 and "temperature_reason" in result:
+        temperature = f"the network's own temperature, 1: {result['temperature_reason'].removeprefix('1, since ')}"
     if images < FEW_FOR_DETAIL:
-        yield f"{images} images do not tell how sure it may be, at {temperature}: {FEW_FOR_DETAIL} are needed"
+        yield f"{images} images do not tell how sure it may be: {FEW_FOR_DETAIL} are needed. It has {temperature}"
     else:
         yield of_reliability(result["calibration"]["bins"])
         yield f"Calibration error {result['calibration']['ece']:.2%}, at {temperature}"
@@ -251,7 +252,7 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
             f"rightly"
         )
     else:
-        yield "No threshold: it never abstains"
+        yield f"It never abstains: {result.get('threshold_reason', 'no threshold')}"
     if "robustness" in result:
         yield of_robustness(result["robustness"])
 

@@ -20,11 +20,12 @@ from convladder.assembling import VIEWS, Answers, assemble, calibrate
 from convladder.backbone import NAME as BACKBONE
 from convladder.backbone import NUM_PARAMETERS
 from convladder.data import Dataset
+from convladder.data.leaks import leaked
 from convladder.data.loading import at_size
 from convladder.describing import count_macs
 from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.evaluating import describe, predict_probabilities
-from convladder.evaluating.calibration import fit_threshold, reliability, temper
+from convladder.evaluating import describe, predict_probabilities, without
+from convladder.evaluating.calibration import choose_threshold, reliability, temper
 from convladder.examples import choose_examples
 from convladder.exporting import check_answers, export_onnx, parity_images
 from convladder.exporting.pretrained import answer
@@ -36,7 +37,16 @@ from convladder.models import MODELS, PRETRAINED, build_model, rung_side
 from convladder.pacing import Deadline, seconds_after
 from convladder.processors import count_processors
 from convladder.recipes import Recipe, default_recipe_for, resolve_precision
-from convladder.runs import Run, create_run_folder, embedded_name, whole_file, write_arrays, write_csv, write_json
+from convladder.runs import (
+    LEARNED,
+    Run,
+    create_run_folder,
+    embedded_name,
+    whole_file,
+    write_arrays,
+    write_csv,
+    write_json,
+)
 from convladder.signals import check_stop, defer_signals, stopped
 from convladder.solving import check_solvable, solve_head
 
@@ -267,6 +277,7 @@ def _describe_data(data: Dataset) -> dict[str, Any]:
         "photographs": data.photographs,
         "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "left_out": len(data.account.left_out) if data.account else 0,
+        "leaks_left_out": data.leaks_left_out,
         "class_names": list(data.class_names),
         "input_shape": list(data.input_shape),
     }
@@ -326,10 +337,10 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
     _write_weights(folder, model, trained.history)
     metrics: dict[str, Any] = {}
     arrays: dict[str, npt.NDArray[Any]] = {}
-    threshold = 0.0
+    threshold, why = 0.0, "no validation images"
     if calibration.before is not None and calibration.after is not None:
         labels = data.validation.labels if answers is None else answers.labels
-        threshold = fit_threshold(calibration.after, labels)
+        threshold, why = choose_threshold(calibration.after, labels)
         before = reliability(calibration.before, labels)["ece"]
         metrics["validation"] = describe(calibration.after, labels, data.class_names, threshold) | {
             "ece_before_temperature": before
@@ -341,6 +352,8 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
         shipped = temper(answers.test, calibration.temperature).astype(np.float32)
     probabilities = shipped if answers is None or answers.by_folds is None else answers.by_folds
     metrics["test"] = describe(probabilities, data.test.labels, data.class_names, threshold)
+    metrics["test"] |= without(leaked(data), probabilities, data.test.labels)
+    write_arrays(folder / LEARNED, digests=np.unique(data.digests[: -len(data.test)]))
     write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels, **arrays)
     examples = choose_examples(data.test.images, data.test.labels, shipped.argmax(axis=1))
     write_arrays(folder / "examples.npz", **examples._asdict())
@@ -366,8 +379,8 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
     parity = export_onnx(model, folder / "model.onnx", described, images, expected)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
-    judged = {"learned_nothing": beside_constant(test).nothing, "temperature_reason": calibration.reason}
-    return accuracies | fitted | judged
+    reasons = {"temperature_reason": calibration.reason, "threshold_reason": why}
+    return accuracies | fitted | reasons | {"learned_nothing": beside_constant(test).nothing}
 
 
 def _write_weights(folder: Path, model: keras.Model, history: Sequence[Mapping[str, float]]) -> None:

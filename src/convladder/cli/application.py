@@ -155,6 +155,11 @@ DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "channels": (int | None, None, "1, gray, or 3, colours; by default 1 where no picture has colours."),
     "fit": (str, "crop", "How pictures of other proportions are brought to that size: crop, pad or stretch."),
     "cache": (bool, True, "Whether to keep decoded pictures for the next time."),
+    "keep_leaks": (
+        bool,
+        False,
+        "Train on copies of pictures that validate or test, too; by default they are left out.",
+    ),
     **COLUMN_OPTIONS,
 }
 

@@ -27,7 +27,7 @@ from convladder.cli.application import (
 )
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.few import caution, rounded
+from convladder.few import caution, leaks_in_words, rounded
 from convladder.recipes import EPOCHS
 
 
@@ -110,7 +110,7 @@ def train(
         f"{run.path}: test accuracy {accuracy} ({low} to {high} for {test['images']:,} images{by}), fitted in "
         f"{run.info['fit_seconds']:.1f} s{f'. {run.no_better}' if run.no_better else ''}"
     )
-    if said := caution(test, run.info):
+    for said in filter(None, (leaks_in_words(test), caution(test, run.info))):
         remark(said)
 
 
