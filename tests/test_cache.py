@@ -16,6 +16,7 @@ import hostile
 from convladder.data import cache, dataset, parallel
 from convladder.data.decoding import decode_image
 from convladder.data.parallel import map_files
+from convladder.data.similarity import SIDE
 
 
 @pytest.fixture
@@ -35,20 +36,26 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that were decoded."""
+    """The files that were decoded to be learned from, and not to look for copies."""
     seen: list[Path] = []
     original = decode_image
 
-    def decode(path: Path, *arguments: object) -> object:
-        seen.append(path)
-        return original(path, *arguments)  # type: ignore[arg-type]
+    def decode(path: Path, shape: tuple[int, int, int], *arguments: object) -> object:
+        if shape[0] != SIDE:
+            seen.append(path)
+        return original(path, shape, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cache, "decode_image", decode)
     return seen
 
 
 def entries(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir())
+    """Those of pictures to be learned from."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and not is_of_copies(path / "index.npz"))
+
+
+def is_of_copies(index: Path) -> bool:
+    return index.exists() and index.stat().st_size > 0 and np.load(index)["shape"][0] == SIDE
 
 
 def test_what_was_decoded_once_is_not_decoded_again(root: Path, folder: Path, decodings: list[Path]) -> None:
@@ -59,6 +66,13 @@ def test_what_was_decoded_once_is_not_decoded_again(root: Path, folder: Path, de
     assert isinstance(second.train.images, np.memmap)
     assert first.fingerprint == second.fingerprint == cl.load_dataset(folder, cache=False).fingerprint
     assert first.account == second.account
+
+
+def test_copies_are_looked_for_once(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cl.load_dataset(folder)
+    monkeypatch.setattr(cache, "decode_image", None)  # nothing is decoded any more
+    cl.load_dataset(folder)
+    assert len(list(root.iterdir())) > len(entries(root))
 
 
 def test_a_changed_file_a_new_one_and_other_settings_are_noticed(
@@ -179,7 +193,7 @@ def test_the_limit_is_kept_and_the_oldest_goes_first(root: Path, folder: Path, m
     cl.load_dataset(folder, image_size=16)  # used again, so it is the youngest now
     abandoned = root / "0123.new"
     abandoned.mkdir()
-    monkeypatch.setenv(cache.LIMIT_VARIABLE, str(3.4e-9 * 20 * 18 * 18 * 3))
+    monkeypatch.setenv(cache.LIMIT_VARIABLE, str(1e-9 * 20 * 3 * (3.4 * 18 * 18 + SIDE * SIDE)))
     cl.load_dataset(folder, image_size=19)
     assert not abandoned.exists()
     kept = entries(root)

@@ -185,7 +185,7 @@ def test_pictures_of_a_folder_called_mnist_are_not_taken_for_digits(tmp_path: Pa
 def test_a_report_on_a_file_called_mnist_does_not_speak_of_the_embedded_one(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 12, 12), np.uint8)
     labels = np.arange(60) % 2
-    np.savez(tmp_path / "mnist.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    np.savez(tmp_path / "mnist.npz", x_train=pixels, y_train=labels, x_test=255 - pixels, y_test=labels)
     run = train_quickly(cl.load_dataset(tmp_path / "mnist.npz"), tmp_path / "runs")
     page = cl.write_report([run], tmp_path / "report.html").read_text()
     assert "there is nothing to audit" in page

@@ -112,6 +112,6 @@ def test_multiply_accumulates_of_every_kind_of_layer(body: Callable[[Any], Any],
 
 def test_multiply_accumulates_where_channels_come_first() -> None:
     """Such a layer cannot run on a processor, and can be described."""
-    x = keras.KerasTensor((None, 3, 8, 8))
+    x = keras.Input((3, 8, 8))
     layer = layers.Conv2D(4, 3, padding="same", data_format="channels_first")
     assert count_macs(keras.Model(x, layer(x))) == PLACES * 9 * 3 * 4

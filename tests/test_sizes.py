@@ -198,7 +198,7 @@ def test_an_estimate_is_measured_at_the_size_of_its_rung_and_knows_kept_features
     recipe = default_recipe_for("transfer", large)
     compute_features([split.images for split in (large.train, large.validation, large.test)])
     assert estimate(large, "transfer", recipe).report > estimate(data, "transfer", recipe).report
-    assert estimate(data, "dense", replace(recipe, minutes=3.0)).run > 180
+    assert estimate(data, "dense", replace(recipe, minutes=3.0)).run == 180  # they are for the whole run
 
 
 @pytest.mark.parametrize("photographs", [True, False])

@@ -78,6 +78,8 @@ def _macs(layer: Any, takes: tuple[int, ...], gives: tuple[int, ...]) -> int:
     kernels = [weight for weight in getattr(layer, "weights", ()) if weight.path.endswith("kernel")]
     placed = takes if "Transpose" in type(layer).__name__ or isinstance(layer, RECURRENT) else gives
     first = getattr(layer, "data_format", "") == "channels_first"
+    if len(placed) == len(takes):  # what a layer leaves open stays as it is
+        placed = tuple(given if side is None else side for side, given in zip(placed, takes, strict=True))
     positions = prod(placed[1:] if first else placed[:-1])  # 1 for a fully connected layer
     return positions * sum(prod(kernel.shape) for kernel in kernels)
 
