@@ -17,7 +17,7 @@ from convladder.runs import Run
 OPTIONS = {"epochs": "--epochs", "batch_size": "--batch-size"}
 
 # How data may be loaded in Python, and is not said below.
-SAID = ("source", "image_size", "channels", "fit", "cache")
+SAID = ("source", "image_size", "channels", "fit", "cache", "columns")
 UNSAID = {name: given for name, given in inspect.signature(load_dataset).parameters.items() if name not in SAID}
 
 
@@ -33,6 +33,7 @@ def command_for(comparison: Comparison) -> str | None:
         data is not None
         and all(numbers == list(range(count)) for numbers in seeds.values())
         and all(rung in MODELS for rung in seeds)
+        and not any(run.info.get("own_network") for run in runs)
         and all(_same_data(run, data) and not run.info["choices"] for run in runs)
         and (data["image_size"] is None or len({run.info["input_shape"][0] for run in runs}) == 1)
         and all(run.info["ensemble"] == 1 and "tested_by" not in run.info for run in runs)
@@ -47,6 +48,8 @@ def command_for(comparison: Comparison) -> str | None:
         words += ["--data", data["source"]]
     words += [f"--{key.replace('_', '-')}={data[key]}" for key in ("image_size", "channels") if data.get(key)]
     words += ["--fit", data["fit"]] if data.get("fit", "crop") != "crop" else []
+    words += [f"--{column}-column={name}" for column, name in (data.get("columns") or {}).items()]
+    words += [] if data.get("cache", True) else ["--no-cache"]
     if list(seeds) != suited_rungs(runs[0].info.get("photographs", False)):
         words += ["--models", "all" if list(seeds) == list(MODELS) else ",".join(seeds)]
     words += ["--seeds", str(count)]
