@@ -1,6 +1,7 @@
 """Backbones of `keras.applications`: real ones, with weights that are drawn here, since there is no network."""
 
 import inspect
+import urllib.request
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,7 @@ def few(small: cl.Dataset) -> cl.Dataset:
     )
 
 
+@pytest.mark.long
 def test_a_run_needs_neither_the_file_nor_keras_s_cache_later(
     mobilenet: Path, small: cl.Dataset, tmp_path: Path
 ) -> None:
@@ -189,6 +191,9 @@ def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path))
     for scheme in ("http", "https"):
         monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setattr(
+        urllib.request, "_opener", None
+    )  # which is made once a process, with the proxies of that moment
     return tmp_path
 
 

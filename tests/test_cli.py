@@ -13,6 +13,7 @@ import pytest
 import convladder as cl
 from convladder import cli
 from convladder.models import MODELS, rung_choices
+from convladder.recipes import TUNED
 
 
 class Result:
@@ -51,15 +52,17 @@ def test_without_a_command_the_help_is_shown(convladder: Any) -> None:
 def test_models_as_json(convladder: Any) -> None:
     rows = json.loads(convladder("models", "--json").out)
     assert [row["name"] for row in rows] == list(MODELS)
-    assert {tuple(row) for row in rows} == {("name", "idea", "parameters", "macs")}
+    assert {tuple(row) for row in rows} == {("name", "idea", "parameters", "macs", "tuned")}
+    assert {row["name"] for row in rows if row["tuned"]} == set(TUNED)
     counts = {row["name"]: row["parameters"] for row in rows}
     assert (counts["dense"], counts["conv"], counts["pool"]) == (26_506, 823_338, 70_698)
 
 
-def test_models_as_a_table(convladder: Any) -> None:
+def test_models_as_a_table_marks_a_network_and_a_recipe_tuned_together(convladder: Any) -> None:
     table = convladder("models").out
     for rung in MODELS:
-        assert rung in table
+        assert f" {rung}{'†' if rung in TUNED else ''} " in table
+    assert "† fast, tiny, strong, transfer and finetune: a network and a recipe tuned together" in table
 
 
 def test_summary_shows_the_arithmetic(convladder: Any) -> None:
@@ -200,6 +203,7 @@ def test_compare_climbs(convladder: Any, small_npz: Path) -> None:
     assert rows[0]["runs"] == ["runs/dense-1", "runs/dense-2"]
 
 
+@pytest.mark.long
 def test_a_terminal_shows_the_table_and_the_bar_while_it_climbs(small_npz: Path, tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "convladder", "compare", "--models", "dense,fast", "--data", str(small_npz)]

@@ -4,6 +4,7 @@ import functools
 import html
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,10 +21,12 @@ from PIL import Image
 
 import convladder as cl
 from convladder import processes
-from convladder.comparing import Comparison, climb, conclude, plan
+from convladder.comparing import Comparison, climb, conclude
 from convladder.costs import Budget
 from convladder.data.cache import cache_folder
 from convladder.differences import ALIKE, BETTER
+from convladder.planning import plan
+from convladder.processes import run_in_processes
 from convladder.recipes import default_recipe_for
 from convladder.report import write_report
 from convladder.trials import Outcome
@@ -242,6 +245,7 @@ def test_ctrl_c_ends_everything_and_leaves_whole_files(small_npz: Path, tmp_path
     assert run.load_model().count_params() == run.info["parameters"]
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Path) -> None:
     class Killer(keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -287,6 +291,7 @@ def test_without_a_fork_every_run_gets_a_process_of_its_own(small_npz: Path, tmp
     assert len(set(seen)) == 2
 
 
+@pytest.mark.long
 def test_a_folder_of_pictures_is_compared(mnist: cl.Dataset, tmp_path: Path) -> None:
     for digit in (3, 8):
         (tmp_path / "digits" / str(digit)).mkdir(parents=True)
@@ -329,6 +334,30 @@ def test_a_budget_starts_what_fits_and_names_the_rest(small: cl.Dataset, tmp_pat
     assert "about 2 minutes" in budget.foresee(trials[2:])
     with pytest.raises(cl.ConvladderError, match=r"would not have fitted into 0\.01 minutes"):
         conclude(climb(trials, small, tmp_path, minutes=0.01), tmp_path)
+
+
+def test_a_run_that_has_not_ended_in_time_is_ended_and_named(small: cl.Dataset, tmp_path: Path) -> None:
+    trials = plan(small, ["dense"], lambda *_: replace(cl.DEFAULT, epochs=100_000), seeds=1)
+    started = tmp_path / "dense-1" / "run.json"
+    outcomes = run_in_processes(trials, small, tmp_path, look_on=lambda _: (), say=lambda _: None, late=started.exists)
+    (outcome,) = outcomes
+    assert (outcome.run, outcome.failed) == (None, False)
+    assert outcome.error == "had not ended when the minutes were over"
+    assert json.loads(started.read_text(encoding="utf-8"))["status"] == "interrupted"
+
+
+def test_what_failed_teaches_nothing_of_how_long_a_run_takes(small: cl.Dataset, tmp_path: Path) -> None:
+    def fails(trials: Any, *_: Any, **__: Any) -> Iterator[Outcome]:
+        for trial in trials:
+            yield Outcome(trial, error="failed at once", failed=True)
+
+    said: list[str] = []
+    trials = plan(small, ["dense"], lambda *_: replace(cl.DEFAULT, epochs=5000), seeds=2)
+    list(climb(trials, small, tmp_path, runner=fails, say=said.append))
+    first, after = (re.search(r"bout (\d+) minutes", line) for line in said[:2])
+    assert first
+    assert after
+    assert int(after[1]) > int(first[1]) / 3  # half of them are left, and not a second
 
 
 def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) -> None:

@@ -1,5 +1,6 @@
 """A fast part of benchmarks/coverage.py, with a fixed seed: intervals cover as often as they say; equal is equal."""
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
 REPEATS = 600
 
 
@@ -74,3 +76,22 @@ def test_equal_rungs_are_told_apart_in_at_most_5_of_100_comparisons(
     repeats = 600 // rungs
     claimed = coverage["false_claims"](np.random.default_rng(3), repeats, cell)["claimed"]
     assert claimed * repeats <= binom.ppf(0.9995, repeats, 0.05)
+
+
+def test_the_page_has_the_whole_table_of_the_simulation(coverage: dict[str, Any]) -> None:
+    content = json.loads((ROOT / "docs" / "benchmarks" / "coverage.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    tables = "\n".join(coverage["describe"](content)).strip().split("\n\n")
+    assert len(tables) == 5
+    for table in tables:
+        assert f"\n{table}\n" in page, table.splitlines()[0]
+    assert f"anew {content['repeats']} times" in page
+    for part, (_, cells, _) in coverage["PARTS"].items():  # all that the benchmark of today simulates
+        for row, cell in zip(content[part], cells(), strict=True):
+            assert cell.items() <= row.items()
+    # Where a network makes five errors or more, below 92 % nothing lies but by chance, and equal rungs stay equal.
+    sure = [row["covered"] for row in content["accuracies"] if coverage["expected_errors"](row) >= 5]
+    assert min(sure) >= binom.ppf(0.0005, content["repeats"], 0.92) / content["repeats"]
+    claims = [row["claimed"] for row in content["equal_rungs"]]
+    repeats = content["repeats"] // 2
+    assert max(claims) * repeats <= binom.ppf(0.9995, repeats, 0.05)

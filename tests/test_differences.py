@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pytest
 
 import convladder as cl
-from convladder.comparing import Comparison, climb, plan
+from convladder.comparing import Comparison, climb
 from convladder.differences import ALIKE, BETTER
 from convladder.models import MODELS
+from convladder.planning import plan
 from convladder.recipes import default_recipe_for
 from convladder.report import write_report
 from convladder.runs import write_arrays, write_json
@@ -176,6 +177,7 @@ def test_an_interval_whose_end_looks_like_zero_is_called_no_difference_or_has_mo
 # --- one finding
 
 
+@pytest.mark.long
 def test_the_report_takes_what_the_finding_takes(tmp_path: Path, small_npz: Path) -> None:
     dataset = cl.load_dataset(small_npz)
     for rung, seed, epochs in (("fast", 0, 2), ("dense", 0, 1), ("dense", 1, 1), ("dense", 2, 3)):

@@ -22,12 +22,21 @@ from convladder.cli import _complete as complete
 from convladder.describing import count_macs
 from convladder.evaluating.metrics import share_interval
 from convladder.models import build_model, suited_rungs
-from convladder.recipes import default_recipe
+from convladder.recipes import TUNED, default_recipe
+from convladder.settings import MARK
 from convladder.tables import cells_of_comparison
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TRAINING = ("compare.md", "data.md", "evaluate.md", "guide.md", "ship.md", "tutorial.md")  # for a minute or more each
+TRAINING = (
+    "compare.md",
+    "data.md",
+    "evaluate.md",
+    "guide.md",
+    "photos.md",
+    "ship.md",
+    "tutorial.md",
+)  # for a minute or more each
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # How each block begins that is not run, and why not.
@@ -45,6 +54,7 @@ NOT_RUN = {
         "convladder train --data cifar10",
         "convladder train --data clothes",
         "convladder compare --data clothes",
+        "convladder compare --models residual",
         "convladder reproduce",
         "python benchmarks/time_to_accuracy.py",
         "python benchmarks/accuracy.py",
@@ -147,13 +157,14 @@ def test_the_readme_s_table_is_that_of_the_present_code() -> None:
     head, _, *lines = printed.partition("\n\n")[0].splitlines()
     titles, _ = cells_of_comparison([], {})
     assert re.split(r"\s{2,}", head.strip()) == titles
-    rows = {cells[0]: dict(zip(titles, cells, strict=True)) for cells in map(str.split, lines)}
+    rows = {cells[0].rstrip(MARK): dict(zip(titles, cells, strict=True)) for cells in map(str.split, lines)}
     assert list(rows) == suited_rungs(photographs=False)  # what `make run` climbs on MNIST
 
     def number(row: dict[str, str], title: str) -> float:
         return float(row[title].rstrip("*").replace(",", ""))
 
     for rung, row in rows.items():
+        assert row["rung"].endswith(MARK) == (rung in TUNED)
         model = build_model(rung, (28, 28, 1), 10)
         assert number(row, "parameters") == model.count_params(), rung
         assert number(row, "MACs") == VIEWS[default_recipe(rung).views][1] * count_macs(model), rung

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from scipy.special import softmax
 from scipy.stats import binom
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
@@ -17,7 +18,15 @@ from sklearn.calibration import calibration_curve
 import convladder as cl
 from convladder import tables
 from convladder.evaluating import describe, predict_probabilities, score
-from convladder.evaluating.calibration import abstention, fit_temperature, fit_threshold, reliability, temper
+from convladder.evaluating.calibration import (
+    abstention,
+    choose_temperature,
+    choose_threshold,
+    fit_temperature,
+    fit_threshold,
+    reliability,
+    temper,
+)
 from convladder.evaluating.robustness import CHANGES, add_noise, blur, fade, rotate, shift
 from test_cli import convladder  # noqa: F401 (a fixture)
 
@@ -118,6 +127,44 @@ def test_a_few_images_that_are_all_right_do_not_make_a_network_certain() -> None
     labels = np.full(27, 2)
     sure = temper(said, fit_temperature(said, labels))[0, 2]
     assert 0.9 < sure < 0.99
+
+
+def say(count: int, sureness: float, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Probabilities of five classes and what came true; too sure where `sureness` is above 1, rightly so at 1."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(scale=2, size=(count, 5))
+    true, said = (softmax(scale * logits, axis=1) for scale in (1, sureness))
+    return said.astype(np.float32), (true.cumsum(axis=1) > random.random((count, 1))).argmax(axis=1)
+
+
+def test_no_temperature_is_taken_unless_cross_validation_shows_that_it_helps() -> None:
+    """On 60 images of networks that need none, the best of these 60 makes others worse."""
+    others = say(4000, 1.0, 99)
+    fitted = [fit_temperature(*say(60, 1.0, seed)) for seed in range(10)]
+    assert np.mean([reliability(temper(others[0], one).astype(np.float32), others[1])["ece"] for one in fitted]) > 0.02
+    assert reliability(*others)["ece"] < 0.02
+    for seed in range(10):
+        temperature, reason = choose_temperature(*say(60, 1.0, seed))
+        assert temperature == 1
+        assert reason == "1, since by cross-validation on 60 validation images no other helps beyond chance"
+    few = choose_temperature(*say(29, 3.0, 0))
+    assert few == (1, "1, since 30 validation images are needed to fit one, and there are 29")
+    too_sure = say(300, 2.0, 0)
+    assert choose_temperature(*too_sure) == (fit_temperature(*too_sure), "fitted on 300 validation images")
+
+
+def test_no_threshold_is_taken_unless_cross_validation_shows_that_it_helps() -> None:
+    informative = say(1000, 1.0, 0)
+    threshold, reason = choose_threshold(*informative)
+    assert threshold == fit_threshold(*informative) > 0
+    assert reason == "fitted on 1,000 validation images"
+    taken = 0
+    for seed in range(10):  # how sure it is says nothing of whether it is right
+        said, _ = say(120, 1.0, seed)
+        wrong = np.random.default_rng(seed).random(120) < 0.1
+        labels = np.where(wrong, (said.argmax(axis=1) + 1) % 5, said.argmax(axis=1))
+        taken += choose_threshold(said, labels)[0] > 0
+    assert taken == 0
 
 
 def test_the_threshold_halves_the_errors(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:

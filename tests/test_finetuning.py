@@ -58,6 +58,7 @@ def test_the_solved_head_is_the_first_candidate_and_nothing_worse_is_taken(cloth
     assert accuracies[0] > 0.5 > (predict_probabilities(transferred, clothes.validation.images) > 0.5).mean()
 
 
+@pytest.mark.long
 def test_a_ruinous_rate_leaves_the_solved_head(clothes: cl.Dataset, brief: Recipe, tmp_path: Path) -> None:
     run = cl.train("finetune", clothes, replace(brief, learning_rate=30.0, epochs=1), directory=tmp_path)
     assert run.info["best_epochs"] == [1]
@@ -76,6 +77,7 @@ def test_the_account_tells_what_it_was_tuned_on_and_the_precision(clothes: cl.Da
     assert [int(row["epoch"]) for row in tuned.history] == list(range(1, len(tuned.history) + 1))
 
 
+@pytest.mark.long
 def test_all_layers_are_trained(clothes: cl.Dataset, brief: Recipe, tmp_path: Path) -> None:
     changes: list[float] = []
 
@@ -99,6 +101,7 @@ def test_the_copy_that_takes_any_size_answers_as_the_network_does(clothes: cl.Da
     assert twin(images[:, :64, :80]).shape == (4, 5)
 
 
+@pytest.mark.long
 def test_one_seed_gives_the_same_weights(clothes: cl.Dataset, brief: Recipe, tuned: cl.Run, tmp_path: Path) -> None:
     again = cl.train("finetune", clothes, brief, seed=3, directory=tmp_path, deterministic=True)
     for first, second in zip(weights_of(tuned.load_model()), weights_of(again.load_model()), strict=True):
@@ -118,6 +121,7 @@ class _Interrupts(keras.callbacks.Callback):  # type: ignore[misc]
         os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_the_best_weights(clothes: cl.Dataset, brief: Recipe, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt, match="holds the best weights so far"):
         cl.train("finetune", clothes, replace(brief, epochs=1), directory=tmp_path, callbacks=[_Interrupts()])
@@ -128,6 +132,7 @@ def test_ctrl_c_keeps_the_best_weights(clothes: cl.Dataset, brief: Recipe, tmp_p
     assert (answers.argmax(axis=1) == clothes.test.labels).mean() > 0.5
 
 
+@pytest.mark.long
 def test_minutes_that_are_over_leave_the_solved_head(clothes: cl.Dataset, brief: Recipe, tmp_path: Path) -> None:
     run = cl.train("finetune", clothes, replace(brief, minutes=0.05), directory=tmp_path)
     assert "tuning" not in run.info
@@ -141,6 +146,7 @@ def test_minutes_are_kept(clothes: cl.Dataset, brief: Recipe, tmp_path: Path) ->
     assert run.info["tuning"]["pictures"] > 0
 
 
+@pytest.mark.long
 def test_gray_arrays_are_tuned_too(small: cl.Dataset, tmp_path: Path) -> None:
     few = replace(
         small,

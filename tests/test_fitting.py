@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import convladder as cl
+from convladder.data import Split
 from convladder.evaluating import predict_probabilities
 from convladder.fitting import OneCycle
 from convladder.fused import FusedAdam, FusedBatchNormalization, clone
@@ -49,11 +50,48 @@ def test_the_graph_is_traced_once(
     assert run.info["status"] == "finished"
 
 
-def test_minutes_are_kept_and_the_learning_rate_has_fallen_by_then(small: cl.Dataset, tmp_path: Path) -> None:
-    run = cl.train("dense", small, replace(cl.DEFAULT, minutes=0.08), directory=tmp_path)
-    assert 0.3 * 4.8 < run.info["fit_seconds"] < 1.2 * 4.8
+class Rates(keras.callbacks.Callback):  # type: ignore[misc]
+    """The learning rate after every look, and how long the whole training was foreseen to be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+        self.foreseen: list[int] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.seen.append(float(self.model.optimizer.learning_rate))
+        self.foreseen.append(self.params.get("total", 0))
+
+
+@pytest.mark.parametrize("images", [2000, 60])
+def test_minutes_are_kept_and_the_learning_rate_has_fallen_by_then(
+    images: int, small: cl.Dataset, tmp_path: Path
+) -> None:
+    few = replace(small, train=Split(small.train.images[:images], small.train.labels[:images]))
+    rates = Rates()
+    run = cl.train("dense", few, replace(cl.DEFAULT, minutes=0.08), directory=tmp_path, callbacks=[rates])
+    assert 0.3 * 4.8 < run.info["fit_seconds"] < 4.8  # and not all of them, for scoring and export are within
     assert len(run.history) > 5
     assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert max(rates.seen) > 0.5 * cl.DEFAULT.learning_rate
+    assert rates.seen[-1] < 0.1 * cl.DEFAULT.learning_rate
+    assert rates.foreseen[-1] > 100
+
+
+def test_no_step_is_thrown_away_to_measure_the_others(traces: list[Any], small: cl.Dataset, tmp_path: Path) -> None:
+    """What tells how many steps fit are the first of the training itself: the weights start where they were made."""
+    rates = Rates()
+    cl.train("dense", small, replace(cl.DEFAULT, minutes=0.05), directory=tmp_path, callbacks=[rates])
+    assert len(traces) == 1
+    assert rates.foreseen[0] == 0
+    assert rates.seen[0] < 0.5 * cl.DEFAULT.learning_rate
+
+
+def test_members_of_an_ensemble_share_the_minutes(small: cl.Dataset, tmp_path: Path) -> None:
+    recipe = replace(cl.DEFAULT, minutes=0.15)
+    run = cl.train("dense", small, recipe, ensemble=2, directory=tmp_path)
+    assert {row["member"] for row in run.history} == {1, 2}
+    assert run.info["fit_seconds"] < 9
 
 
 def test_until_stops_at_the_first_epoch_that_is_good_enough(small: cl.Dataset, tmp_path: Path) -> None:
@@ -193,6 +231,7 @@ def test_an_ensemble_is_one_model_whose_answers_are_the_mean(small: cl.Dataset, 
     np.testing.assert_allclose(single.predictions["probabilities"], second, atol=1e-2)
 
 
+@pytest.mark.long
 def test_training_on_mnist_stays_below_one_and_a_half_gigabytes(tmp_path: Path) -> None:
     script = (
         "import sys\n"

@@ -1,6 +1,7 @@
 """Which files of a folder or CSV file are taken, of which class and split, and that none is lost."""
 
 import gzip
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -20,12 +21,14 @@ from convladder.data.folders import list_folder, list_pictures, sort_classes
 from convladder.data.idx import encode_idx
 from convladder.data.pictures import choose_splits
 
+NUMBERS = itertools.count()
+
 
 def fill(folder: Path, *names: str) -> Path:
     """Pictures, all different, at these places."""
-    for number, name in enumerate(names):
+    for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        hostile.picture(number).save(folder / name)
+        hostile.picture(next(NUMBERS)).save(folder / name)
     return folder
 
 

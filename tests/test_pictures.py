@@ -84,6 +84,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     peaks = []
     for count in (2_000, 100_000):  # 6 MB and 307 MB
@@ -107,6 +108,7 @@ main()
 """
 
 
+@pytest.mark.long
 def test_a_training_that_is_killed_while_it_decodes_can_be_repeated(
     hostile_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

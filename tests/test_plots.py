@@ -58,6 +58,7 @@ assert plt.get_fignums() == [1]
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("notebook", [OWN, NOT_YET], ids=["after the caller's plots", "before them"])
 def test_the_caller_s_backend_settings_and_figures_stay(
     notebook: str, run: cl.Run, small: cl.Dataset, tmp_path: Path

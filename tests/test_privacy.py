@@ -63,13 +63,15 @@ def test_serving_connects_to_nothing_and_stores_nothing(tmp_path: Path, run: cl.
     home.mkdir()
     command = [*trace(log), sys.executable, "-P", "-m", "convladder", "serve", str(run.path), "--port", "0"]
     with subprocess.Popen(command, env=environment(home), stderr=subprocess.PIPE, encoding="utf-8") as process:
-        assert process.stderr
-        url = process.stderr.readline().rpartition(" ")[2].strip()
-        with urllib.request.urlopen(f"{url.rstrip('/')}/v2/health/ready", timeout=30) as answer:
-            assert answer.status == 200
-        (server,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
-        os.kill(int(server), signal.SIGINT)
-        process.wait(timeout=60)
+        try:
+            assert process.stderr
+            url = process.stderr.readline().rpartition(" ")[2].strip()
+            with urllib.request.urlopen(f"{url.rstrip('/')}/v2/health/ready", timeout=30) as answer:
+                assert answer.status == 200
+        finally:
+            (server,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+            os.kill(int(server), signal.SIGINT)
+            process.wait(timeout=60)
     assert not addresses(log)
     assert not files(home)
 

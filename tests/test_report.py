@@ -176,6 +176,7 @@ def test_the_command_is_the_one_that_makes_these_runs(small_npz: Path, directory
     ("data", "said"),
     [
         ({"cache": False}, " --no-cache "),
+        ({"keep_leaks": True}, " --keep-leaks "),
         ({"columns": {"label": "the breed", "split": "none"}}, " '--label-column=the breed' --split-column=none "),
         ({"fit": "pad"}, " --fit pad "),
         ({"channels": 3}, " --channels=3 "),

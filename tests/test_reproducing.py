@@ -1,5 +1,6 @@
 """`reproduce` on a small part of MNIST: every table is made, every claim has a verdict; the measures by hand."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_all_tables(small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.Monke
     assert result["shifts"]["pool"][0] == pytest.approx(run.info["test_accuracy"], abs=0.002)
 
 
+@pytest.mark.long
 def test_one_table(small: cl.Dataset, tmp_path: Path) -> None:
     result = reproduce(small, epochs=0.2, seeds=2, tables=["networks"], directory=tmp_path)
     assert set(result) == {"networks"}
@@ -49,6 +51,15 @@ def test_one_table(small: cl.Dataset, tmp_path: Path) -> None:
     assert [row["test_accuracy"] for row in again["networks"]] == [
         pytest.approx(row["test_accuracy"], abs=0.01) for row in result["networks"]
     ]
+
+
+def test_resume_takes_neither_an_ensemble_nor_what_was_trained_otherwise(small: cl.Dataset, tmp_path: Path) -> None:
+    reproduce(small, epochs=0.2, tables=["networks"], directory=tmp_path)
+    for name, other in (("dense", {"ensemble": 3}), ("pool", {"precision": "bfloat16"}), ("conv", {})):
+        path = tmp_path / f"{name}-1" / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | other), encoding="utf-8")
+    reproduce(small, epochs=0.2, tables=["networks"], directory=tmp_path, resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conv-1", "dense-1", "dense-2", "pool-1", "pool-2"]
 
 
 def test_the_claims_that_are_counted_hold() -> None:

@@ -83,6 +83,7 @@ def test_a_terminal_that_is_closed_ends_a_training_and_keeps_its_weights(small_n
     assert sorted(path.name for path in run.path.iterdir()) == KEPT
 
 
+@pytest.mark.long
 def test_sigterm_ends_a_comparison_and_keeps_its_finished_runs(small_npz: Path, tmp_path: Path) -> None:
     given = ["--models", "dense", "--data", small_npz, "--epochs", 20, "--seeds", 9]
     process = start("compare", *given, cwd=tmp_path)

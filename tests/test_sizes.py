@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from convladder.comparing import Comparison, climb, conclude, plan
+from convladder.comparing import Comparison, climb, conclude
 from convladder.costs import estimate
 from convladder.data import Split
 from convladder.data.loading import at_size
 from convladder.features import compute_features
 from convladder.models import MODELS, explain_left_out, suited_rungs
+from convladder.planning import plan
 from convladder.recipes import TUNED, default_recipe_for
 from convladder.report import write_report
 from convladder.report.repeating import command_for

@@ -106,6 +106,7 @@ def test_tensorboard_takes_any_path(small: cl.Dataset, tmp_path: Path) -> None:
     assert "epoch_loss" in EventAccumulator(str(run.path / "tensorboard" / "train")).Reload().Tags()["tensors"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["train", pytest.param("compare", marks=pytest.mark.long)])
 def test_an_mlflow_that_fails_in_the_middle_is_warned_of_and_loses_nothing(
     kind: str, small_npz: Path, tmp_path: Path

@@ -19,7 +19,9 @@ from convladder.fitting import training_batches
 from convladder.models import build_model
 from convladder.recipes import processor_flags, resolve_precision
 
-FILES = {"examples.npz", "run.json", "history.csv", "model.keras", "model.onnx", "metrics.json", "predictions.npz"}
+FILES = {"examples.npz", "run.json", "history.csv", "model.keras", "model.onnx", "metrics.json", "predictions.npz"} | {
+    "learned.npz"
+}
 NEIGHBOURS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
@@ -137,6 +139,7 @@ print(hashlib.sha256(b"".join(np.ascontiguousarray(w) for w in run.load_model().
 """
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(small_npz: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(small_npz), str(tmp_path)]
     first, second = (subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2))

@@ -162,6 +162,7 @@ def test_options_that_change_nothing_of_a_solved_head_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_the_command_ships_eight_bits_that_answer_as_the_float_network_does(
     clothes: cl.Dataset,
     transferred: cl.Run,

@@ -16,7 +16,6 @@ from convladder.data import Split
 from convladder.evaluating.calibration import SMALLEST, choose_temperature, row_slices, temper
 from convladder.exporting import LARGEST_DIFFERENCE
 from convladder.exporting.pretrained import answer
-from convladder.few import FEW
 from convladder.layers import ALL_VIEWS, split_views
 
 
@@ -106,11 +105,11 @@ def calibrate(
     is known of its answers already is not computed again.
     """
     if answers is not None:
-        temperature = choose_temperature(answers.validation, answers.labels)
+        seen = "pictures that the head had not seen"
+        temperature, reason = choose_temperature(answers.validation, answers.labels, seen)
         if views == "none":
             logits = members[0].get_layer("logits")
             logits.set_weights([weight / temperature for weight in logits.get_weights()])
-        reason = _why(len(answers.labels), "pictures that the head had not seen")
         model = assemble(members, views, temperature)
         if not len(answers.labels):
             return model, Calibration(temperature, reason)
@@ -122,13 +121,19 @@ def calibrate(
     before = answer(model, validation.images)
     kept = Calibration(1.0, "the network does not end with a layer called logits and a softmax", before, before)
     logits, weights = None, []
-    temperature = choose_temperature(before, validation.labels)
-    if model is not members[0]:
-        model = assemble(members, views, temperature)
-    else:
+    if model is members[0]:
         logits = next((layer for layer in model.layers if layer.name == "logits"), None)
+        last = model.layers[-1]
         if not isinstance(logits, keras.layers.Dense):
             return model, kept
+        if last is not logits and (last.weights or last.input is not logits.output):  # goes on behind its logits
+            return model, kept
+    temperature, reason = choose_temperature(before, validation.labels)
+    if temperature == 1:
+        return model, Calibration(1.0, reason, before, before)
+    if logits is None:
+        model = assemble(members, views, temperature)
+    else:
         weights = logits.get_weights()
         logits.set_weights([weight / temperature for weight in weights])
     after = answer(model, validation.images)
@@ -138,10 +143,4 @@ def calibrate(
         if logits:  # something else than a softmax comes after
             logits.set_weights(weights)
         return assemble(members, views), kept
-    return model, Calibration(temperature, _why(len(validation), "validation images"), before, after)
-
-
-def _why(count: int, images: str) -> str:
-    if count < FEW:
-        return f"1, since {FEW} {images} are needed to fit one, and there are {count}"
-    return f"fitted on {count:,} {images}"
+    return model, Calibration(temperature, reason, before, after)

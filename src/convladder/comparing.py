@@ -5,6 +5,7 @@ import html
 import itertools
 import json
 import statistics
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,13 +18,14 @@ from convladder.costs import SECONDS_AROUND, Budget, count_of, measure_costs
 from convladder.data import Dataset
 from convladder.data.loading import at_size
 from convladder.differences import ALIKE, level_of, set_beside
-from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.few import FEW, caution, points_of, rounded
+from convladder.errors import ConvladderError
+from convladder.few import FEW, caution, leaks_in_words, points_of, rounded
 from convladder.models import MODELS, rung_side, suited_rungs
+from convladder.planning import plan
 from convladder.processes import run_in_processes
-from convladder.recipes import Recipe, default_recipe_for
+from convladder.recipes import Recipe, default_recipe_for, is_tuned
 from convladder.runs import Run, create_folder, finished_runs, write_json
-from convladder.settings import row_names, settings_of
+from convladder.settings import describe_tuned, row_names, settings_of
 from convladder.significance import Answers, estimate_difference, mean_accuracy
 from convladder.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
 
@@ -45,6 +47,9 @@ def compare(
     recipe_for: Callable[[str, Dataset], Recipe] = default_recipe_for,
     *,
     seeds: int = 1,
+    choices: Mapping[str, Any] | None = None,
+    ensemble: int = 1,
+    equal_minutes: float | None = None,
     directory: str | Path = "runs",
     minutes: float | None = None,
     runner: Runner = run_in_processes,
@@ -58,42 +63,34 @@ def compare(
         rungs: Names from MODELS, or one; by default those that suit the data, as `suited_rungs` gives them.
         recipe_for: From a rung and the data to how it is trained.
         seeds: Runs a rung, at least 1; their seeds are 0, 1, …. One seed tells little about small differences.
+        choices: What rungs let one choose, for all that have it; a warning names the others, which stay as they are.
+        ensemble: Networks a run, for all rungs but `transfer`; their predictions are averaged.
+        equal_minutes: Instead of epochs: give each run so long, with the ladder's batches, augmentation and
+            views.
         directory: Where the run folders are made, and comparison.json.
-        minutes: A budget: runs that would not fit into it are not started.
+        minutes: A budget for all of it: runs that would not fit into it are not started, or are ended.
         runner: What carries the runs out; `convladder.scaling.run_on_ray` does it on a cluster.
 
     Returns:
         The comparison; in a notebook it shows itself as tables.
 
     Raises:
-        ConvladderError: An unknown rung, before anything is trained; no run came to its end.
+        ConvladderError: An unknown rung, or a choice that none of them has, before anything is trained; no run came to
+            its end.
     """
     if rungs is None:
         rungs = suited_rungs(dataset.photographs)
-    trials = plan(dataset, [rungs] if isinstance(rungs, str) else rungs, recipe_for, seeds=seeds)
+    trials = plan(
+        dataset,
+        [rungs] if isinstance(rungs, str) else rungs,
+        recipe_for,
+        seeds=seeds,
+        choices=choices,
+        ensemble=ensemble,
+        equal_minutes=equal_minutes,
+        say=functools.partial(warnings.warn, stacklevel=4),
+    )
     return conclude(climb(trials, dataset, Path(directory), minutes=minutes, runner=runner), Path(directory))
-
-
-def plan(
-    dataset: Dataset,
-    rungs: Sequence[str],
-    recipe_for: Callable[[str, Dataset], Recipe],
-    *,
-    seeds: int,
-    deterministic: bool = False,
-    tensorboard: bool = False,
-) -> list[Trial]:
-    """The trials of a comparison: all rungs, in the order of the ladder, have a first seed before any has a second."""
-    for rung in rungs:
-        check_choice("rung", rung, MODELS)
-    check_range("seeds", seeds, 1)
-    climbed = [rung for rung in MODELS if rung in rungs]
-    recipes = {rung: recipe_for(rung, dataset) for rung in climbed}
-    return [
-        Trial(rung, seed, recipes[rung], deterministic=deterministic, tensorboard=tensorboard)
-        for seed in range(seeds)
-        for rung in climbed
-    ]
 
 
 def climb(
@@ -102,6 +99,7 @@ def climb(
     directory: Path,
     *,
     minutes: float | None = None,
+    began: float | None = None,
     fresh: bool = False,
     runner: Runner = run_in_processes,
     look_on: LookOn = lambda _: (),
@@ -113,14 +111,16 @@ def climb(
         trials: In the order of their start.
         dataset: What all are trained on.
         directory: Where the run folders are made, and where finished ones are looked for.
-        minutes: Trials that would not fit into so many are not started.
+        minutes: Trials that would not fit into so many, with the report after them, are not started; one that
+            has not ended by then is ended.
+        began: From when on they count, of `time.monotonic()`; by default from now on.
         fresh: Whether finished runs are left alone, and all trials carried out.
         runner: What carries them out.
         look_on: From a label to Keras callbacks that see epochs and steps.
         say: Takes a line for the user: what was taken, what failed.
     """
     sized = functools.cache(functools.partial(at_size, dataset))
-    budget = Budget(dataset, minutes, sized)
+    budget = Budget(dataset, minutes, sized, began)
     waiting, outcomes = [], []
     stored = [] if fresh else finished_runs(directory)
 
@@ -145,9 +145,11 @@ def climb(
     if waiting:
         runs, left = count_of(len(waiting), "run"), list(waiting)
         say(f"{runs} on {len(dataset.train):,} images: {budget.foresee(waiting)} on this machine.")
-        for outcome in runner(budget.select(waiting, skipped), dataset, directory, look_on=look_on, say=say):
+        given = budget.select(waiting, skipped)
+        for outcome in runner(given, dataset, directory, look_on=look_on, say=say, late=budget.is_late):
             outcomes.append(outcome)
-            budget.learn(outcome.trial)
+            if outcome.run is not None:  # what failed tells nothing of how long one takes
+                budget.learn(outcome.trial)
             yield outcome
             left = [trial for trial in left if trial != outcome.trial and trial not in skipped]
             if left and not budget.have_begun(left):
@@ -319,6 +321,12 @@ class Comparison:
         return result | {"settled": settled, "words": words}
 
     @property
+    def leaks(self) -> list[str]:
+        """How good the first run of each row is without the test images of which it learned from copies."""
+        told = {name: leaks_in_words(group[0].metrics["test"]) for name, group in self.groups.items()}
+        return [f"`{name}`: {words}" for name, words in told.items() if words]
+
+    @property
     def content(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
         return {
@@ -338,8 +346,11 @@ class Comparison:
             said.append(self.level["words"])
         if any(row["seeds"] == 1 for row in self.rows) and said:
             said.append(ONE_SEED)
+        if said and (tuned := self.tuned):
+            said.append(tuned)
         if said:
             said.append(self.recommendation["words"])
+        said += self.leaks
         run = self.groups[self.recommendation["best"]][0]
         if warned := caution(run.metrics["test"], run.info):
             said.append(f"`{run.info['rung']}`: {warned}")
@@ -347,6 +358,12 @@ class Comparison:
             said += [f"`{name}`, seed {run.info.get('seed')}: {run.no_better}" for run in group if run.no_better]
         said += [f"Not there: `{gone['name']}`, seed {gone['seed']}: {gone['reason']}." for gone in self.not_run]
         return said
+
+    @property
+    def tuned(self) -> str:
+        """What is said of the rows that have a recipe of their own; nothing where none has."""
+        names = [f"`{row['name']}`" for row in self.rows if row["tuned"]]
+        return describe_tuned(names) if names else ""
 
     def _repr_html_(self) -> str:
         from convladder import plots
@@ -393,6 +410,7 @@ def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
     return {
         "name": name,
         "rung": group[0].info["rung"],
+        "tuned": is_tuned(group[0].info),
         "seeds": len(group),
         "test_accuracy": accuracy,
         "test_images": answers.shape[1],

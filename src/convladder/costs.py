@@ -4,7 +4,7 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +24,12 @@ from convladder.features import are_kept, compute_features
 from convladder.fitting import compile_copy
 from convladder.models import PRETRAINED, build_model, rung_side
 from convladder.occlusion import list_places
+from convladder.pacing import BUILDS_BEFORE, seconds_after
 from convladder.recipes import MOST_MINUTES, Recipe, resolve_precision
 from convladder.runs import Run, write_json
 from convladder.trials import Trial
 
-# What a run does but for its steps is Python's work above all: tracing and export. It grows with the network and the
-# machine as building the network does: so many times that, and a little more.
-BUILDS_AROUND = 15
-SECONDS_AROUND = 3.0
+SECONDS_AROUND = 2.0  # of a run, for starting and writing
 SECONDS_OF_START = 5.0  # of the process that carries out all runs
 
 # In forward passes of ONNX Runtime, for the pretrained rungs, which would take long to be tried.
@@ -39,6 +37,7 @@ PASS_IN_KERAS = 1.5
 TRAINING_IN_PASSES = 2.4  # of an image of `finetune`, which trains all layers, at 160 pixels where a pass takes 224
 SOLVING_IN_PASSES = 0.05  # of a head, for each image and class
 
+TRACED_OF_EAGER = 0.65  # of the seconds of a step: 0.4 to 0.9 of nine rungs, on MNIST and on photographs
 PLACES_TRIED = 1 << 19  # of the images of a step that is measured: 128 of 64×64
 MAPS = 4  # in a report, of a rung
 SECONDS_OF_REPORT = 5.0
@@ -56,19 +55,30 @@ class Estimate:
     report: float
 
 
-def estimate(dataset: Dataset, rung: str, recipe: Recipe, *, shared: bool = False) -> Estimate:
+def estimate(
+    dataset: Dataset,
+    rung: str,
+    recipe: Recipe,
+    *,
+    choices: Mapping[str, Any] | None = None,
+    ensemble: int = 1,
+    shared: bool = False,
+) -> Estimate:
     """About how long one run will take on this machine, from a few steps of its network.
 
     Args:
         dataset: At the size that the rung takes.
         rung: A name from MODELS.
         recipe: How it is trained.
+        choices: What the rung lets one choose.
+        ensemble: How many networks it averages.
         shared: Whether another run computes the features that this one needs.
     """
-    building = min(_seconds_of(lambda: build_model(rung, dataset.input_shape, dataset.num_classes)) for _ in range(2))
+    build = functools.partial(build_model, rung, dataset.input_shape, dataset.num_classes, **(choices or {}))
+    building = min(_seconds_of(build) for _ in range(2))
     images, validation, tested = map(len, (dataset.train, dataset.validation, dataset.test))
-    views = VIEWS[recipe.views][1]
-    seconds = SECONDS_AROUND + BUILDS_AROUND * building
+    views = ensemble * VIEWS[recipe.views][1]
+    seconds = SECONDS_AROUND + ensemble * (BUILDS_BEFORE * building + seconds_after(building))
     if rung in PRETRAINED:
         one_pass = _measure_backbone(dataset)
         forward, step = PASS_IN_KERAS * one_pass, TRAINING_IN_PASSES * one_pass
@@ -76,26 +86,25 @@ def estimate(dataset: Dataset, rung: str, recipe: Recipe, *, shared: bool = Fals
         seconds += 0 if kept else 2 * (images + validation + tested) * one_pass
         seconds += SOLVING_IN_PASSES * (images + validation) * dataset.num_classes * one_pass
     else:
-        step = _measure_training(rung, recipe, dataset)
+        step = _measure_training(build(rescale=recipe.rescale), recipe, dataset)
         forward = one_pass = step / 3
-    if recipe.minutes is not None:
-        seconds += 60 * recipe.minutes
-    elif rung != "transfer":
-        seconds += recipe.epochs * images * step + math.ceil(recipe.epochs) * validation * forward
+    if rung != "transfer":
+        seconds += ensemble * (recipe.epochs * images * step + math.ceil(recipe.epochs) * validation * forward)
     seconds += views * (2 * validation + tested) * forward
     seconds += views * len(parity_images(dataset)) * (forward + one_pass)
     covered = MAPS * len(list_places(*dataset.input_shape[:2])[0])
-    changed = count_images(dataset.test.images) * sum(len(change.severities) for change in CHANGES)
+    if recipe.minutes is not None:
+        seconds = 60 * recipe.minutes
+    changed = count_images(dataset.test.images) * (1 + sum(len(change.severities) - 1 for change in CHANGES))
     return Estimate(seconds, 4 * SECONDS_OF_MEASURING + views * (changed + covered) * one_pass)
 
 
-def _measure_training(rung: str, recipe: Recipe, dataset: Dataset) -> float:
+def _measure_training(network: keras.Model, recipe: Recipe, dataset: Dataset) -> float:
     """Seconds that training takes an image, from a few steps of few and of more images.
 
     They are run eagerly, because tracing would take longer than all of them; the difference of the two is free of what
     Python takes.
     """
-    network = build_model(rung, dataset.input_shape, dataset.num_classes, rescale=recipe.rescale)
     copy, _ = compile_copy(network, recipe, resolve_precision(recipe)[0])
     height, width, _ = dataset.input_shape
     more = max(4, min(recipe.batch_size, PLACES_TRIED // (height * width)))
@@ -108,7 +117,8 @@ def _measure_training(rung: str, recipe: Recipe, dataset: Dataset) -> float:
         return min(_seconds_of(lambda: _take_step(copy, pixels, labels, recipe.augment)) for _ in range(3))
 
     most, least = seconds(more), seconds(few)
-    return max((most - least) / (more - few), most / more / 4)  # the latter where other work disturbed it
+    # The latter where other work disturbed it.
+    return TRACED_OF_EAGER * max((most - least) / (more - few), most / more / 4)
 
 
 def _take_step(network: keras.Model, pixels: Any, labels: Any, augment: str) -> None:
@@ -132,11 +142,18 @@ def _measure_backbone(dataset: Dataset) -> float:
 class Budget:
     """Foresees how long trials take, from those that are finished, and lets begin what fits into the minutes."""
 
-    def __init__(self, dataset: Dataset, minutes: float | None, sized: Callable[[int], Dataset] | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        minutes: float | None,
+        sized: Callable[[int], Dataset] | None = None,
+        began: float | None = None,
+    ) -> None:
         if minutes is not None:
             check_range("minutes", minutes, 0.01, MOST_MINUTES)
         self._dataset, self._sized = dataset, sized or functools.partial(at_size, dataset)
-        self._ends = None if minutes is None else time.monotonic() + 60 * minutes
+        began = time.monotonic() if began is None else began
+        self._ends = math.inf if minutes is None else began + 60 * minutes
         self._seconds: dict[str, list[float]] = {}
         self._estimates: dict[str, Estimate] = {}
         self._began: dict[Trial, float] = {}
@@ -157,19 +174,26 @@ class Budget:
 
     def foresee(self, trials: Sequence[Trial]) -> str:
         """How long these will take, and the report after them, in words."""
-        reported = {trial.rung: self._estimate(trial).report for trial in trials}
-        seconds = SECONDS_OF_START + SECONDS_OF_REPORT + sum(map(self.seconds, trials)) + sum(reported.values())
+        seconds = SECONDS_OF_START + sum(map(self.seconds, trials)) + self._report(trials)
         told = count_of(round(seconds / 60), "minute") if seconds >= 90 else count_of(round(seconds), "second")
         return f"about {told}"
 
     def select(self, trials: Sequence[Trial], skipped: list[Trial]) -> Iterator[Trial]:
         """Give out, one when it is asked for, the trials that fit; put the others into `skipped`."""
         for trial in trials:
-            if self._ends is not None and time.monotonic() + self.seconds(trial) > self._ends:
+            if time.monotonic() + self.seconds(trial) + self._report([*self._began, trial]) > self._ends:
                 skipped.append(trial)
                 continue
             self._began[trial] = time.monotonic()
             yield trial
+
+    def is_late(self) -> bool:
+        """Whether no time is left but for the report."""
+        return time.monotonic() + self._report(list(self._began)) > self._ends
+
+    def _report(self, trials: Sequence[Trial]) -> float:
+        """Seconds of the report of these."""
+        return SECONDS_OF_REPORT + sum({trial.rung: self._estimate(trial).report for trial in trials}.values())
 
     def have_begun(self, trials: Sequence[Trial]) -> bool:
         """Whether one of these was given out already, as to a cluster, which carries out several at a time."""
@@ -180,7 +204,14 @@ class Budget:
             dataset = self._sized(rung_side(trial.rung, self._dataset))
             cached = (dataset.source or {}).get("cache", True)  # then one rung computes features, and both have them
             shared = cached and not self._estimates.keys().isdisjoint(PRETRAINED)
-            self._estimates[trial.rung] = estimate(dataset, trial.rung, trial.recipe, shared=shared)
+            self._estimates[trial.rung] = estimate(
+                dataset,
+                trial.rung,
+                trial.recipe,
+                choices=trial.choices,
+                ensemble=trial.ensemble,
+                shared=shared,
+            )
         return self._estimates[trial.rung]
 
 

@@ -58,7 +58,7 @@ def check_system() -> None:
 
 def check_choice(what: str, received: str, choices: Iterable[str]) -> None:
     """Raise a ConvladderError, with a suggestion for a near miss, unless `received` is among `choices`."""
-    names = list(choices)
+    names = list(dict.fromkeys(choices))
     if received not in names:
         by_lower = {name.lower(): name for name in names}
         close = get_close_matches(str(received).lower(), by_lower, n=1)

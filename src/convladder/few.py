@@ -29,6 +29,20 @@ def rounded(share: float, images: int) -> str:
     return f"{share:.{2 + points_digits(images)}f}"
 
 
+def leaks_in_words(test: Mapping[str, Any]) -> str:
+    """How good a run is without the images of which it learned from copies, in a line; empty where there are none."""
+    other = test.get("without_leaks")
+    if other is None:
+        return ""
+    copies = test["images"] - other["images"]
+    images = f"{copies:,} of the {test['images']:,} images {'is a copy' if copies == 1 else 'are copies'}"
+    said = f"{images} of what was learned from, so that the accuracy is too good"
+    if not other["images"]:
+        return f"{said}: no others are left to tell."
+    accuracy, low, high = (rounded(other[key], other["images"]) for key in ("accuracy", "low", "high"))
+    return f"{said}: {accuracy} ({low} to {high}) for the {other['images']:,} others."
+
+
 def caution(test: Mapping[str, Any], info: Mapping[str, Any] | None = None) -> str:
     """What a test on few images leaves open, in a line; an empty text where they are not few.
 

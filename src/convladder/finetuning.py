@@ -40,6 +40,7 @@ from convladder.fitting import (
     training_batches,
 )
 from convladder.fused import clone
+from convladder.pacing import ENDLESS, Deadline, Pace
 from convladder.processors import keep_freed_memory
 from convladder.recipes import Recipe, resolve_precision
 from convladder.signals import Stopped, check_stop, defer_signals
@@ -52,6 +53,7 @@ MOST_SOLVED = 10_000  # training pictures on which the first head is solved; of 
 SOLVED_BYTES = 500_000_000
 MEANS = (0.5, 0.75, 0.25)  # shares of the tuned weights in what is tried at the end
 SHORTEST = 15.0  # seconds: tracing takes as long, so where fewer are left the head stays as it is
+ENOUGH_STEPS = 1 << 40  # that are made ready where the clock ends them
 MEASURED_STEPS = 2
 
 
@@ -78,6 +80,7 @@ def finetune(
     seed: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     measure: bool = True,
+    deadline: Deadline | None = None,
 ) -> Finetuned:
     """Fit a pretrained model, which is changed on the way.
 
@@ -88,15 +91,18 @@ def finetune(
         seed: Of the order of the images and of their augmentation.
         callbacks: Keras callbacks that look on.
         measure: Whether to measure which precision is faster, where the recipe leaves it and the processor has both.
+        deadline: As for `fit`.
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or SIGHUP, after the head was solved.
     """
+    if recipe.minutes is not None:  # the head has its share in them
+        deadline = deadline or Deadline.in_minutes(recipe.minutes)
     solved = solve_head(model, _to_solve(data), recipe, pool=False)
     model.set_weights(solved.fitted.weights)
     start = replace(solved.fitted, best_epoch=1)
     keep_freed_memory()
-    keeper = _BestOfTuned(model, data, recipe, start)
+    keeper = _BestOfTuned(model, data, recipe, start, deadline)
     account: dict[str, Any] = dict(solved.account)
     try:
         training = _Training(keeper, data, recipe, seed, [keeper, *callbacks])
@@ -140,13 +146,19 @@ class _BestOfTuned(BestWeights):
     """Scores the network that will be shipped, with the weights of the one that is trained in its place."""
 
     later_of_equals = True  # few validation pictures say little against what longer training is known for
+    scored_after = 1 + len(MEANS)
 
-    def __init__(self, model: keras.Model, data: Dataset, recipe: Recipe, start: Fitted) -> None:
-        super().__init__(data.validation, recipe, start)
+    def __init__(
+        self, model: keras.Model, data: Dataset, recipe: Recipe, start: Fitted, deadline: Deadline | None
+    ) -> None:
+        super().__init__(data.validation, recipe, start, deadline)
         self.network = model
         self.twin = model  # that is trained
         if len(data.validation):
+            began = time.perf_counter()
             scores = score(self.answer(model), data.validation.labels)
+            if self.pace:
+                self.pace.note_answers(len(data.validation), time.perf_counter() - began)
             start.history[0] |= {"validation_accuracy": scores["accuracy"], "validation_loss": scores["loss"]}
             self._best_accuracy = scores["accuracy"]
         self._started = time.perf_counter() - start.seconds
@@ -174,19 +186,11 @@ class _BestOfTuned(BestWeights):
         return kept
 
     @property
-    def seconds(self) -> float:
-        """Of fitting, so far."""
-        return time.perf_counter() - self._started - self._evaluated
-
-    @property
-    def left(self) -> float:
-        """Seconds of fitting that are left."""
-        return self._budget - self.seconds
-
-    @property
     def enough(self) -> bool:
         """Whether nothing more shall be trained: the minutes are over, or the accuracy is reached."""
-        return self.left < SHORTEST or (self._until is not None and self._best_accuracy >= self._until)
+        if self.pace and self.pace.left < SHORTEST:
+            return True
+        return self._until is not None and self._best_accuracy >= self._until
 
 
 @dataclass
@@ -222,35 +226,54 @@ class _Training:
 
     def train(self) -> dict[str, Any]:
         """Train the whole network, on pictures that grow."""
-        keeper, recipe, count = self.keeper, self.recipe, len(self.data.train)
-        schedule = compile_for(keeper.twin, recipe)
-        steps = max(1, round(recipe.epochs * count / recipe.batch_size))
-        if recipe.minutes is not None:
-            areas = [math.prod(size) for size in self._sides]
-            measured = self._batches(range(MEASURED_STEPS), self._sides[0])
-            (seconds,) = time_fits([keeper.twin], measured, rounds=1)[0]
-            # A twentieth is kept back, as in `fit`.
-            steps = max(1, int(0.95 * keeper.left / (seconds * float(np.mean(areas)) / areas[0])))
-        epochs = max(1, round(steps * recipe.batch_size / count))
-        borders = [round(steps * part / len(self._sides)) for part in range(len(self._sides) + 1)]
-        parts = [
-            self._batches(range(first, last), size)
-            for first, last, size in zip(borders[:-1], borders[1:], self._sides, strict=True)
-            if last > first
-        ]
-        if schedule:
-            schedule.span(steps)
-        done = len(keeper.fitted.history)
-        keeper.twin.fit(
-            functools.reduce(lambda first, second: first.concatenate(second), parts).repeat(),
+        self.keeper.schedule = compile_for(self.keeper.twin, self.recipe)
+        if self.keeper.pace:
+            self._train_for_minutes(self.keeper.pace)
+        else:
+            self._train_for_epochs()
+        pictures = self._steps_done * self.recipe.batch_size
+        return {"sides": [size[0] for size in self._sides], "pictures": pictures}
+
+    def _train_for_epochs(self) -> None:
+        count = len(self.data.train)
+        steps = max(1, round(self.recipe.epochs * count / self.recipe.batch_size))
+        epochs = max(1, round(steps * self.recipe.batch_size / count))
+        steps_an_epoch = -(-steps // epochs)
+        borders = [round(epochs * steps_an_epoch * part / len(self._sides)) for part in range(len(self._sides) + 1)]
+        parts = map(range, borders[:-1], borders[1:])
+        if self.keeper.schedule:
+            self.keeper.schedule.span(epochs * steps_an_epoch)
+        self._fit(list(zip(self._sides, parts, strict=True)), epochs, steps_an_epoch)
+
+    def _train_for_minutes(self, pace: Pace) -> None:
+        """Each size has its share of the time, so that all have about as many steps; its first tell how many."""
+        areas = [math.prod(size) for size in self._sides]
+        steps_an_epoch = -(-len(self.data.train) // self.recipe.batch_size)
+        for number, size in enumerate(self._sides):
+            done = self._steps_done
+            pace.begin_part(done, areas[number] / sum(areas[number:]), len(areas) - number - 1)
+            if pace.over:
+                break
+            none = [(other, range(0)) for other in self._sides]
+            self._fit([*none, (size, range(done, ENOUGH_STEPS))], ENDLESS, steps_an_epoch)
+
+    def _fit(self, parts: Sequence[tuple[tuple[int, int], range]], epochs: int, steps_an_epoch: int) -> None:
+        """Train on steps of each size, one size after the other; all sizes are named, so that one trace serves all."""
+        done = len(self.keeper.fitted.history)
+        batches = [self._batches(steps, size) for size, steps in parts]
+        self.keeper.twin.fit(
+            functools.reduce(lambda first, second: first.concatenate(second), batches),
             initial_epoch=done,
             epochs=done + epochs,
-            steps_per_epoch=-(-steps // epochs),  # the last epoch may want some batches more, which repeat
+            steps_per_epoch=steps_an_epoch,
             callbacks=list(self.callbacks),
             shuffle=False,
             verbose=0,
         )
-        return {"sides": [size[0] for size in self._sides], "pictures": steps * recipe.batch_size}
+
+    @property
+    def _steps_done(self) -> int:
+        return int(self.keeper.twin.optimizer.iterations)
 
     @property
     def _sides(self) -> list[tuple[int, int]]:

@@ -21,6 +21,7 @@ from convladder.describing import count_macs
 from convladder.divergence import check_answers, check_loss, check_weights
 from convladder.evaluating import predict_probabilities, score
 from convladder.fused import FusedAdam, clone
+from convladder.pacing import ENDLESS, Deadline, Pace
 from convladder.recipes import Recipe
 from convladder.signals import Stopped, check_stop, defer_signals
 
@@ -28,6 +29,8 @@ from convladder.signals import Stopped, check_stop, defer_signals
 # answer Ctrl-C and move the progress bar sooner. Large networks, or images, get so few that a look takes seconds.
 STEPS_PER_LOOK = 32
 MACS_PER_LOOK = 1.2e11  # forward; all 32 steps of every rung on MNIST in batches of 128
+
+FIRST_GUESS = 1000  # steps of a training of so many minutes, before the first are timed
 
 ROWS_A_READ = 16  # of a mapped file: 512 at a time counted 430 MB as memory, 16 count 40, in 1.5 ms a batch for 1.2
 
@@ -66,6 +69,7 @@ def fit(
     seed: int,
     precision: str,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    deadline: Deadline | None = None,
 ) -> Fitted:
     """Fit a copy of a model, which stays as it is.
 
@@ -76,29 +80,24 @@ def fit(
         seed: Of the order of the images and of their augmentation.
         precision: "float32" or "bfloat16", to compute in; the weights are float32 either way.
         callbacks: Keras callbacks that look on.
+        deadline: Where the recipe has minutes: when they end; by default counted from now on.
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or SIGHUP.
     """
     copy, schedule = compile_copy(model, recipe, precision)
-    keeper = BestWeights(data.validation, recipe)
+    keeper = BestWeights(data.validation, recipe, deadline=deadline)
+    keeper.schedule = schedule
     passes = len(data.train) / recipe.batch_size  # steps that see every image once
-    steps = recipe.epochs * passes
+    rounds = ENDLESS if keeper.pace else max(1, math.ceil(recipe.epochs - 1e-9))
+    steps = passes if keeper.pace else recipe.epochs * passes / rounds
     try:
-        if recipe.minutes is not None:
-            began = time.perf_counter()
-            seconds_a_step = measure_steps([copy], data, recipe, rounds=1)[0][0]
-            spent = time.perf_counter() - began
-            # A twentieth is kept back: what is cut off before its learning rate has fallen is not worth much.
-            steps = max(1.0, 0.95 * (60 * recipe.minutes - spent) / seconds_a_step)
-        rounds = max(1, math.ceil(steps / passes - 1e-9))
         # Keras ends an epoch after a look, so an epoch is made a whole number of them.
-        looks = max(1, math.ceil(steps / rounds / steps_per_look(model, recipe.batch_size)))
-        if recipe.minutes is None:  # else they are traced already
-            copy.steps_per_execution = max(1, round(steps / rounds / looks))
+        looks = max(1, math.ceil(steps / steps_per_look(model, recipe.batch_size)))
+        copy.steps_per_execution = max(1, round(steps / looks))
         steps_an_epoch = looks * copy.steps_per_execution
         if schedule:
-            schedule.span(rounds * steps_an_epoch)
+            schedule.span(FIRST_GUESS if keeper.pace else rounds * steps_an_epoch)
         copy.fit(
             training_batches(data.train, data.num_classes, recipe, rounds * steps_an_epoch, seed),
             epochs=rounds,
@@ -146,13 +145,20 @@ class BestWeights(keras.callbacks.Callback):
     """
 
     later_of_equals = False  # of epochs with one accuracy, whether the last or the first is the best
+    scored_after = 1  # how often the validation images are scored once the minutes are over
 
-    def __init__(self, validation: Split, recipe: Recipe, start: Fitted | None = None) -> None:
+    def __init__(
+        self, validation: Split, recipe: Recipe, start: Fitted | None = None, deadline: Deadline | None = None
+    ) -> None:
         super().__init__()
         self.fitted = start or Fitted()  # what was fitted before, and the seconds that it took
+        self.schedule: OneCycle | None = None  # of the learning rate, where the minutes are to say its length
+        self.pace: Pace | None = None
+        if recipe.minutes is not None:
+            deadline = deadline or Deadline.in_minutes(recipe.minutes)
+            self.pace = Pace(deadline, recipe.batch_size, self.scored_after * len(validation))
         self._validation, self._until = validation, recipe.until
         self._recipe, self._epoch = recipe, 0
-        self._budget = math.inf if recipe.minutes is None else recipe.minutes * 60
         self._best_accuracy = -1.0
         self._evaluated = 0.0
         self._started = time.perf_counter() - self.fitted.seconds
@@ -174,7 +180,15 @@ class BestWeights(keras.callbacks.Callback):
         check_stop()
         check_loss(logs, f"in epoch {self._epoch + 1}, by step {batch + 1}", self._recipe)
         self.fitted.seconds = time.perf_counter() - self._started - self._evaluated
-        if self.fitted.seconds > self._budget:
+        if self.pace is None:
+            return
+        done = int(self.model.optimizer.iterations)
+        left = self.pace.steps_left(done)
+        if left is not None:
+            self.params["total"] = done + math.ceil(left)  # for what shows the progress
+            if self.schedule:
+                self.schedule.span(self.params["total"])
+        if self.pace.over:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -198,7 +212,10 @@ class BestWeights(keras.callbacks.Callback):
             self._best_accuracy, self.fitted.best_epoch = accuracy, epoch + 1
             self.fitted.weights = weights
         self.fitted.history.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
-        self._evaluated += time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        self._evaluated += seconds
+        if self.pace and len(self._validation):
+            self.pace.note_answers(len(self._validation), seconds)
 
 
 def training_batches(

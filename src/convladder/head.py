@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.evaluating.calibration import SMALLEST, choose_temperature, temper
+from convladder.evaluating.calibration import SMALLEST, choose_temperature, fit_temperature, temper
 from convladder.features import Features
+from convladder.few import FEW as FEW_TO_TEMPER
 from convladder.processors import count_processors
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C
@@ -122,7 +123,7 @@ def judge_by_folds(features: Features, labels: Labels, num_classes: int, views: 
     parts = split_folds(labels)
     for rest, fold in parts:
         part = solve(features[:, rest], labels[rest], features[:, :0], labels[:0], num_classes, views)
-        temperature = choose_temperature(part.probabilities, part.labels)
+        temperature, _ = choose_temperature(part.probabilities, part.labels)
         answers[fold] = temper(part.head.predict(features[:views, fold]), temperature)
     return answers[np.sort(np.concatenate([fold for _, fold in parts]))], len(parts)
 
@@ -209,12 +210,13 @@ def _fit_path(
 
 
 def _choose(answers: Sequence[Probabilities], labels: Labels) -> int:
-    """Which of the answers have the smallest cross-entropy at the best temperature, which the model will have.
+    """Which of the answers have the smallest cross-entropy at the best temperature, which the model may have.
 
     Without the temperature a stronger penalty would lose for its caution alone: of 1,515 photographs the heads that
     were right most often came fourth and sixth of seven.
     """
-    tempered = [temper(answer, choose_temperature(answer, labels)) for answer in answers]
+    few = len(labels) < FEW_TO_TEMPER
+    tempered = [temper(answer, 1.0 if few else fit_temperature(answer, labels)) for answer in answers]
     losses = [-np.log(np.maximum(answer[np.arange(len(labels)), labels], SMALLEST)).mean() for answer in tempered]
     return int(np.argmin(losses))
 

@@ -13,10 +13,12 @@ from convladder.data import Dataset, Split, load_dataset
 from convladder.data.audit import LABEL_ERRORS, Finding
 from convladder.data.dataset import slices
 from convladder.errors import ConvladderError, check_range
+from convladder.evaluating.mislabelling import MOST_CONTRADICTED
 from convladder.features import pool_features
 from convladder.runs import Run
 
 TIMES_AS_LIKELY = 3.0  # as the label, another class must be
+SURE = 0.7  # of the other class: that it is more probable than the label may be said of two that hardly are
 
 
 def find_label_errors(
@@ -40,7 +42,8 @@ def find_label_errors(
 
     Returns:
         A group for each picture, the likeliest error first: its path, and what it is labelled and looks like, where
-        that is at least three times as probable.
+        that is at least three times as probable, and has a probability of 0.7. None where the models contradict more
+        than three of ten labels.
 
     Raises:
         ConvladderError: The run was trained on other data, so it may have seen any of these.
@@ -75,6 +78,8 @@ def find_label_errors(
         classifier.predict_probabilities(images) for part in judged[bool(folds) :] for images in slices(part.images)
     ]
     labels, likelihoods = np.concatenate([part.labels for part in judged]), np.concatenate(probabilities)
+    if (likelihoods.argmax(axis=1) != labels).mean() > MOST_CONTRADICTED:
+        return Finding(LABEL_ERRORS, [])
     names = data.account.paths[-len(labels) :]
     ranked = find_label_issues(
         labels,
@@ -123,7 +128,7 @@ def _say(
     """For each row: its path, and what it is labelled and looks like."""
     for row in ranked:
         looks_like = int(probabilities[row].argmax())
-        if probabilities[row, looks_like] >= TIMES_AS_LIKELY * probabilities[row, labels[row]]:
+        if probabilities[row, looks_like] >= max(SURE, TIMES_AS_LIKELY * probabilities[row, labels[row]]):
             yield [
                 names[row],
                 f"labelled {class_names[labels[row]]}, looks like {class_names[looks_like]} "

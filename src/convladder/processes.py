@@ -25,10 +25,12 @@ from convladder.data import Dataset
 from convladder.interpreters import start_interpreter
 from convladder.runs import Run
 from convladder.signals import SECONDS_TO_END, SIGNALS, check_stop, defer_signals, stopped
-from convladder.trials import LookOn, Outcome, Say, Trial, run_trial
+from convladder.trials import TOO_LATE, Late, LookOn, Outcome, Say, Trial, never, run_trial
 
 # NumPy's BLAS would start threads when it is imported. TensorFlow, which trains, has its own.
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
+
+SECONDS_A_LOOK = 1.0  # at the clock
 
 SERVE = """
 from convladder.engine import import_engine
@@ -39,7 +41,7 @@ serve()
 
 
 def run_in_processes(
-    trials: Iterable[Trial], dataset: Dataset, directory: Path, *, look_on: LookOn, say: Say
+    trials: Iterable[Trial], dataset: Dataset, directory: Path, *, look_on: LookOn, say: Say, late: Late = never
 ) -> Iterator[Outcome]:
     """Carry trials out one after the other; a Runner.
 
@@ -53,7 +55,7 @@ def run_in_processes(
                 worker.end()
                 worker = None
             worker = worker or _Worker(dataset)
-            yield worker.carry_out(trial, directory, look_on, say)
+            yield worker.carry_out(trial, directory, look_on, say, late)
     finally:
         if worker is not None:
             worker.end()
@@ -74,14 +76,20 @@ class _Worker:
     def alive(self) -> bool:
         return not self._spent and self._process.poll() is None
 
-    def carry_out(self, trial: Trial, directory: Path, look_on: LookOn, say: Say) -> Outcome:
+    def carry_out(self, trial: Trial, directory: Path, look_on: LookOn, say: Say, late: Late) -> Outcome:
         callbacks = look_on(trial.label)
         self._send((trial, directory))
         started = False
         try:
             while True:
-                what, content = self._heard.get()
+                try:
+                    what, content = self._heard.get(timeout=SECONDS_A_LOOK)
+                except queue.Empty:
+                    what, content = "nothing", None
                 check_stop()
+                if started and late():
+                    self._interrupt()
+                    return Outcome(trial, error=TOO_LATE)
                 if what == "started":
                     started, self._spent = True, not content
                 elif what == "event":
@@ -245,3 +253,6 @@ class _Relay(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._tell("on_epoch_end", epoch, logs)
+
+    def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        self._tell("on_test_begin", logs)

@@ -9,10 +9,11 @@ from typing import Any
 
 import keras
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from convladder.names import printable
+from convladder.pacing import ENDLESS
 
 
 def unfailing(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
@@ -77,8 +78,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._started, self._epoch = time.perf_counter(), 0
         self._task = self._progress.add_task(
             self.label,
-            total=self._steps * self._epochs,
-            epoch=f"1/{self._epochs}",
+            total=None if self._epochs >= ENDLESS else self._steps * self._epochs,
+            epoch=self._count(1),
             loss=0.0,
             accuracy=0.0,
             rate=0.0,
@@ -96,7 +97,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.update(
             self._task,
             completed=done,
-            epoch=f"{self._epoch + 1}/{self._epochs}",
+            total=self.params.get("total"),  # of a training that the clock ends, as foreseen by now
+            epoch=self._count(self._epoch + 1),
             loss=float(logs.get("loss", 0.0)),
             accuracy=float(logs.get("accuracy", 0.0)),
             rate=done * self.batch_size / (time.perf_counter() - self._started),
@@ -108,8 +110,31 @@ class ProgressBar(keras.callbacks.Callback):
             return
         values = "  ".join(f"{key} {value:.4f}" for key, value in (logs or {}).items() if key != "seconds")
         seconds = (logs or {}).get("seconds", 0.0)
-        line = f"{self.label}  epoch {epoch + 1}/{self._epochs}  {values}  {seconds:.1f} s"
+        line = f"{self.label}  epoch {self._count(epoch + 1)}  {values}  {seconds:.1f} s"
         self.console.print(Text(line), soft_wrap=True)  # a Text, since a console may take brackets for markup
+
+    def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Say that all is fitted, and what is left: scores, export, and the gate."""
+        line = f"{self.label}  fitted; scoring, exporting and proving the export"
+        if self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False),
+                TimeElapsedColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._progress.add_task(line)
+            self._progress.start()
+        else:
+            self.console.print(Text(line), soft_wrap=True)
+
+    def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Clear the line."""
+        self._progress.stop()
+
+    def _count(self, epoch: int) -> str:
+        """Which epoch of how many, where that is known."""
+        return f"{epoch}" if self._epochs >= ENDLESS else f"{epoch}/{self._epochs}"
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Clear the bar."""

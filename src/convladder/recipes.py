@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ class Recipe:
     Attributes:
         name: What run.json calls it.
         epochs: Passes over the training images, 0.001 to 100,000; a fraction trains on that share of them.
-        minutes: Instead of epochs: train as many as fit into so many minutes of fitting, measured on the first steps.
+        minutes: Instead of epochs: fit for as long as leaves the rest of the run, scoring and export, done when so
+            many minutes are over. The learning rate falls by then, since the clock says how far it has come.
         until: Stop after the first epoch with this validation accuracy, 0–1.
         batch_size: Images a step, 1 to 65,536.
         learning_rate: Of Adam; the peak of the cycle where there is one.
@@ -116,7 +117,8 @@ DEFAULT = Recipe(
     class_weights=True,
 )
 
-# What a rung that was tuned for MNIST changes of DEFAULT; how that was found stands in docs/benchmarks.md.
+# What a rung that was tuned for MNIST changes of DEFAULT, which all others share; how that was found stands in
+# docs/benchmarks.md. Wherever rungs stand side by side, `settings.describe_tuned` says so of these.
 TUNED: Mapping[str, Mapping[str, Any]] = {
     "fast": {"epochs": 1.5, "learning_rate": 0.012, "weight_decay": 0.05},
     "strong": {"epochs": 13, "augment": "digits", "views": "digits", "weight_decay": 0.05},
@@ -131,7 +133,6 @@ TUNED: Mapping[str, Mapping[str, Any]] = {
         "class_weights": False,
     },
 }
-
 # What it changes of that where pictures have colours; `strong` takes a quarter of an hour for CIFAR-10.
 TUNED_FOR_COLOURS: Mapping[str, Mapping[str, Any]] = {
     "strong": {"epochs": 20, "augment": "photos", "views": "photos", "weight_decay": 0.25},
@@ -139,6 +140,8 @@ TUNED_FOR_COLOURS: Mapping[str, Mapping[str, Any]] = {
     "finetune": {"augment": "photos", "views": "photos"},
 }
 
+# What all rungs can be given alike; what else a tuned rung has stays its own.
+EQUAL = ("epochs", "batch_size", "augment", "views")
 
 # Where pictures are few, steps count and not epochs: two epochs of a few hundred pictures are a handful of steps. Of
 # 1,515 photographs in ten classes at 48 pixels `pool` was right on 53 % after these, a minute on two cores.
@@ -185,6 +188,21 @@ def default_recipe(rung: str, channels: int = 1, images: int | None = None, *, p
 def default_recipe_for(rung: str, dataset: "Dataset") -> Recipe:
     """The default recipe of a rung for a data set."""
     return default_recipe(rung, dataset.input_shape[2], len(dataset.train), photographs=dataset.photographs)
+
+
+def usual_recipe(rung: str, info: Mapping[str, Any]) -> Recipe:
+    """The default recipe of a rung for the data of a run."""
+    photographs = info.get("photographs", False)
+    return default_recipe(rung, info["input_shape"][2], info["images"]["train"], photographs=photographs)
+
+
+def is_tuned(info: Mapping[str, Any]) -> bool:
+    """Whether something of a run's recipe is its rung's own, and not what all share, such as the article's."""
+    rung, recipe = info["rung"], info.get("recipe", {})
+    if rung not in TUNED or recipe.get("name") != DEFAULT.name:
+        return False
+    own, shared = (asdict(usual_recipe(name, info)) for name in (rung, ""))
+    return any(recipe.get(key) == own[key] != shared[key] for key in own if key not in EQUAL)
 
 
 def resolve_precision(recipe: Recipe) -> tuple[str, str]:

@@ -18,10 +18,12 @@ from convladder.data import Dataset
 from convladder.describing import summarize
 from convladder.fitting import compile_copy, measure_steps
 from convladder.models import build_model
-from convladder.recipes import ARTICLE
-from convladder.runs import Run, find_run
+from convladder.recipes import ARTICLE, resolve_precision
+from convladder.runs import Run, finished_runs
+from convladder.settings import identity_of
 from convladder.significance import accuracy_difference
 from convladder.training import train
+from convladder.trials import take_finished
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"
 TABLES = ("networks", "claims")
@@ -93,7 +95,7 @@ def reproduce(
         seeds: Runs a network, at least 1.
         tables: Which to make: "networks", "claims".
         directory: Where the run folders are made.
-        resume: Whether to take finished runs of the same networks, recipe, seeds and images from there.
+        resume: Whether to take finished runs from there that are these in all that changes the result.
         callbacks: From a label to what looks on while one network is trained.
 
     Returns:
@@ -103,21 +105,21 @@ def reproduce(
     recipe = replace(ARTICLE, epochs=epochs)
     names = list(NETWORKS) if "claims" in tables else list(ARTICLE_FIGURES)
     trained: Trained = {name: [] for name in names}
+    stored = finished_runs(Path(directory)) if resume else []
+    alike = {
+        "ensemble": 1,
+        "recipe": asdict(recipe),
+        "precision": resolve_precision(recipe)[0],
+        "deterministic": False,
+        "fit": dataset.fit,
+        "fingerprint": dataset.without_validation().fingerprint if resume else "",
+    }
     for seed in range(seeds):
         for name in names:
             rung, choices = NETWORKS[name]
             keras.backend.clear_session()  # drops the graphs of the network before
             label = name if seeds == 1 else f"{name}, seed {seed}"
-            run = None
-            if resume:
-                run = find_run(
-                    Path(directory),
-                    rung=rung,
-                    choices=choices,
-                    recipe=asdict(recipe),
-                    seed=seed,
-                    fingerprint=dataset.without_validation().fingerprint,
-                )
+            run = take_finished(stored, identity_of(alike | {"rung": rung, "choices": choices, "seed": seed}))
             trained[name].append(
                 run
                 or train(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 SPLITS = ("validation", "test")
+LEARNED = "learned.npz"  # digests of the pictures that were learned from
 
 
 class Run:
@@ -100,6 +101,14 @@ class Run:
         Where validation images were held out, also their `validation_probabilities` and `validation_labels`.
         """
         return self._read_predictions()
+
+    @cached_property
+    def learned(self) -> npt.NDArray[np.uint64]:
+        """Of each picture that trained or validated, a digest of its pixels, in ascending order; none of old runs."""
+        if not (self.path / LEARNED).exists():
+            return np.empty(0, np.uint64)
+        with np.load(self.path / LEARNED, allow_pickle=False) as archive:
+            return np.asarray(archive["digests"])
 
     @cached_property
     def answers(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -221,14 +230,6 @@ def finished_runs(directory: Path) -> list[Run]:
             if run.info.get("status") == "finished":
                 found.append(run)
     return found
-
-
-def find_run(directory: Path, **expected: Any) -> Run | None:
-    """A finished run in a directory whose run.json holds what is expected; the newest, or none."""
-    for run in finished_runs(directory):
-        if all(run.info.get(key) == value for key, value in expected.items()):
-            return run
-    return None
 
 
 def create_folder(folder: Path) -> None:

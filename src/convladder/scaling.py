@@ -3,13 +3,13 @@
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import signal
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from convladder.errors import ConvladderError
 from convladder.models import rung_side
 from convladder.processors import count_processors
 from convladder.runs import Run, create_folder, create_run_folder
-from convladder.trials import LookOn, Outcome, Say, Trial, run_trial
+from convladder.trials import TOO_LATE, Late, LookOn, Outcome, Say, Trial, never, run_trial
 
 LOCAL = "local"
 CORES = 2  # a run; more help these small networks little
@@ -37,10 +37,10 @@ def run_on_ray(
     *,
     look_on: LookOn,  # noqa: ARG001 (what happens on other machines is told when it is over)
     say: Say,
+    late: Late = never,
     address: str = LOCAL,
     storage: str | None = None,
     cores: int = CORES,
-    minutes: float | None = None,
 ) -> Iterator[Outcome]:
     """Carry trials out as Ray tasks; a Runner.
 
@@ -50,11 +50,11 @@ def run_on_ray(
         directory: Where the run folders end up; a path that all nodes share, unless there is a storage.
         look_on: Not used.
         say: Takes a line for the user.
+        late: Whether what has not ended shall be ended.
         address: Of a running cluster, as `ray.init` takes it; "local" starts one on this machine, whose
             processes speak over loopback.
         storage: A URL that fsspec knows, where the nodes leave the run folders, and from where they are fetched.
         cores: Processor cores a run gets.
-        minutes: After so long, what has not ended is ended.
 
     Raises:
         ConvladderError: No such cluster, or none of its nodes has so many cores.
@@ -81,23 +81,22 @@ def run_on_ray(
                 trial,
                 shared(rung_side(trial.rung, dataset)),
                 target,
-                _key(trial, fingerprint) if storage else "",
+                _key(trial.identity(fingerprint, dataset.fit)) if storage else "",
                 cores,
                 starts,
                 home,
             ): trial
             for trial in trials
         }
-        ends = time.monotonic() + 60 * minutes if minutes else float("inf")
         watch = _watch(starts, say)
-        while waiting and time.monotonic() < ends:
+        while waiting and not late():
             ready, _ = ray.wait(list(waiting), timeout=1)
             watch()
             for reference in ready:
                 yield _outcome(reference, waiting.pop(reference), directory, storage)
         for reference, trial in waiting.items():
             ray.cancel(reference, force=True)
-            yield Outcome(trial, error=f"had not ended after {minutes:g} minutes")
+            yield Outcome(trial, error=TOO_LATE)
     except KeyboardInterrupt:
         for reference in waiting:
             ray.cancel(reference)
@@ -257,10 +256,10 @@ def _outcome(reference: Any, trial: Trial, directory: Path, storage: str | None)
     return Outcome(trial, error=message, failed=True)
 
 
-def _key(trial: Trial, fingerprint: str) -> str:
+def _key(identity: Mapping[str, Any]) -> str:
     """The name of its folder in a storage: a trial that is run again overwrites what it had left there."""
-    digest = hashlib.sha256(f"{trial} {fingerprint}".encode()).hexdigest()
-    return f"{trial.rung}-{trial.seed}-{digest[:12]}"
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return f"{identity['rung']}-{identity['seed']}-{digest[:12]}"
 
 
 def _upload(folder: Path, storage: str, key: str) -> str:

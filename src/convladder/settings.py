@@ -1,6 +1,6 @@
 """Settings: what identifies a run, and what two of them differ in, in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # What of run.json changes what a run comes to. The machine is not among it, nor is what only looks on.
@@ -25,6 +25,9 @@ WORDS = {"augment": "augmentation", "image_size": "pixels", "tested_by": "tested
 # The columns of a table, where rows differ in them.
 COLUMNS = {key: WORDS.get(key, key) for key in ("image_size", "epochs", "minutes", "augment", "views", "precision")}
 
+# Marks a rung that has a recipe of its own.
+MARK = "†"
+
 
 def identity_of(info: Info) -> dict[str, Any]:
     """What a run is known by: of equal ones, one can be taken for the other.
@@ -39,6 +42,8 @@ def settings_of(info: Info) -> dict[str, Any]:
     """All of it but the rung and what makes one run of several: recipe and data by their parts, flat."""
     data, choices = info.get("data") or {}, info.get("choices") or {}
     recipe = {key: value for key, value in info.get("recipe", {}).items() if key not in ("name", "precision")}
+    if recipe.get("minutes") is not None:  # which the training goes by, whatever its epochs
+        recipe["epochs"] = None
     return {
         **choices,
         "own_network": _own_network(info),
@@ -55,9 +60,14 @@ def settings_of(info: Info) -> dict[str, Any]:
 
 
 def differing(settings: Sequence[Info]) -> list[str]:
-    """The keys in which they are not all equal; that of the data only where nothing else tells why these differ."""
+    """The keys in which they are not all equal; that of the data only where nothing else tells why these differ.
+
+    Minutes instead of epochs are told by the minutes alone.
+    """
     keys = list(dict.fromkeys(key for one in settings for key in one))
     unlike = [key for key in keys if any(one.get(key) != settings[0].get(key) for one in settings)]
+    if "epochs" in unlike and len({one["epochs"] for one in settings if one.get("epochs") is not None}) == 1:
+        unlike.remove("epochs")
     return [key for key in unlike if key != "data"] or unlike
 
 
@@ -78,6 +88,17 @@ def describe(settings: Info, keys: Sequence[str]) -> str:
 def describe_difference(differs: Mapping[str, Sequence[Any]]) -> str:
     """What two differ in: epochs 20 and 1.5, augmentation digits and none."""
     return ", ".join(f"{_word(key)} {' and '.join(map(value_in_words, both))}" for key, both in differs.items())
+
+
+def describe_tuned(rungs: Iterable[str]) -> str:
+    """What is said of rungs that have a recipe of their own."""
+    return f"{MARK} {name_all(rungs)}: a network and a recipe tuned together, so that a difference is of both."
+
+
+def name_all(names: Iterable[str], last: str = "and") -> str:
+    """A list in words: a, b and c."""
+    *most, end = names
+    return f"{', '.join(most)} {last} {end}" if most else end
 
 
 def value_in_words(value: Any) -> str:

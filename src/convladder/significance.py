@@ -43,11 +43,9 @@ class OverSeeds:
         Chance is subtracted, but for a share: a few seeds may by luck vary less than by chance. The less often the
         interval may be wrong, the more that luck counts: of many tests on few seeds nothing is subtracted.
         """
-        from scipy.stats import t
-
         kept = KEPT * (math.log(alpha) / math.log(ALPHA)) ** 1.5 / self.degrees
         variance = self.variance - max(0.0, 1 - kept) * self.chance
-        return float(t.isf(alpha / 2, self.degrees)) * math.sqrt(variance) if variance > 0 else 0.0
+        return _quantile(self.degrees, alpha) * math.sqrt(variance) if variance > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -85,9 +83,7 @@ class Estimate:
 
     def _margin(self, alpha: float) -> float:
         """Half an interval: the halves that images and seeds would have alone, squared and added (Zou 2008)."""
-        from scipy.stats import t
-
-        of_images = float(t.isf(alpha / 2, max(self.images - 1, 1))) ** 2 * self.by_image
+        of_images = _quantile(max(self.images - 1, 1), alpha) ** 2 * self.by_image
         return math.sqrt(of_images + self.over_seeds.margin(alpha) ** 2)
 
 
@@ -117,7 +113,7 @@ def mean_accuracy(answers: Answers) -> tuple[float, float, float]:
     It is that of a single network on as many images as would leave the same variance (Korn and Graubard 1998). With one
     seed it is for that one network on other images: what another seed would change is not known.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     seeds, images = answers.shape
     accuracy = float(answers.mean())
@@ -126,9 +122,16 @@ def mean_accuracy(answers: Answers) -> tuple[float, float, float]:
     if seeds > 1 and single:
         # Of that variance, what stays where the seeds are averaged: all, if they err on the same images.
         shared = (images * float(answers.mean(axis=0).var()) + DOUBT) / (images * single + DOUBT)
-        of_seeds = (_over_seeds([answers]).margin(ALPHA) / float(norm.isf(ALPHA / 2))) ** 2
+        of_seeds = (_over_seeds([answers]).margin(ALPHA) / float(-ndtri(ALPHA / 2))) ** 2
         effective = 1 / (shared / images + of_seeds / single)
     return accuracy, *share_interval(accuracy * effective, effective)
+
+
+def _quantile(degrees: float, alpha: float) -> float:
+    """What Student's t exceeds, on either side, with this probability: of scipy.stats, without its many checks."""
+    from scipy.special import stdtrit
+
+    return float(-stdtrit(degrees, alpha / 2))
 
 
 def _over_seeds(networks: Sequence[Answers]) -> OverSeeds:
@@ -143,8 +146,9 @@ def _spread(answers: Answers) -> float:
 def _chance(answers: Answers) -> float:
     """What of the spread is chance, since each seed makes something else of an image: the interaction of a table."""
     seeds, images = answers.shape
-    rest = answers - answers.mean(axis=0) - answers.mean(axis=1, keepdims=True) + answers.mean()
-    return float((rest**2).sum()) / ((seeds - 1) * max(images - 1, 1)) / images
+    share = np.count_nonzero(answers) / answers.size
+    rest = share * (1 - share) - float(answers.mean(axis=1).var()) - float(answers.mean(axis=0).var())
+    return max(0.0, rest) * seeds / ((seeds - 1) * max(images - 1, 1))
 
 
 def _variance_over_seeds(

@@ -50,21 +50,25 @@ class Solved:
         return {"head": head} | ({"tested_by": f"{folds}-fold cross-validation"} if folds else {})
 
 
+def idle_options(recipe: Recipe, ensemble: int, minutes: str = "--minutes") -> list[str]:
+    """What was asked for and would change nothing, where a head is solved and not trained."""
+    idle = {
+        "--ensemble": ensemble > 1,
+        minutes: recipe.minutes is not None,
+        "--until": recipe.until is not None,
+        "--augment": recipe.augment != "none",
+        "--views digits": recipe.views == "digits",
+    }
+    return [option for option, asked in idle.items() if asked]
+
+
 def check_solvable(recipe: Recipe, ensemble: int) -> None:
     """Refuse what would change nothing, where a head is solved and not trained.
 
     Raises:
         ConvladderError: The recipe limits its time or augments its pictures, or an ensemble is asked for.
     """
-    idle = {
-        "--ensemble": ensemble > 1,
-        "--minutes": recipe.minutes is not None,
-        "--until": recipe.until is not None,
-        "--augment": recipe.augment != "none",
-        "--views digits": recipe.views == "digits",
-    }
-    asked = [option for option, given in idle.items() if given]
-    if asked:
+    if asked := idle_options(recipe, ensemble):
         raise ConvladderError(
             f"{', '.join(asked)} changes nothing of transfer, whose head is solved and not trained. Expected it "
             "without, or the rung finetune."

@@ -1,10 +1,13 @@
 """What is done before anything else is imported: nothing is sent home, nothing is taken from the current directory.
 
-At the top only `os` and `sys` may be imported, which Python has imported already.
+At the top only `os`, `sys` and `time` may be imported, which Python has imported already.
 """
 
 import os
 import sys
+import time
+
+BEGAN = time.monotonic()  # when the command was called, but for the start of Python
 
 # What keeps other libraries from sending and asking. Set whatever stood there, for the promise is that nothing is sent.
 SWITCHES = {

@@ -9,9 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from convladder.few import FEW_FOR_DETAIL, caution, rounded
+from convladder.few import FEW_FOR_DETAIL, caution, leaks_in_words, rounded
 from convladder.names import printable
-from convladder.settings import COLUMNS, differing, value_in_words
+from convladder.settings import COLUMNS, MARK, describe_tuned, differing, value_in_words
 
 if TYPE_CHECKING:
     from convladder.data.audit import Audit
@@ -29,8 +29,14 @@ def of_models(rows: Sequence[dict[str, Any]]) -> Parts:
     for title in ("parameters", "MACs"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row["name"], row["idea"], f"{row['parameters']:,}", f"{row['macs']:,}")
+        table.add_row(marked(row), row["idea"], f"{row['parameters']:,}", f"{row['macs']:,}")
     yield table
+    yield f"{describe_tuned(row['name'] for row in rows if row['tuned'])} All others share one recipe."
+
+
+def marked(row: Mapping[str, Any]) -> str:
+    """The name of a row, with a mark where it has a recipe of its own."""
+    return f"{row['name']}{MARK if row['tuned'] else ''}"
 
 
 def of_layers(rung: str, rows: "Sequence[LayerSummary]") -> Parts:
@@ -111,7 +117,8 @@ def cells_of_comparison(
 ) -> tuple[list[str], list[list[str]]]:
     """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts.
 
-    How they were trained is among them where rows differ in it: the side of the images, epochs, augmentation and more.
+    A dagger marks a rung with a recipe of its own. How they were trained is among them where rows differ in it: the
+    side of the images, epochs, augmentation and more.
     """
     costs: list[tuple[str, str, Callable[[Any], str]]] = [
         ("parameters", "parameters", "{:,}".format),
@@ -127,7 +134,7 @@ def cells_of_comparison(
     for row in rows:
         accuracy, low, high = (rounded(row[key], row["test_images"]) for key in ("test_accuracy", "low", "high"))
         accuracy += _mark(row)
-        cells.append([row["name"], str(row["seeds"]), accuracy, f"{low}–{high}"])
+        cells.append([marked(row), str(row["seeds"]), accuracy, f"{low}–{high}"])
         cells[-1][1:1] = [value_in_words(row["settings"].get(key)) for key in shown]
         for cost, _, show in costs:
             mark = "*" if row["name"] in pareto.get(cost, ()) else " "
@@ -211,10 +218,9 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
     pictures = f"{images:,} {result['split']} images of {result['data']}"
     by = f", by {result['tested_by']}" if "tested_by" in result else ""
     yield f"{result['run']} on {pictures}{by}: accuracy {accuracy} ({low} to {high}), loss {loss}"
-    if result["no_better"]:
-        yield result["no_better"]
-    if said := caution(result):
-        yield said
+    yield from filter(None, (result["no_better"], leaks_in_words(result), caution(result)))
+    if left_out := result.get("leaks_left_out"):
+        yield f"Left out of what it learned from: {left_out:,} copies of pictures for validation or testing"
     top = [
         f"right among the {row['k']} most probable: {rounded(row['accuracy'], images)}"
         for row in result["top_k"]
@@ -231,8 +237,10 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
     yield table
     yield of_confusion(result["confusion"], [row["name"] for row in result["per_class"]], result["confusions"])
     temperature = f"the temperature {result['temperature']:.3f} that is in the network"
+    if result["temperature"] == 1 and "temperature_reason" in result:
+        temperature = f"the network's own temperature, 1: {result['temperature_reason'].removeprefix('1, since ')}"
     if images < FEW_FOR_DETAIL:
-        yield f"{images} images do not tell how sure it may be, at {temperature}: {FEW_FOR_DETAIL} are needed"
+        yield f"{images} images do not tell how sure it may be: {FEW_FOR_DETAIL} are needed. It has {temperature}"
     else:
         yield of_reliability(result["calibration"]["bins"])
         yield f"Calibration error {result['calibration']['ece']:.2%}, at {temperature}"
@@ -244,7 +252,7 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
             f"rightly"
         )
     else:
-        yield "No threshold: it never abstains"
+        yield f"It never abstains: {result.get('threshold_reason', 'no threshold')}"
     if "robustness" in result:
         yield of_robustness(result["robustness"])
 

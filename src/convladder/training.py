@@ -1,9 +1,10 @@
 """Training: a model, a Dataset and a recipe to a Run."""
 
+import contextlib
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from convladder.assembling import VIEWS, Answers, assemble, calibrate
 from convladder.backbone import NAME as BACKBONE
 from convladder.backbone import NUM_PARAMETERS
 from convladder.data import Dataset
+from convladder.data.leaks import leaked
 from convladder.data.loading import at_size
 from convladder.describing import count_macs
 from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.evaluating import describe, predict_probabilities
-from convladder.evaluating.calibration import fit_threshold, reliability, temper
+from convladder.evaluating import describe, predict_probabilities, without
+from convladder.evaluating.calibration import choose_threshold, reliability, temper
 from convladder.examples import choose_examples
 from convladder.exporting import check_answers, export_onnx, parity_images
 from convladder.exporting.pretrained import answer
@@ -32,9 +34,19 @@ from convladder.finetuning import finetune
 from convladder.fitting import Fitted, Interrupted, fit
 from convladder.learned import beside_constant
 from convladder.models import MODELS, PRETRAINED, build_model, rung_side
+from convladder.pacing import Deadline, seconds_after
 from convladder.processors import count_processors
 from convladder.recipes import Recipe, default_recipe_for, resolve_precision
-from convladder.runs import Run, create_run_folder, embedded_name, whole_file, write_arrays, write_csv, write_json
+from convladder.runs import (
+    LEARNED,
+    Run,
+    create_run_folder,
+    embedded_name,
+    whole_file,
+    write_arrays,
+    write_csv,
+    write_json,
+)
 from convladder.signals import check_stop, defer_signals, stopped
 from convladder.solving import check_solvable, solve_head
 
@@ -55,6 +67,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] | Callable[[Path], Sequence[keras.callbacks.Callback]] = (),
     deterministic: bool = False,
     by_folds: bool = True,
+    began: float | None = None,
 ) -> Run:
     """Train a model, choose its best epoch on the validation images, test it once, and write a run folder.
 
@@ -68,10 +81,12 @@ def train(
         choices: What the rung lets one choose.
         directory: Where the run folder is made.
         callbacks: Keras callbacks that look on, for instance a progress bar; or what makes them for the run's folder.
+            Their `on_test_begin` and `on_test_end` are called around scoring and export.
         deterministic: Whether two runs on one machine shall end with the same weights, bit for bit. It holds for
             the rest of the process: TensorFlow cannot take it back.
         by_folds: Whether `transfer` is trained on all pictures, and tested by cross-validation, where fewer than 30
             would be held out by chance. Not where several rungs are to be tested on the same pictures.
+        began: From when on the recipe's minutes count, of `time.monotonic()`; by default from now on.
 
     Returns:
         The finished run.
@@ -102,7 +117,9 @@ def train(
             return adopt(model, data)
         return build_model(rung, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
 
+    building = time.monotonic()
     warn_of_size(first := member(0))
+    deadline = _deadline(began, time.monotonic() - building, recipe, data, ensemble)
     precision, reason = resolve_precision(recipe)
     info: dict[str, Any] = {
         "status": "running",
@@ -130,15 +147,21 @@ def train(
         look_on = callbacks(folder) if callable(callbacks) else callbacks
         for number in range(ensemble):
             network = first if number == 0 else member(number)
-            how: dict[str, Any] = {
-                "seed": seed + number,
-                "precision": precision,
-                "deterministic": deterministic,
-                "callbacks": look_on,
-                "backbone": (choices or {}).get("backbone", BACKBONE),
-            }
-            trained.fit(network, rung, data, recipe, by_folds, **how)
-        info |= _write_results(folder, trained, recipe.views, data) | trained.account | {"status": "finished"}
+            trained.fit(
+                network,
+                rung,
+                data,
+                recipe,
+                by_folds,
+                seed=seed + number,
+                precision=precision,
+                deterministic=deterministic,
+                callbacks=look_on,
+                backbone=(choices or {}).get("backbone", BACKBONE),
+                deadline=deadline and deadline.among(ensemble - number),
+            )
+        with _told_of_scoring(look_on):
+            info |= _write_results(folder, trained, recipe.views, data) | trained.account | {"status": "finished"}
         write_json(folder / "run.json", info)
     except KeyboardInterrupt as stop:
         info["status"] = "interrupted"
@@ -163,6 +186,19 @@ def _arrange(dataset: Dataset, recipe: Recipe, by_folds: bool) -> tuple[Dataset,
     if by_folds and dataset.held_out and len(dataset.test) < FEW:
         return dataset.pooled(), True
     return dataset if recipe.validate else dataset.without_validation(), False
+
+
+def _deadline(began: float | None, building: float, recipe: Recipe, data: Dataset, ensemble: int) -> Deadline | None:
+    """When the run must be done, where the recipe has minutes, and what it does when all networks are fitted."""
+    if recipe.minutes is None:
+        return None
+    began = time.monotonic() if began is None else began
+    answers = 2 * (len(data.validation) + len(parity_images(data))) + len(data.test)
+    return Deadline(
+        began + 60 * recipe.minutes,
+        fixed=ensemble * seconds_after(building),
+        images=ensemble * VIEWS[recipe.views][1] * answers,
+    )
 
 
 @dataclass
@@ -198,7 +234,7 @@ class _Trained:
         backbone: str,
         **how: Any,
     ) -> None:
-        """Fit a network as its rung is fitted, and take it in; `how` are the seed and the callbacks."""
+        """Fit a network as its rung is fitted, and take it in; `how` are the seed, the callbacks and the deadline."""
         if rung == "finetune" and backbone == BACKBONE:
             tuned = finetune(network, data, recipe, measure=not deterministic, **how)
             self.keep(network, tuned.fitted, tuned.account)
@@ -241,6 +277,7 @@ def _describe_data(data: Dataset) -> dict[str, Any]:
         "photographs": data.photographs,
         "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "left_out": len(data.account.left_out) if data.account else 0,
+        "leaks_left_out": data.leaks_left_out,
         "class_names": list(data.class_names),
         "input_shape": list(data.input_shape),
     }
@@ -281,6 +318,18 @@ def warn_of_size(model: keras.Model) -> None:
     warnings.warn(f"{what}; {cost}. {advice}", stacklevel=3)
 
 
+@contextlib.contextmanager
+def _told_of_scoring(callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[None]:
+    """Tell those who look on that all is fitted, and when all is scored and written."""
+    for callback in callbacks:
+        callback.on_test_begin()
+    try:
+        yield
+    finally:
+        for callback in callbacks:
+            callback.on_test_end()
+
+
 def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -> dict[str, Any]:
     """Write weights, metrics, predictions and the exported model; give back what run.json repeats of them."""
     answers = trained.answers
@@ -288,10 +337,10 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
     _write_weights(folder, model, trained.history)
     metrics: dict[str, Any] = {}
     arrays: dict[str, npt.NDArray[Any]] = {}
-    threshold = 0.0
+    threshold, why = 0.0, "no validation images"
     if calibration.before is not None and calibration.after is not None:
         labels = data.validation.labels if answers is None else answers.labels
-        threshold = fit_threshold(calibration.after, labels)
+        threshold, why = choose_threshold(calibration.after, labels)
         before = reliability(calibration.before, labels)["ece"]
         metrics["validation"] = describe(calibration.after, labels, data.class_names, threshold) | {
             "ece_before_temperature": before
@@ -303,6 +352,8 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
         shipped = temper(answers.test, calibration.temperature).astype(np.float32)
     probabilities = shipped if answers is None or answers.by_folds is None else answers.by_folds
     metrics["test"] = describe(probabilities, data.test.labels, data.class_names, threshold)
+    metrics["test"] |= without(leaked(data), probabilities, data.test.labels)
+    write_arrays(folder / LEARNED, digests=np.unique(data.digests[: -len(data.test)]))
     write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels, **arrays)
     examples = choose_examples(data.test.images, data.test.labels, shipped.argmax(axis=1))
     write_arrays(folder / "examples.npz", **examples._asdict())
@@ -328,8 +379,8 @@ def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -
     parity = export_onnx(model, folder / "model.onnx", described, images, expected)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
-    judged = {"learned_nothing": beside_constant(test).nothing, "temperature_reason": calibration.reason}
-    return accuracies | fitted | judged
+    reasons = {"temperature_reason": calibration.reason, "threshold_reason": why}
+    return accuracies | fitted | reasons | {"learned_nothing": beside_constant(test).nothing}
 
 
 def _write_weights(folder: Path, model: keras.Model, history: Sequence[Mapping[str, float]]) -> None:

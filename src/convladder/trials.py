@@ -1,7 +1,7 @@
 """Trials: the runs that a comparison needs, one a rung and a seed, and those of them that are there already."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +25,8 @@ class Trial:
         recipe: How it is trained.
         deterministic: Whether it shall be the same again, bit for bit.
         tensorboard: Whether it writes what TensorBoard reads, into its folder.
+        choices: What the rung lets one choose.
+        ensemble: How many networks it averages, with the seeds from `seed` up.
     """
 
     rung: str
@@ -32,6 +34,8 @@ class Trial:
     recipe: Recipe
     deterministic: bool = False
     tensorboard: bool = False
+    choices: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    ensemble: int = 1
 
     @property
     def label(self) -> str:
@@ -43,8 +47,8 @@ class Trial:
         return identity_of(
             {
                 "rung": self.rung,
-                "choices": {},
-                "ensemble": 1,
+                "choices": dict(self.choices),
+                "ensemble": self.ensemble,
                 "recipe": asdict(self.recipe),
                 "precision": resolve_precision(self.recipe)[0],
                 "seed": self.seed,
@@ -74,13 +78,21 @@ class Outcome:
 
 LookOn = Callable[[str], "Sequence[keras.callbacks.Callback]"]
 Say = Callable[[str], None]
+Late = Callable[[], bool]
+
+TOO_LATE = "had not ended when the minutes were over"
+
+
+def never() -> bool:
+    """Whether it is too late, where there is no end."""
+    return False
 
 
 class Runner(Protocol):
     """What carries trials out, in whatever order it ends them."""
 
     def __call__(
-        self, trials: Iterable[Trial], dataset: Dataset, directory: Path, *, look_on: LookOn, say: Say
+        self, trials: Iterable[Trial], dataset: Dataset, directory: Path, *, look_on: LookOn, say: Say, late: Late
     ) -> Iterator[Outcome]:
         """Carry out the trials; a trial is asked for when there is room for it.
 
@@ -90,6 +102,7 @@ class Runner(Protocol):
             directory: Where the run folders are made.
             look_on: From a label to Keras callbacks that see the training's epochs and steps, but not its model.
             say: Takes a line for the user.
+            late: Whether what has not ended shall be ended.
         """
 
 
@@ -105,6 +118,8 @@ def run_trial(
         dataset,
         trial.recipe,
         seed=trial.seed,
+        ensemble=trial.ensemble,
+        choices=trial.choices,
         directory=directory,
         callbacks=with_tensorboard(callbacks) if trial.tensorboard else callbacks,
         deterministic=trial.deterministic,

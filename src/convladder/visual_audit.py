@@ -14,14 +14,13 @@ from convladder.data.checks import Groups, sort_copies
 from convladder.data.overlap import overlap
 from convladder.data.parallel import map_files
 from convladder.data.splits import SPLITS
-from convladder.evaluating.calibration import fit_temperature, temper
+from convladder.evaluating.mislabelling import find_mislabelled
 from convladder.features import Features
 from convladder.head import USUAL, Labels, cross_validate
 
 FEWEST = (
     8  # pictures of a class, below which none of it is called wrong: of fewer, heads and neighbours tell too little
 )
-TIMES_AS_LIKELY = 10.0  # as the label, another class must be
 ROUNDS = 3  # of cross-validation, each with other folds, whose chance would accuse some pictures
 ALIKE = 0.65  # cosine of the features of two pictures, from which it is looked whether one is a part of the other
 SAME = 0.83  # of their overlap, from which it is
@@ -58,10 +57,10 @@ def audit_visually(
 
 
 def find_label_errors(dataset: Dataset, features: Features, labels: Labels) -> Finding:
-    """Pictures that a head which has not seen them takes for another class, at least ten times as probable.
+    """Pictures whose labels are probably wrong, by heads that have not seen them.
 
-    Each is judged by heads that are fitted to the other folds (Northcutt et al. 2021, arXiv:1911.00068), its
-    probabilities tempered, so that where heads are often wrong none is sure.
+    Each is judged by heads that are fitted to the other folds (Northcutt et al. 2021, arXiv:1911.00068). Where classes
+    resemble one another, so that heads are often wrong, nobody is accused: see `find_mislabelled`.
 
     Returns:
         A group for each picture, the likeliest error first: its path, and what it is labelled and looks like.
@@ -70,13 +69,11 @@ def find_label_errors(dataset: Dataset, features: Features, labels: Labels) -> F
         cross_validate(features, labels, dataset.num_classes, len(features), [USUAL], seed)[0] for seed in range(ROUNDS)
     ]
     answers = np.asarray(np.mean(rounds, axis=0), np.float32)
-    probabilities = temper(answers, fit_temperature(answers, labels))
-    given = probabilities[np.arange(len(labels)), labels]
+    wrong, probabilities = find_mislabelled(answers, labels)
     judged = np.bincount(labels)[labels] >= FEWEST
-    wrong = np.flatnonzero(judged & (probabilities.max(axis=1) >= TIMES_AS_LIKELY * given))
     names = dataset.class_names
     groups = []
-    for row in wrong[np.argsort(given[wrong], kind="stable")]:
+    for row in wrong[judged[wrong]]:
         best = int(probabilities[row].argmax())
         said = f"labelled {names[labels[row]]}, looks like {names[best]} ({probabilities[row, best]:.2f})"
         groups.append([_paths(dataset)[row], f"{said}, in {_split(dataset, row)}"])

@@ -61,18 +61,10 @@ class Remarks:
 remark = Remarks()
 say = functools.partial(output.print, soft_wrap=True)  # a line of a result
 
-RecipeName = Annotated[str, typer.Option("--recipe", help="default, or article.")]
-Epochs = Annotated[float | None, typer.Option(help="Passes over the training images; a fraction is allowed.")]
-BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
+Ensemble = Annotated[
+    int, typer.Option(min=1, max=100, help="Train so many networks, and ship their mean.", rich_help_panel="Recipe")
+]
 RunsDirectory = Annotated[Path, typer.Option("--runs", help="Where run folders are made.")]
-AUGMENT_HELP = (
-    "none; digits: small shifts, turns and scalings; photos: flips, shifts, changes of colour, a hidden "
-    "square. By default none, and of strong and tiny digits where pictures are gray, photos where they have colours."
-)
-VIEWS_HELP = (
-    "What predictions are averaged over: none; digits: the picture and its four neighbours a pixel away; photos: the "
-    "picture and its mirror image. More accurate, at five or two times the arithmetic."
-)
 Deterministic = Annotated[bool, typer.Option(help="The same weights again, bit for bit.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 MOST_CLASSES = 100_000
@@ -123,6 +115,26 @@ def offer_choices(command: Callable[..., None]) -> Callable[..., None]:
     return with_choices
 
 
+RECIPE_OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "recipe": (str, "default", "default, or article."),
+    "epochs": (float | None, None, "Passes over the training images; a fraction is allowed."),
+    "until": (float | None, None, "Stop at this validation accuracy, 0 to 1."),
+    "batch_size": (int | None, None, "Images a step."),
+    "learning_rate": (float | None, None, "Of Adam; the peak, where it rises and falls."),
+    "augment": (
+        str | None,
+        None,
+        "none; digits: small shifts, turns and scalings; photos: flips, shifts, changes of colour, a hidden square. By "
+        "default none, and of strong and tiny digits where pictures are gray, photos where they have colours.",
+    ),
+    "views": (
+        str | None,
+        None,
+        "What predictions are averaged over: none; digits: the picture and its four neighbours a pixel away; photos: "
+        "the picture and its mirror image. More accurate, at five or two times the arithmetic.",
+    ),
+    "precision": (str | None, None, "auto, float32 or bfloat16."),
+}
 COLUMN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "path_column": (str | None, None, "Of a .csv file: header, or number from 1 up, of the column of the files."),
     "label_column": (str | None, None, "The same, of the column of the classes."),
@@ -143,6 +155,11 @@ DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "channels": (int | None, None, "1, gray, or 3, colours; by default 1 where no picture has colours."),
     "fit": (str, "crop", "How pictures of other proportions are brought to that size: crop, pad or stretch."),
     "cache": (bool, True, "Whether to keep decoded pictures for the next time."),
+    "keep_leaks": (
+        bool,
+        False,
+        "Train on copies of pictures that validate or test, too; by default they are left out.",
+    ),
     **COLUMN_OPTIONS,
 }
 
@@ -201,6 +218,15 @@ def offer_data(command: Callable[..., None]) -> Callable[..., None]:
         return functools.partial(load, data, **given, columns=columns)
 
     return offer(command, "dataset", DATA_OPTIONS, make, "Data")
+
+
+def offer_recipe(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a recipe, and hand it `choose_recipe` with what was given."""
+
+    def make(**given: Any) -> Callable[..., Any]:
+        return functools.partial(choose_recipe, **given)
+
+    return offer(command, "choose", RECIPE_OPTIONS, make, "Recipe")
 
 
 def offer_columns(command: Callable[..., None]) -> Callable[..., None]:
@@ -270,16 +296,16 @@ def show(parts: "Iterable[RenderableType]") -> None:
         output.print(part, soft_wrap=isinstance(part, str))
 
 
-def choose_recipe(name: str, **changes: Any) -> "Callable[[str, Dataset], Recipe]":
+def choose_recipe(recipe: str, **changes: Any) -> "Callable[[str, Dataset], Recipe]":
     """From a rung and the data to its recipe, changed where an option says so."""
     from convladder.recipes import ARTICLE, DEFAULT, default_recipe_for
 
-    check_choice("recipe", name, ("default", "article"))
+    check_choice("recipe", recipe, ("default", "article"))
     given = {key: value for key, value in changes.items() if value is not None}
-    replace(ARTICLE if name == "article" else DEFAULT, **given)  # complains of bad values before anything is loaded
+    replace(ARTICLE if recipe == "article" else DEFAULT, **given)  # complains of bad values before anything is loaded
 
     def recipe_for(rung: str, dataset: "Dataset") -> "Recipe":
-        return replace(ARTICLE if name == "article" else default_recipe_for(rung, dataset), **given)
+        return replace(ARTICLE if recipe == "article" else default_recipe_for(rung, dataset), **given)
 
     return recipe_for
 

@@ -58,7 +58,7 @@ def audit(
         from convladder.data import load_dataset
         from convladder.features import pool_features
 
-        dataset = load_dataset(source, photograph_size=SIDE, columns=columns)
+        dataset = load_dataset(source, photograph_size=SIDE, columns=columns, keep_leaks=True)
         if dataset.account is None:  # files of arrays beside folders of pictures
             raise ConvladderError(f"{source} holds arrays. Expected pictures in files: name their folder.")
         features, known = pool_features(dataset)

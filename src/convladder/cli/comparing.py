@@ -8,24 +8,23 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convladder import tables
+from convladder import startup, tables
 from convladder.cli.application import (
     AsJson,
-    BatchSize,
     Deterministic,
-    Epochs,
-    RecipeName,
+    Ensemble,
     RunsDirectory,
     Tracking,
     app,
-    choose_recipe,
     errors,
     offer,
+    offer_choices,
     offer_data,
+    offer_recipe,
     offer_tracking,
     remark,
     say,
@@ -35,6 +34,9 @@ from convladder.cli.application import (
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.recipes import MOST_MINUTES
+
+if TYPE_CHECKING:
+    from convladder.comparing import Comparison
 
 CLUSTER_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "ray": (
@@ -62,7 +64,7 @@ class Cluster:
     def __post_init__(self) -> None:
         check_range("cores", self.cores, 1, 1024)
 
-    def runner(self, minutes: float | None) -> Any:
+    def runner(self) -> Any:
         """What carries them out."""
         from convladder.processes import run_in_processes
 
@@ -72,32 +74,51 @@ class Cluster:
 
         from convladder.scaling import run_on_ray
 
-        return functools.partial(run_on_ray, address=self.ray, storage=self.storage, cores=self.cores, minutes=minutes)
+        return functools.partial(run_on_ray, address=self.ray, storage=self.storage, cores=self.cores)
 
 
 @app.command()
 @offer_data
+@offer_recipe
+@offer_choices
 @functools.partial(offer, parameter="cluster", options=CLUSTER_OPTIONS, make=Cluster, panel="Cluster")
 @offer_tracking
 def compare(
     dataset: Callable[..., Any],
+    choose: functools.partial[Any],
+    choices: dict[str, Any],
     cluster: Cluster,
     tracking: Tracking,
     models: Annotated[
         str, typer.Option(help="Rungs, with commas between them, or all; by default those that suit the data.")
     ] = "",
-    recipe: RecipeName = "default",
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
+    ensemble: Ensemble = 1,
+    equal_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Give each run so long, with the batches, augmentation and views of the ladder, instead of "
+            "--epochs. transfer is solved, and stays as it is.",
+            rich_help_panel="Recipe",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs a rung.")] = 1,
-    minutes: Annotated[float | None, typer.Option(help="Start no run that would not fit into so many.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Be done when so many are over: start no run that would not fit.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train anew what is in the runs' folder already.")] = False,
     deterministic: Deterministic = False,
     runs: RunsDirectory = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Climb the ladder: train every rung alike, and set what each buys beside what it costs."""
-    recipe_for = choose_recipe(recipe, epochs=epochs, batch_size=batch_size)
+    """Climb the ladder: train every rung alike, and set what each buys beside what it costs.
+
+    Options of a recipe or a rung are for all rungs that have them; those that have not stay as they are, and are named.
+    """
+    recipe_for = choose()
+    if equal_minutes is not None:
+        check_range("equal minutes", equal_minutes, 0.05, MOST_MINUTES)
+        if choose.keywords["epochs"] is not None:
+            raise ConvladderError("--epochs and --equal-minutes both say how long to train. Expected one of them.")
     if minutes is not None:
         check_range("minutes", minutes, 0.01, MOST_MINUTES)
     if cluster.storage and not cluster.ray:
@@ -105,8 +126,9 @@ def compare(
     import_engine()
     from rich.live import Live
 
-    from convladder.comparing import Comparison, climb, conclude, plan
+    from convladder.comparing import Comparison, climb, conclude
     from convladder.models import MODELS, explain_left_out, suited_rungs
+    from convladder.planning import plan
     from convladder.progress import ProgressBar
     from convladder.report import write_report
     from convladder.trials import Outcome
@@ -115,12 +137,23 @@ def compare(
     for rung in named:
         check_choice("rung", rung, MODELS)
     tracking.check()
-    runner = cluster.runner(minutes)
+    runner = cluster.runner()
     data = dataset()
     rungs = named or suited_rungs(data.photographs)
     if not named:
         remark(explain_left_out(data.photographs))
-    trials = plan(data, rungs, recipe_for, seeds=seeds, deterministic=deterministic, tensorboard=tracking.tensorboard)
+    trials = plan(
+        data,
+        rungs,
+        recipe_for,
+        seeds=seeds,
+        choices=choices,
+        ensemble=ensemble,
+        equal_minutes=equal_minutes,
+        deterministic=deterministic,
+        tensorboard=tracking.tensorboard,
+        say=remark,
+    )
     remark.release()
     sizes = {trial.label: trial.recipe.batch_size for trial in trials}
     ended: list[Outcome] = []
@@ -136,6 +169,7 @@ def compare(
             data,
             runs,
             minutes=minutes,
+            began=startup.BEGAN,
             fresh=fresh,
             runner=runner,
             look_on=lambda label: [ProgressBar(label, sizes[label], errors)],
@@ -148,18 +182,22 @@ def compare(
                 live.update(next(tables.of_comparison(climbed.rows)), refresh=True)
     comparison = conclude(ended, runs)
     try:
-        if as_json:
-            print(json.dumps(comparison.content, indent=2))
-        else:
-            show(tables.of_comparison(comparison.rows, comparison.pareto))
-            say("* No rung is at least as accurate for less of this: it is on the Pareto front.")
-            say()
-            for sentence in comparison.sentences:
-                say(sentence)
-            say(f"{len(comparison.runs)} runs in {runs}{os.sep}")
-        sys.stdout.flush()
+        _print(comparison, runs, as_json)
     finally:  # also where standard output cannot be written, as after `| head`
-        report = write_report(comparison, runs / "report.html")
+        report = write_report(comparison, runs / "report.html", say=remark)
         remark(f"What they show: {report}")
     if any(outcome.failed for outcome in ended):
         raise typer.Exit(1)
+
+
+def _print(comparison: "Comparison", runs: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(comparison.content, indent=2))
+    else:
+        show(tables.of_comparison(comparison.rows, comparison.pareto))
+        say("* No rung is at least as accurate for less of this: it is on the Pareto front.")
+        say()
+        for sentence in comparison.sentences:
+            say(sentence)
+        say(f"{len(comparison.runs)} runs in {runs}{os.sep}")
+    sys.stdout.flush()

@@ -18,6 +18,7 @@ def models(as_json: AsJson = False, size: Input = "28x28x1", classes: Classes = 
     import_engine()
     from convladder.describing import count_macs
     from convladder.models import MODELS, build_model, rung_idea
+    from convladder.recipes import TUNED
 
     rows = []
     for name in MODELS:
@@ -28,6 +29,7 @@ def models(as_json: AsJson = False, size: Input = "28x28x1", classes: Classes = 
                 "idea": rung_idea(name),
                 "parameters": model.count_params(),
                 "macs": count_macs(model),
+                "tuned": name in TUNED,
             }
         )
     if as_json:

@@ -7,22 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from convladder import tables
+from convladder import startup, tables
 from convladder.cli.application import (
-    AUGMENT_HELP,
-    VIEWS_HELP,
     AsJson,
-    BatchSize,
     Deterministic,
-    Epochs,
-    RecipeName,
+    Ensemble,
     RunsDirectory,
     Tracking,
     app,
-    choose_recipe,
     errors,
     offer_choices,
     offer_data,
+    offer_recipe,
     offer_tracking,
     remark,
     say,
@@ -31,49 +27,33 @@ from convladder.cli.application import (
 )
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.few import caution, rounded
+from convladder.few import caution, leaks_in_words, rounded
 from convladder.recipes import EPOCHS
 
 
 @app.command()
 @offer_data
+@offer_recipe
 @offer_choices
 @offer_tracking
 def train(
     dataset: Callable[..., Any],
+    choose: Callable[..., Any],
     choices: dict[str, Any],
     tracking: Tracking,
     model: Annotated[
         str | None,
         typer.Option(help="A rung that `convladder models` lists; by default transfer for photographs, else pool."),
     ] = None,
-    recipe: RecipeName = "default",
-    epochs: Epochs = None,
-    minutes: Annotated[float | None, typer.Option(help="Train as long as this, instead of --epochs.")] = None,
-    until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy, 0 to 1.")] = None,
-    batch_size: BatchSize = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of Adam; the peak, where it rises and falls.")] = None,
-    augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
-    views: Annotated[str | None, typer.Option(help=VIEWS_HELP)] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Be done when so many are over, instead of --epochs.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order and dropout.")] = 0,
-    ensemble: Annotated[int, typer.Option(min=1, max=100, help="Train so many networks, and ship their mean.")] = 1,
+    ensemble: Ensemble = 1,
     deterministic: Deterministic = False,
     runs: RunsDirectory = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Train a rung, and write a run folder."""
-    recipe_for = choose_recipe(
-        recipe,
-        epochs=epochs,
-        minutes=minutes,
-        until=until,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        augment=augment,
-        views=views,
-        precision=precision,
-    )
+    recipe_for = choose(minutes=minutes)
     import_engine()
     from convladder.backbone import SIDE
     from convladder.models import PRETRAINED, check_choices
@@ -117,6 +97,7 @@ def train(
         directory=runs,
         callbacks=begin,
         deterministic=deterministic,
+        began=startup.BEGAN,
     )
     tracking.log(run)
     if as_json:
@@ -129,7 +110,7 @@ def train(
         f"{run.path}: test accuracy {accuracy} ({low} to {high} for {test['images']:,} images{by}), fitted in "
         f"{run.info['fit_seconds']:.1f} s{f'. {run.no_better}' if run.no_better else ''}"
     )
-    if said := caution(test, run.info):
+    for said in filter(None, (leaks_in_words(test), caution(test, run.info))):
         remark(said)
 
 

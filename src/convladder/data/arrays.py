@@ -1,6 +1,5 @@
 """Arrays of images and labels to a Dataset: checked, their classes those that occur, what is amiss in them said."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -9,6 +8,8 @@ import numpy.typing as npt
 
 from convladder.data.checks import remark, too_many_classes
 from convladder.data.dataset import Dataset, Split, digest_images
+from convladder.data.leaks import LEFT_OUT, say_left_out, without_leaks
+from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError
 
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -37,7 +38,13 @@ def check_arrays(arrays: dict[str, npt.NDArray[Any]], path: Path) -> dict[str, n
 
 
 def load_arrays(
-    arrays: dict[str, npt.NDArray[Any]], name: str, *, validation: float, seed: int, known: bool = False
+    arrays: dict[str, npt.NDArray[Any]],
+    name: str,
+    *,
+    validation: float,
+    seed: int,
+    keep_leaks: bool = False,
+    known: bool = False,
 ) -> Dataset:
     """Make a Dataset of checked arrays; its classes are the labels that occur, and their values the names.
 
@@ -46,6 +53,7 @@ def load_arrays(
         name: Of the data set.
         validation: The share of the training images to hold out, by class.
         seed: Of that choice.
+        keep_leaks: Whether to learn from copies of images that validate or test.
         known: Whether there is nothing to be said of them.
 
     Raises:
@@ -69,22 +77,34 @@ def load_arrays(
         )
     kept, held_out = _hold_out(labels[:trained], validation, seed)
     images = _with_channels(arrays["x_train"])
-    train, validated = (Split(images[rows], labels[rows]) for rows in (kept, held_out))
     test = Split(_with_channels(arrays["x_test"]), labels[trained:])
-    data = Dataset(name, class_names, train, validated, test)
     if known:
-        return data
-    names = [f"x_train[{row}]" for row in (*kept, *held_out)] + [f"x_test[{row}]" for row in range(len(test))]
-    parts = (train, validated, test)
-    lines = remark(
-        names,
-        np.concatenate([part.labels for part in parts]),
-        np.repeat(np.arange(len(parts)), list(map(len, parts))),
-        class_names,
-        np.concatenate([digest_images(part.images) for part in parts]),
-        np.concatenate([part.images.min(axis=(1, 2, 3)) == part.images.max(axis=(1, 2, 3)) for part in parts]),
+        train, validated = (Split(images[rows], labels[rows]) for rows in (kept, held_out))
+        return Dataset(name, class_names, train, validated, test)
+    splits = np.full(len(labels), SPLITS.index("test"))
+    splits[kept], splits[held_out] = SPLITS.index("train"), SPLITS.index("validation")
+    digests = np.concatenate([digest_images(part) for part in (images, test.images)])
+    constant = np.concatenate([part.min(axis=(1, 2, 3)) == part.max(axis=(1, 2, 3)) for part in (images, test.images)])
+    names = [f"x_train[{row}]" for row in range(trained)] + [f"x_test[{row}]" for row in range(len(test))]
+    lines = []
+    if not keep_leaks:
+        copies = np.unique(digests, return_inverse=True)[1]
+        copies[constant] = np.arange(len(copies), len(copies) + int(constant.sum()))
+        splits = without_leaks(copies, splits)
+        said = say_left_out(
+            [f"{name} of {class_names[label]}" for name, label in zip(names, labels, strict=True)], copies, splits
+        )
+        lines += [said] if said else []
+    kept, held_out = (np.flatnonzero(splits == SPLITS.index(split)) for split in ("train", "validation"))
+    if not len(kept):
+        raise ConvladderError(f"{name} has no image for training but copies. Expected others. {lines[0]}")
+    used = np.concatenate([kept, held_out, np.arange(trained, len(labels))])
+    lines += remark(
+        [names[row] for row in used], labels[used], splits[used], class_names, digests[used], constant[used]
     )
-    return replace(data, noticed=tuple(lines))
+    train, validated = (Split(images[rows], labels[rows]) for rows in (kept, held_out))
+    left_out = int((splits == LEFT_OUT).sum())
+    return Dataset(name, class_names, train, validated, test, noticed=tuple(lines), leaks_left_out=left_out)
 
 
 def _with_channels(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

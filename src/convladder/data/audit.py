@@ -27,7 +27,7 @@ from convladder.data.decoding import decode_image, name_defect, open_picture, si
 from convladder.data.folders import Listing, list_folder, sort_classes
 from convladder.data.loading import locate
 from convladder.data.parallel import chunk_size, map_files
-from convladder.data.similarity import SIDE, group_similar, perceptual_hashes
+from convladder.data.similarity import SIDE, group_similar, hash_thumbnails
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError
 
@@ -250,10 +250,9 @@ def _inspect_all(
     waiting: list[bytes] = []
 
     def hash_waiting() -> None:
-        pixels = np.frombuffer(b"".join(waiting), np.uint8).reshape(-1, SIDE, SIDE, 3)
-        hashes.append(perceptual_hashes((pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)))
-        quarters = pixels.reshape(-1, SIDE // 2, 2, SIDE // 2, 2, 3)
-        thumbnails.append(quarters.mean(axis=(2, 4)).astype(np.uint8))
+        hashed, halves = hash_thumbnails(np.frombuffer(b"".join(waiting), np.uint8).reshape(-1, SIDE, SIDE, 3))
+        hashes.append(hashed)
+        thumbnails.append(halves)
         waiting.clear()
 
     for number, result in enumerate(map_files(inspect_file, listing.paths, chunk_size(listing.paths))):

@@ -4,6 +4,7 @@ import hashlib
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,10 @@ BYTES_A_READ = 1 << 25
 MOST_CLASSES_NAMED = 20
 IMAGES_A_SLICE = 500
 SMALLEST_PHOTOGRAPH = 64  # pixels of the shorter side: digits and icons have fewer
+NOTHING_TO_TEST = (
+    "No class of {name} has two different pictures. Expected at least one that has, so that one can be learned from "
+    "and the other be tested: add pictures."
+)
 PLACES_A_SLICE = 1 << 20  # of a slice's images together: 500 of 45×45, 20 of 224×224, whose maps take 0.4 GB
 
 
@@ -97,6 +102,8 @@ class Dataset:
         by_folds: Whether the test pictures are among the training pictures as well, to be tested by cross-validation.
         content: Of data from files of pictures, a SHA-256 over class names, labels, splits and the files' bytes: the
             same at every size that they are decoded at.
+        leaks_left_out: How many pictures are not learned from, because a copy of them validates or tests.
+        alike: Of pictures with near copies, by the digest of their pixels, what is equal for near copies.
         noticed: Of arrays, a line for each thing that whoever trains on them should know.
         source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or the
             name of an embedded set, and its settings; none for data built in Python.
@@ -113,6 +120,8 @@ class Dataset:
     held_out: bool = False
     by_folds: bool = False
     content: str = ""
+    leaks_left_out: int = 0
+    alike: Mapping[int, int] = field(default_factory=dict)
     noticed: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = field(default=None, compare=False)
 
@@ -159,9 +168,21 @@ class Dataset:
         """What runs must share to be compared: `content`; of arrays the same over their pixels, whatever validates."""
         if self.content:
             return self.content
-        learnt = [np.concatenate([digest_images(s.images) for s in (self.train, self.validation)])]
-        learnt.append(np.concatenate([self.train.labels, self.validation.labels]))
-        return digest_content(self.class_names, learnt, [digest_images(self.test.images), self.test.labels])
+        learnt = np.concatenate([self.train.labels, self.validation.labels])
+        digests = np.split(self.digests, [len(learnt)])
+        return digest_content(self.class_names, [digests[0], learnt], [digests[1], self.test.labels])
+
+    @cached_property
+    def digests(self) -> npt.NDArray[np.uint64]:
+        """Of the pictures of train, validation and test, in this order: equal for equal pixels."""
+        return np.concatenate([digest_images(split.images) for split in (self.train, self.validation, self.test)])
+
+    @property
+    def copies(self) -> npt.NDArray[np.uint64]:
+        """The same, equal for near copies as well, where they are known."""
+        if not self.alike:
+            return self.digests
+        return np.array([self.alike.get(digest, digest) for digest in self.digests.tolist()], np.uint64)
 
     def without_validation(self) -> "Dataset":
         """The same data, the validation images back among the training images."""
@@ -175,22 +196,19 @@ class Dataset:
     def pooled(self) -> "Dataset":
         """The same pictures, with nothing held out: all are to be trained on, and tested by cross-validation.
 
-        Of equal pictures in a class one is kept, because its copy would give the answer away. The test pictures are
-        those of classes that have two or more, so that one is left to learn the class from.
+        Of copies in a class one is kept, because the others would give its answer away; unless leaks are kept. The
+        test pictures are those of classes that have two or more, so that one is left to learn the class from.
         """
         splits = (self.train, self.validation, self.test)
         images = join(join(self.train.images, self.validation.images), self.test.images)
         labels = np.concatenate([split.labels for split in splits])
-        first: dict[tuple[int, bytes], int] = {}
-        for row, label in enumerate(labels.tolist()):
-            first.setdefault((label, hashlib.sha256(images[row].tobytes()).digest()), row)
-        rows = np.array(list(first.values()))
+        rows = np.arange(len(labels))
+        if not (self.source or {}).get("keep_leaks"):
+            first = np.unique(np.stack([labels.astype(np.uint64), self.copies]), axis=1, return_index=True)[1]
+            rows = np.sort(first)
         tested = rows[np.bincount(labels[rows])[labels[rows]] > 1]
         if not len(tested):
-            raise ConvladderError(
-                f"No class of {self.name} has two different pictures. Expected at least one that has, so that one can "
-                "be learned from and the other be tested: add pictures."
-            )
+            raise ConvladderError(NOTHING_TO_TEST.format(name=self.name))
         account = self.account
         if account is not None:
             account = replace(account, paths=tuple(account.paths[row] for row in (*rows, *tested)))

@@ -48,6 +48,7 @@ def load_dataset(
     fit: str = "crop",
     cache: bool = True,
     columns: Mapping[str, str] | None = None,
+    keep_leaks: bool = False,
 ) -> Dataset:
     """Load images, and hold some of the training images out for validation.
 
@@ -72,6 +73,8 @@ def load_dataset(
         cache: Of pictures in files: whether to keep them, decoded, for the next time.
         columns: Of a .csv file, by "path", "label" and "split", the header or number of the column that is meant;
             "none" for a split passes over a column of splits.
+        keep_leaks: Whether to train on copies of pictures that validate or test. By default these are left out, or
+            kept in one split where chance makes the splits; of photographs near copies too.
 
     Returns:
         The data. Pictures in files are mapped into memory, not loaded: they may be more than fit. A file that cannot
@@ -88,7 +91,7 @@ def load_dataset(
     """
     if not 0 <= validation <= 0.5:
         raise ConvladderError(f"A validation share of {validation:g} is out of range. Expected 0 to 0.5.")
-    settings = Settings(image_size, channels, fit, cache)
+    settings = Settings(image_size, channels, fit, cache, keep_leaks)
     path = locate(source)
     origin = {
         "source": source if source in EMBEDDED else str(path.resolve()),
@@ -99,6 +102,7 @@ def load_dataset(
         "fit": fit,
         **({} if cache else {"cache": False}),
         **({"columns": dict(columns)} if columns else {}),
+        **({"keep_leaks": True} if keep_leaks else {}),
     }
     for name in columns or ():
         check_choice("column", name, COLUMNS)
@@ -131,7 +135,14 @@ def load_dataset(
             f"{source} holds arrays of {arrays['x_train'].shape[1:]}, which are taken as they are. "
             "Expected an image size or channels for pictures in files alone: leave them away."
         )
-    loaded = load_arrays(arrays, printable(path.stem), validation=validation, seed=seed, known=source == "mnist")
+    loaded = load_arrays(
+        arrays,
+        printable(path.stem),
+        validation=validation,
+        seed=seed,
+        keep_leaks=keep_leaks,
+        known=source == "mnist",
+    )
     return replace(loaded, source=origin)
 
 

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from convladder.data.cache import Decoded, Shape, decode_files
 from convladder.data.checks import remark
-from convladder.data.dataset import Account, Dataset, Split, digest_content
+from convladder.data.dataset import NOTHING_TO_TEST, SMALLEST_PHOTOGRAPH, Account, Dataset, Split, digest_content
 from convladder.data.decoding import FITS, decode_image, open_picture
 from convladder.data.folders import Listing, sort_classes
+from convladder.data.leaks import LEFT_OUT, number_copies, say_left_out, without_leaks
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError, check_choice, check_range
 
@@ -20,6 +21,7 @@ TEST_SHARE = 0.15  # of each class, where the folder does not say what is for te
 SAMPLE = 100  # files that size and channels are chosen from, where they are not given
 LARGEST_DEFAULT_SIDE = 48  # what two cores train on from scratch in a minute a rung
 SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
+COPY = "copies of pictures for validation or testing"
 GRAY_TOLERANCE = 8  # of 255: how far the three channels of a gray picture may lie apart
 
 
@@ -32,6 +34,7 @@ class Settings:
         channels: 1 or 3, or None: 1 where no picture has colours. Both are chosen from 100 files, evenly spread.
         fit: As `decode_image` takes it.
         cache: Whether to keep the decoded pictures for later.
+        keep_leaks: Whether to learn from copies of pictures that validate or test.
 
     Raises:
         ConvladderError: One of them is out of range.
@@ -41,6 +44,7 @@ class Settings:
     channels: int | None
     fit: str
     cache: bool
+    keep_leaks: bool
 
     def __post_init__(self) -> None:
         check_choice("fit", self.fit, FITS)
@@ -66,11 +70,16 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     class_names = sort_classes(set(listing.labels))
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     labels = np.array([label_of[class_name] for class_name in listing.labels], np.int64)
-    splits = choose_splits(labels, listing.splits, validation, seed)
+    side = median_side(listing.paths)
+    copies = number_copies(listing.paths, near=side >= SMALLEST_PHOTOGRAPH, cache=settings.cache)
+    splits = choose_splits(labels, listing.splits, validation, seed, None if settings.keep_leaks else copies)
+    named = [f"{path} of {label}" for path, label in zip(listing.paths, listing.labels, strict=True)]
+    leaks = np.flatnonzero(splits == LEFT_OUT)
+    said = say_left_out(named, copies, splits)
     # Each split is a run of rows of one file, in the order of the listing.
-    order = np.argsort(splits, kind="stable")
+    order = np.argsort(splits, kind="stable")[: int((splits != LEFT_OUT).sum())]
     paths = [listing.paths[number] for number in order]
-    labels, splits = labels[order], splits[order]
+    labels, splits, copies = labels[order], splits[order], copies[order]
 
     wanted = f"{settings.image_size} {settings.channels}"
     decoded = decode_files(paths, wanted, lambda: _choose_shape(paths, settings), settings.fit, cache=settings.cache)
@@ -80,11 +89,15 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
             f"None of the {len(paths):,} files of {name} can be read as a picture (the first, {unusable[0][0]}: "
             f"{unusable[0][1]}). Expected JPEG, PNG, BMP, GIF, WebP or TIFF."
         )
-    labels, splits = labels[decoded.sources], splits[decoded.sources]
+    labels, splits, copies = labels[decoded.sources], splits[decoded.sources], copies[decoded.sources]
     labels, class_names = _drop_empty_classes(labels, class_names)
     parts = {split: _part(decoded, labels, splits, number) for number, split in enumerate(SPLITS)}
     for split in ("train", "test"):
         if not len(parts[split]):
+            if split == "train" and len(leaks):
+                raise ConvladderError(f"{name} has no picture for training but copies. Expected others. {said}")
+            if split == "test" and len(labels) > len(np.unique(copies)):
+                raise ConvladderError(NOTHING_TO_TEST.format(name=name))
             raise ConvladderError(
                 f"{name} has no picture for {split}. Expected two or more in a class, or some in the folder {split}."
             )
@@ -98,21 +111,31 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
         parts["validation"],
         parts["test"],
         fit=settings.fit,
-        native_side=median_side(paths),
+        native_side=side,
         held_out="test" not in listing.splits,
+        alike=_alike(copies, decoded.digests.astype(">u8").view(np.uint64)),
+        leaks_left_out=len(leaks),
         content=_content(class_names, labels, splits, decoded.files),
         account=Account(
-            files=len(paths) + len(listing.left_out) + sum(listing.ignored.values()),
+            files=len(listing.paths) + len(listing.left_out) + sum(listing.ignored.values()),
             ignored=dict(listing.ignored),
-            left_out=(*listing.left_out, *unusable),
-            remarks=(*listing.notes, *remark(used, labels, splits, class_names, decoded.digests, decoded.constant)),
+            left_out=(*listing.left_out, *unusable, *((listing.paths[number], COPY) for number in leaks)),
+            remarks=(
+                *listing.notes,
+                *([said] if said else []),
+                *remark(used, labels, splits, class_names, copies.astype(np.uint64), decoded.constant),
+            ),
             paths=tuple(used),
         ),
     )
 
 
 def choose_splits(
-    labels: npt.NDArray[np.int64], given: Sequence[str], validation: float, seed: int
+    labels: npt.NDArray[np.int64],
+    given: Sequence[str],
+    validation: float,
+    seed: int,
+    copies: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.int64]:
     """The split of each file, as its number in SPLITS: as given, and stratified by class where it is not.
 
@@ -121,11 +144,19 @@ def choose_splits(
         given: Of each file "train", "validation", "test", or an empty text where its folder does not say.
         validation: The share of the training images to hold out where none are given for validation.
         seed: Of the choice.
+        copies: A number for each file, equal for copies: these come into one split; of those that were given several,
+            the ones in earlier splits are LEFT_OUT. By default each file is chosen for itself.
     """
     splits = np.array([SPLITS.index(split) if split else 0 for split in given], np.int64)
+    copies = np.arange(len(labels)) if copies is None else copies
+    splits = without_leaks(copies, splits)
+    free = np.flatnonzero(splits == 0)
+    _, first, group = np.unique(copies[free], return_index=True, return_inverse=True)
+    chosen = np.zeros(len(labels), np.bool_)
+    chosen[free[first]] = True
     hold_out_test, hold_out_validation = 2 not in splits, 1 not in splits and validation > 0
     for label in np.unique(labels):
-        candidates = np.flatnonzero((labels == label) & (splits == 0))
+        candidates = np.flatnonzero((labels == label) & chosen)
         shuffled = np.random.default_rng((seed, int(label))).permutation(candidates)
         # At least one, where one is left to train on.
         tested = max(1, round(TEST_SHARE * len(shuffled))) if hold_out_test and len(shuffled) > 1 else 0
@@ -133,6 +164,7 @@ def choose_splits(
         validated = max(1, round(validation * left)) if hold_out_validation and left > 1 else 0
         splits[shuffled[:tested]] = 2
         splits[shuffled[tested : tested + validated]] = 1
+    splits[free] = splits[free[first]][group]
     return splits
 
 
@@ -175,6 +207,13 @@ def _content(
     """SHA-256 over what is learnt from and tested on; which training pictures validate is another matter."""
     tested = splits == SPLITS.index("test")
     return digest_content(class_names, *([files[rows], labels[rows]] for rows in (~tested, tested)))
+
+
+def _alike(copies: npt.NDArray[np.int64], digests: npt.NDArray[np.uint64]) -> dict[int, int]:
+    """By the digest of its pixels, the number of the group of each picture that has copies."""
+    _, first, group, counts = np.unique(copies, return_index=True, return_inverse=True, return_counts=True)
+    several = counts[group] > 1
+    return dict(zip(digests[several].tolist(), digests[first][group][several].tolist(), strict=True))
 
 
 def _drop_empty_classes(

@@ -14,6 +14,8 @@ from convladder.few import FEW, FEW_FOR_DETAIL
 
 VALUES_A_SLICE = 1 << 20  # of the probabilities: what is computed of them takes tens of bytes for each
 BINS = 15
+FOLDS = 5
+BEYOND_CHANCE = 2.0  # standard errors, by which what is fitted must help images that it was not fitted to
 TEMPERATURES = (0.05, 20.0)  # the range in which the best is looked for
 SMALLEST = 1e-30  # of a probability, before its logarithm is taken
 
@@ -60,9 +62,43 @@ def fit_temperature(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[
     return float(np.exp(best.x))
 
 
-def choose_temperature(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
-    """As `fit_temperature`; 1 where there are fewer than 30 images, which would fit their own chance."""
-    return fit_temperature(probabilities, labels) if len(labels) >= FEW else 1.0
+def choose_temperature(
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], images: str = "validation images"
+) -> tuple[float, str]:
+    """The temperature to use, and why: the best, if cross-validation shows that it helps; else 1.
+
+    Fitted on 60 images of networks that need none, it doubled the calibration error. So it is taken where the mean
+    cross-entropy of images that it was not fitted to falls by two standard errors or more, and there are 30 of them.
+
+    Args:
+        probabilities: As `fit_temperature` takes them.
+        labels: The same.
+        images: What they are called in the reason.
+    """
+    count = len(labels)
+    if count < FEW:
+        return 1.0, f"1, since {FEW} {images} are needed to fit one, and there are {count}"
+    saved = np.empty(count)
+    for rest, fold in _folds(count):
+        temperature = fit_temperature(probabilities[rest], labels[rest])
+        said = probabilities[fold], temper(probabilities[fold], temperature)
+        before, after = (np.log(np.maximum(one[np.arange(len(fold)), labels[fold]], SMALLEST)) for one in said)
+        saved[fold] = after - before
+    if not _helps(saved):
+        return 1.0, f"1, since by cross-validation on {count:,} {images} no other helps beyond chance"
+    return fit_temperature(probabilities, labels), f"fitted on {count:,} {images}"
+
+
+def _folds(count: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Rows to fit to, and rows to judge on."""
+    folds = np.random.default_rng(0).permutation(count) % FOLDS
+    for fold in range(FOLDS):
+        yield np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+
+
+def _helps(gains: npt.NDArray[np.float64]) -> bool:
+    """Whether the mean of what each image gains is above 0 by more than chance."""
+    return bool(gains.mean() > BEYOND_CHANCE * gains.std(ddof=1) / len(gains) ** 0.5)
 
 
 def reliability(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -99,6 +135,28 @@ def reliability(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.i
     }
 
 
+def choose_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> tuple[float, str]:
+    """The threshold to use, and why: that of `fit_threshold`, if cross-validation shows that it helps; else 0.
+
+    It helps where what is answered, of images that it was not fitted to, is less often wrong than all by two standard
+    errors or more.
+    """
+    count = len(labels)
+    if count < FEW_FOR_DETAIL:
+        return 0.0, f"{FEW_FOR_DETAIL} validation images are needed to choose one, and there are {count}"
+    threshold = fit_threshold(probabilities, labels)
+    if not threshold:
+        return 0.0, "none halves the errors on the validation images"
+    wrong = (probabilities.argmax(axis=1) != labels).astype(np.float64)
+    gains = np.empty(count)
+    for rest, fold in _folds(count):
+        answered = probabilities[fold].max(axis=1) >= _fit_threshold(probabilities[rest], labels[rest])
+        gains[fold] = answered * (wrong.mean() - wrong[fold])
+    if not _helps(gains):
+        return 0.0, f"by cross-validation on {count:,} validation images none helps beyond chance"
+    return threshold, f"fitted on {count:,} validation images"
+
+
 def fit_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
     """The smallest probability below which to abstain so that what is answered is wrong half as often.
 
@@ -110,8 +168,10 @@ def fit_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np
         Half-way between two probabilities that were given, so that rounding does not matter; 0 where nothing is wrong,
         where no threshold halves the errors, or where there are fewer than 100 images.
     """
-    if len(labels) < FEW_FOR_DETAIL:
-        return 0.0
+    return _fit_threshold(probabilities, labels) if len(labels) >= FEW_FOR_DETAIL else 0.0
+
+
+def _fit_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     order = np.argsort(-confidence, kind="stable")

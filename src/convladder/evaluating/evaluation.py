@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from convladder.data import Dataset, Split, load_dataset
 from convladder.data.csv_tables import is_table
-from convladder.data.dataset import join, slices
+from convladder.data.dataset import digest_images, join, slices
 from convladder.data.idx import find_idx_files
 from convladder.data.loading import locate
 from convladder.errors import ConvladderError, check_choice
-from convladder.evaluating.metrics import describe
+from convladder.evaluating.metrics import describe, without
 from convladder.evaluating.robustness import measure_robustness
 from convladder.learned import beside_constant
 from convladder.runs import Run, write_json
@@ -44,6 +44,8 @@ def evaluate(
         `validation_accuracy`, `fit_seconds`, `tested_by` where that was cross-validation, and `robustness`, as
         `measure_robustness` gives it, where it is known; `beats_constant`, whether it is right more often than always
         the same answer would be, none where that cannot be told, and `no_better`, that in words where it is not.
+        Where images are copies of others that the run learned from, `without_leaks` gives the accuracy without them;
+        `leaks_left_out` how many pictures it did not learn from, because they were copies of its own.
 
     Raises:
         ConvladderError: Other classes, images of another shape, no such split, or data that have changed.
@@ -84,12 +86,21 @@ def evaluate(
         "split": chosen,
         **describe(probabilities, labels, run.info["class_names"], threshold),
         "temperature": float(run.info.get("temperature", 1)),
+        **{key: run.info[key] for key in ("temperature_reason", "threshold_reason") if key in run.info},
         **{key: run.info.get(key) for key in ("test_accuracy", "validation_accuracy", "fit_seconds")},
     }
     own_test = data is None and chosen == "test"
     beside = beside_constant(result)
     words = run.no_better if own_test else beside.words(run.info["class_names"], own=data is None)
     result |= {"beats_constant": beside.beats, "no_better": words}
+    if data is not None:
+        rows = np.flatnonzero(np.isin(digest_images(images.images), run.learned))
+        rows = np.array([row for row in rows if np.ptp(images.images[row])], np.int64)  # one colour is no picture
+        result |= without(rows, probabilities, labels)
+    elif own_test and "without_leaks" in run.metrics["test"]:
+        result["without_leaks"] = run.metrics["test"]["without_leaks"]
+    elif run.info.get("leaks_left_out"):
+        result["leaks_left_out"] = run.info["leaks_left_out"]
     if own_test and "tested_by" in run.info:
         result["tested_by"] = run.info["tested_by"]
     if robustness:
@@ -114,11 +125,11 @@ def load_like(run: Run, source: str | Path, columns: Mapping[str, str] | None = 
     """
     height, _, channels = run.info["input_shape"]
     path = locate(source)
+    like: dict[str, Any] = {"columns": columns, "keep_leaks": True}  # nothing is learned from these
     if is_table(path) or (path.is_dir() and not find_idx_files(path)):
-        cache = (run.info.get("data") or {}).get("cache", True)
-        fit = run.classifier().fit
-        return load_dataset(source, image_size=height, channels=channels, fit=fit, cache=cache, columns=columns)
-    return load_dataset(source, columns=columns)
+        like["cache"] = (run.info.get("data") or {}).get("cache", True)
+        like |= {"image_size": height, "channels": channels, "fit": run.classifier().fit}
+    return load_dataset(source, **like)
 
 
 def _stored(run: Run, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]] | None:

@@ -62,6 +62,20 @@ def share_right(right: int, images: int) -> dict[str, float]:
     return {"accuracy": right / images, "low": low, "high": high}
 
 
+def without(
+    rows: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+) -> dict[str, Any]:
+    """`without_leaks`: `images`, `accuracy`, `low` and `high` of all but these rows; nothing where there are none.
+
+    Where no others are left, these are none.
+    """
+    if not len(rows):
+        return {}
+    right = np.delete(probabilities.argmax(axis=1) == labels, rows)
+    scores = share_right(int(right.sum()), len(right)) if len(right) else dict.fromkeys(("accuracy", "low", "high"))
+    return {"without_leaks": {"images": len(right), **scores}}
+
+
 def share_interval(right: float, images: float, alpha: float = 0.05) -> tuple[float, float]:
     """The interval of a share by the mid-P test: it leaves out the truth with probability `alpha`, half on either side.
 

@@ -122,10 +122,14 @@ def measure_robustness(
         part = chosen[start : start + size]
         pixels, truths = images[part].astype(np.float32), labels[part]
         release(images)
+        unchanged = int((predict(images[part]).argmax(axis=1) == truths).sum())
         for change in CHANGES:
             for severity in change.severities:
+                if severity == 0:
+                    right[change.name, severity] += unchanged
+                    continue
                 rng = (rngs[severity],) if change is NOISE else ()
-                values = pixels if severity == 0 else change.apply(pixels, severity, *rng)
+                values = change.apply(pixels, severity, *rng)
                 answers = predict(np.clip(np.rint(values), 0, 255).astype(np.uint8)).argmax(axis=1)
                 right[change.name, severity] += int((answers == truths).sum())
     curves = [

@@ -305,6 +305,7 @@ def _learning_curve(dataset: Dataset, say: Say) -> str:
     """What more pictures would buy, of photographs that are not too many; from features that `transfer` kept."""
     if not dataset.photographs or dataset.account is None or dataset.account.files > MOST_FILES_AUDITED:
         return ""
+    say("Measuring what more pictures would buy.")
     try:
         looked_at = at_size(dataset, SIDE)
         return render_learning_curve(measure_learning_curve(looked_at, *pool_features(looked_at)))

@@ -110,6 +110,8 @@ def find_run(classifier: Classifier) -> Run | None:
     try:
         run = Run(classifier.path.parent)
         finished = run.info.get("status") == "finished" and classifier.path.name == "model.onnx"
+        # Else the model was put there from elsewhere.
+        finished &= classifier.metadata.get("fingerprint") == run.info.get("fingerprint")
     except ConvladderError:
         return None
     return run if finished else None

@@ -1,0 +1,96 @@
+"""Leaks: pictures of which a copy stands in a split that is learned from less, found before anything is trained.
+
+A picture counts once, in the last of train, validation and test that it stands in: what is fitted to shall not choose
+the epoch, and neither shall be tested. Where nobody named the splits, copies are kept together instead.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.data.cache import cache_folder, decode_files
+from convladder.data.checks import group_equal
+from convladder.data.similarity import SIDE, group_similar, hash_thumbnails
+from convladder.data.splits import SPLITS
+
+if TYPE_CHECKING:
+    from convladder.data.dataset import Dataset
+
+LEFT_OUT = len(SPLITS)  # in place of the number of a split
+HASHED_AT_ONCE = 1024
+
+Rows = npt.NDArray[np.int64]
+
+
+def number_copies(paths: Sequence[str], *, near: bool, cache: bool) -> Rows:
+    """A number for each file, equal for copies: those of equal pixels at 32×32, and near copies by a perceptual hash.
+
+    Of a size of their own, so that the same are found at every size that the pictures are trained at.
+
+    Args:
+        paths: The files.
+        near: Whether near copies count. Of drawings, and of small pictures, many are alike and no copies.
+        cache: As `decode_files` takes it.
+    """
+    small = decode_files(paths, "copies", lambda: (SIDE, SIDE, 3), "crop", cache=cache and cache_folder() is not None)
+    numbers = np.arange(len(paths))
+    repeated = small.constant.copy()
+    for group in group_equal(small.digests, small.constant):
+        numbers[small.sources[group]] = small.sources[group[0]]
+        repeated[group[1:]] = True
+    if not near or not len(small.sources):
+        return numbers
+    starts = range(0, len(small.images), HASHED_AT_ONCE)
+    hashes, halves = zip(
+        *(hash_thumbnails(small.images[start : start + HASHED_AT_ONCE]) for start in starts), strict=True
+    )
+    first = np.arange(len(paths))  # of the group that a group of equal ones belongs to
+    for group in group_similar(np.concatenate(hashes), np.concatenate(halves), repeated):
+        first[small.sources[group]] = small.sources[group[0]]
+    return np.asarray(first[numbers])
+
+
+def without_leaks(numbers: Rows, splits: Rows) -> Rows:
+    """The splits, those that have a copy in a later one set to LEFT_OUT."""
+    latest = np.zeros(int(numbers.max()) + 1, np.int64)
+    np.maximum.at(latest, numbers, splits)
+    return np.where(splits < latest[numbers], LEFT_OUT, splits)
+
+
+def say_left_out(names: Sequence[str], numbers: Rows, splits: Rows) -> str:
+    """A line of how many are left out, and one of them with what it is a copy of; empty where there are none.
+
+    Args:
+        names: Of each picture, with its class.
+        numbers: As `number_copies` gives them.
+        splits: As `without_leaks` gives them.
+    """
+    left_out = np.flatnonzero(splits == LEFT_OUT)
+    if not len(left_out):
+        return ""
+    kept = np.flatnonzero((numbers == numbers[left_out[0]]) & (splits != LEFT_OUT))
+    of = kept[splits[kept].argmax()]
+    pictures = "1 picture is" if len(left_out) == 1 else f"{len(left_out):,} pictures are"
+    return (
+        f"Pictures in more than one split: {pictures} left out of what is learned from, as copies or near copies of "
+        f"pictures for validation or testing ({names[left_out[0]]} is {names[of]}, {SPLITS[splits[of]]}). "
+        "--keep-leaks keeps them."
+    )
+
+
+def leaked(data: "Dataset") -> Rows:
+    """Rows of the test pictures of which a copy is learned from; of what is tested by cross-validation, of another."""
+    numbers = data.copies
+    tested = numbers[len(numbers) - len(data.test) :]
+    if data.by_folds:
+        return np.flatnonzero(_counts(numbers[: len(data.train)], tested) > 1)
+    found = np.flatnonzero(_counts(numbers[: len(numbers) - len(data.test)], tested) > 0)
+    return np.array([row for row in found if np.ptp(data.test.images[row])], np.int64)  # one colour is no picture
+
+
+def _counts(numbers: npt.NDArray[np.uint64], asked: npt.NDArray[np.uint64]) -> Rows:
+    known, counts = np.unique(numbers, return_counts=True)
+    places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    return np.where(known[places] == asked, counts[places], 0)
