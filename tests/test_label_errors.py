@@ -81,6 +81,15 @@ def test_the_audit_adds_them(
     assert last["count"] >= 5
 
 
+def test_a_network_that_its_user_built_is_not_taken_for_the_rung_of_its_name(folder: Path, tmp_path: Path) -> None:
+    data = cl.load_dataset(folder)
+    own = cl.build_model("dense", data.input_shape, 2)
+    run = cl.train(own, data, replace(cl.DEFAULT, epochs=1), directory=tmp_path)
+    with pytest.raises(cl.ConvladderError, match="--folds 0"):
+        find_label_errors(folder, run)
+    assert find_label_errors(folder, run, folds=0).check == LABEL_ERRORS
+
+
 def test_the_data_are_split_as_the_run_s_were(folder: Path, tmp_path: Path) -> None:
     """With another share and another seed of what is held out, and nothing kept in the cache."""
     whole = tmp_path / "whole"

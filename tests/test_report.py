@@ -172,6 +172,31 @@ def test_the_command_is_the_one_that_makes_these_runs(small_npz: Path, directory
     assert command("dense-1", "fast-1") is None  # `fast` has a recipe of its own, and did not take it
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"cache": False}, " --no-cache "),
+        ({"keep_leaks": True}, " --keep-leaks "),
+        ({"columns": {"label": "the breed", "split": "none"}}, " '--label-column=the breed' --split-column=none "),
+        ({"fit": "pad"}, " --fit pad "),
+        ({"channels": 3}, " --channels=3 "),
+        ({"validation": 0.2}, None),  # of Python alone
+        ({"seed": 7}, None),
+    ],
+)
+def test_the_command_says_how_the_data_were_loaded(data: dict[str, Any], said: str | None, directory: Path) -> None:
+    run = cl.Run(directory / "dense-1")
+    run.info["data"] |= data
+    command = command_for(cl.Comparison((run,)))
+    assert command is None if said is None else said in f"{command} "
+
+
+def test_of_a_network_that_its_user_built_no_command_is_said(directory: Path) -> None:
+    run = cl.Run(directory / "dense-1")
+    run.info["own_network"] = True
+    assert command_for(cl.Comparison((run,))) is None
+
+
 def test_the_command_pasted_into_a_shell_makes_these_runs(tmp_path: Path, small: cl.Dataset) -> None:
     folder = tmp_path / 'it\'s "a" [b] $HOME #1 %41 `x`\n*'
     for name in ("-a", "b"):

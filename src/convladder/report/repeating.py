@@ -15,10 +15,10 @@ from convladder.recipes import ARTICLE, usual_recipe
 from convladder.runs import Run
 
 # What of a recipe compare takes, for all rungs alike.
-OPTIONS = ("epochs", "until", "batch_size", "augment", "views", "precision")
+OPTIONS = ("epochs", "until", "batch_size", "learning_rate", "augment", "views", "precision")
 
 # How data may be loaded in Python, and is not said below.
-SAID = ("source", "image_size", "channels", "fit", "cache")
+SAID = ("source", "image_size", "channels", "fit", "cache", "columns", "keep_leaks")
 UNSAID = {name: given for name, given in inspect.signature(load_dataset).parameters.items() if name not in SAID}
 
 
@@ -35,6 +35,7 @@ def command_for(comparison: Comparison) -> str | None:
         data is not None
         and all(numbers == [networks[rung] * n for n in range(count)] for rung, numbers in seeds.items())
         and all(rung in MODELS for rung in seeds)
+        and not any(run.info.get("own_network") for run in runs)
         and all(_same_data(run, data) for run in runs)
         and (data["image_size"] is None or len({run.info["input_shape"][0] for run in runs}) == 1)
         and all("tested_by" not in run.info for run in runs)
@@ -48,6 +49,9 @@ def command_for(comparison: Comparison) -> str | None:
         words += ["--data", data["source"]]
     words += [f"--{key.replace('_', '-')}={data[key]}" for key in ("image_size", "channels") if data.get(key)]
     words += ["--fit", data["fit"]] if data.get("fit", "crop") != "crop" else []
+    words += [f"--{column}-column={name}" for column, name in (data.get("columns") or {}).items()]
+    words += ["--keep-leaks"] if data.get("keep_leaks") else []
+    words += [] if data.get("cache", True) else ["--no-cache"]
     if list(seeds) != suited_rungs(runs[0].info.get("photographs", False)):
         words += ["--models", "all" if list(seeds) == list(MODELS) else ",".join(seeds)]
     words += ["--seeds", str(count)]
