@@ -29,7 +29,7 @@ def judge(
 def test_classes_that_resemble_one_another_are_no_label_errors(sure: float, temperature: float) -> None:
     """Too sure or not sure enough: what a judge says is measured by what it got right."""
     accused = [len(find_mislabelled(*judge(720, sure, 0, seed, temperature)[:2])[0]) for seed in range(5)]
-    assert sum(accused) <= 5  # of 3,600
+    assert sum(accused) <= 10  # of 3,600
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
