@@ -96,7 +96,7 @@ class _Worker:
                     method, arguments, params = content
                     for callback in callbacks:
                         callback.set_params(params)
-                        getattr(callback, method)(*arguments)
+                        getattr(callback, method, bool)(*arguments)  # one of Keras's has none for scoring
                 elif what == "warning":
                     warnings.warn(content, stacklevel=2)
                 elif what == "finished":
@@ -254,5 +254,5 @@ class _Relay(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._tell("on_epoch_end", epoch, logs)
 
-    def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        self._tell("on_test_begin", logs)
+    def on_scoring_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        self._tell("on_scoring_begin", logs)

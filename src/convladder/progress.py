@@ -113,7 +113,7 @@ class ProgressBar(keras.callbacks.Callback):
         line = f"{self.label}  epoch {self._count(epoch + 1)}  {values}  {seconds:.1f} s"
         self.console.print(Text(line), soft_wrap=True)  # a Text, since a console may take brackets for markup
 
-    def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
+    def on_scoring_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Say that all is fitted, and what is left: scores, export, and the gate."""
         line = f"{self.label}  fitted; scoring, exporting and proving the export"
         if self.console.is_terminal:
@@ -128,7 +128,7 @@ class ProgressBar(keras.callbacks.Callback):
         else:
             self.console.print(Text(line), soft_wrap=True)
 
-    def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
+    def on_scoring_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Clear the line."""
         self._progress.stop()
 

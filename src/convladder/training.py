@@ -81,7 +81,7 @@ def train(
         choices: What the rung lets one choose.
         directory: Where the run folder is made.
         callbacks: Keras callbacks that look on, for instance a progress bar; or what makes them for the run's folder.
-            Their `on_test_begin` and `on_test_end` are called around scoring and export.
+            Where they have them, `on_scoring_begin` and `on_scoring_end` are called around scoring and export.
         deterministic: Whether two runs on one machine shall end with the same weights, bit for bit. It holds for
             the rest of the process: TensorFlow cannot take it back.
         by_folds: Whether `transfer` is trained on all pictures, and tested by cross-validation, where fewer than 30
@@ -322,12 +322,12 @@ def warn_of_size(model: keras.Model) -> None:
 def _told_of_scoring(callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[None]:
     """Tell those who look on that all is fitted, and when all is scored and written."""
     for callback in callbacks:
-        callback.on_test_begin()
+        getattr(callback, "on_scoring_begin", bool)()
     try:
         yield
     finally:
         for callback in callbacks:
-            callback.on_test_end()
+            getattr(callback, "on_scoring_end", bool)()
 
 
 def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -> dict[str, Any]:
