@@ -360,6 +360,25 @@ def test_what_failed_teaches_nothing_of_how_long_a_run_takes(small: cl.Dataset, 
     assert int(after[1]) > int(first[1]) / 3  # half of them are left, and not a second
 
 
+def test_with_little_time_the_quickest_come_first_and_no_second_seed_before_them(small: cl.Dataset) -> None:
+    trials = plan(small, ["dense", "conv", "pool"], default_recipe_for, seeds=2)
+    budget = Budget(small, minutes=3)
+    for trial, seconds in zip(trials, (30.0, 20.0, 10.0), strict=False):
+        budget.learn(trial, seconds)
+    ordered = budget.quickest_first(trials)
+    assert [(trial.rung, trial.seed) for trial in ordered] == [
+        (rung, seed) for seed in (0, 1) for rung in ("pool", "conv", "dense")
+    ]
+
+
+def test_a_short_run_corrects_the_estimate_of_a_long_one_by_little(small: cl.Dataset) -> None:
+    (dense, conv) = plan(small, ["dense", "conv"], lambda *_: replace(cl.DEFAULT, epochs=50), seeds=1)
+    budget = Budget(small, None)
+    before, told = budget.seconds(conv), budget.seconds(dense)
+    budget.learn(dense, 5 * told)
+    assert before < budget.seconds(conv) < 4 * before
+
+
 def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) -> None:
     (dense, conv) = plan(small, ["dense", "conv"], default_recipe_for, seeds=1)
     assert Budget(small, None).seconds(conv) < Budget(mnist, None).seconds(conv)

@@ -111,8 +111,8 @@ def climb(
         trials: In the order of their start.
         dataset: What all are trained on.
         directory: Where the run folders are made, and where finished ones are looked for.
-        minutes: Trials that would not fit into so many, with the report after them, are not started; one that
-            has not ended by then is ended.
+        minutes: The quickest trials come first; what would not fit into so many, with the report after it, is not
+            started; one that has not ended by then is ended.
         began: From when on they count, of `time.monotonic()`; by default from now on.
         fresh: Whether finished runs are left alone, and all trials carried out.
         runner: What carries them out.
@@ -142,6 +142,8 @@ def climb(
         yield from outcomes
     create_folder(directory)
     skipped: list[Trial] = []
+    if minutes is not None:
+        waiting = budget.quickest_first(waiting)
     if waiting:
         runs, left = count_of(len(waiting), "run"), list(waiting)
         say(f"{runs} on {len(dataset.train):,} images: {budget.foresee(waiting)} on this machine.")

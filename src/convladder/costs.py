@@ -30,6 +30,7 @@ from convladder.runs import Run, write_json
 from convladder.trials import Trial
 
 SECONDS_AROUND = 2.0  # of a run, for starting and writing
+TRUSTED = 60.0  # seconds of runs that estimates are trusted like: a short run's tell little of a long one's
 SECONDS_OF_START = 5.0  # of the process that carries out all runs
 
 # In forward passes of ONNX Runtime, for the pretrained rungs, which would take long to be tried.
@@ -172,8 +173,13 @@ class Budget:
         if trial.rung in self._seconds:
             return statistics.fmean(self._seconds[trial.rung])
         known = self._seconds.keys() & self._estimates.keys()
-        ratios = [statistics.fmean(self._seconds[rung]) / self._estimates[rung].run for rung in known]
-        return self._estimate(trial).run * (statistics.median(ratios) if ratios else 1.0)
+        took = sum(statistics.fmean(self._seconds[rung]) for rung in known)
+        told = sum(self._estimates[rung].run for rung in known)
+        return self._estimate(trial).run * (TRUSTED + took) / (TRUSTED + told)
+
+    def quickest_first(self, trials: Sequence[Trial]) -> list[Trial]:
+        """First seeds before second ones; of these what takes the fewest seconds, so that most rungs fit."""
+        return sorted(trials, key=lambda trial: (trial.seed, self.seconds(trial)))
 
     def foresee(self, trials: Sequence[Trial]) -> str:
         """How long these will take, and the report after them, in words."""
