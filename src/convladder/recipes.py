@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 PRECISIONS = ("auto", "float32", "bfloat16")
 AUGMENTATIONS = ("none", "digits", "photos")
 EPOCHS = (0.001, 100_000)
+LARGEST_RATE = 1e29  # float32 holds no weights that a step of a larger one leads to
 MOST_MINUTES = 366 * 24 * 60
 
 
@@ -28,7 +29,7 @@ class Recipe:
             many minutes are over. The learning rate falls by then, since the clock says how far it has come.
         until: Stop after the first epoch with this validation accuracy, 0–1.
         batch_size: Images a step, 1 to 65,536.
-        learning_rate: Of Adam, 0 to 1,000; the peak of the cycle where there is one.
+        learning_rate: Of Adam, 0 or more; the peak of the cycle where there is one.
         one_cycle: Whether the learning rate rises and falls once over the run (Smith and Topin 2017,
             arXiv:1708.07120) instead of standing still.
         beta_1: Adam's decay of the mean gradient.
@@ -68,7 +69,7 @@ class Recipe:
     def __post_init__(self) -> None:
         check_range("epochs", self.epochs, *EPOCHS)
         check_range("batch size", self.batch_size, 1, 65_536)
-        check_range("learning rate", self.learning_rate, 0, 1000)
+        check_range("learning rate", self.learning_rate, 0, LARGEST_RATE)
         check_range("label smoothing", self.label_smoothing, 0, 1)
         check_range("weight decay", self.weight_decay, 0)
         check_choice("augmentation", self.augment, AUGMENTATIONS)
