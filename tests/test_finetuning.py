@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,8 +142,10 @@ def test_minutes_that_are_over_leave_the_solved_head(clothes: cl.Dataset, brief:
 
 @pytest.mark.long
 def test_minutes_are_kept(clothes: cl.Dataset, brief: Recipe, tmp_path: Path) -> None:
+    began = time.monotonic()
     run = cl.train("finetune", clothes, replace(brief, minutes=1.5), directory=tmp_path)
-    assert 0.4 * 90 < run.info["fit_seconds"] < 1.1 * 90
+    assert 90 - 30 < time.monotonic() - began < 90 + 30  # of the whole run, scores and export among them
+    assert run.info["fit_seconds"] < 90
     assert run.info["tuning"]["pictures"] > 0
 
 
