@@ -84,7 +84,7 @@ def inception_module(x: Any, filters: int, stage: str, *, reduce: bool, batch_no
     """1×1, 3×3 and 5×5 convolutions and a pooling side by side, their channels concatenated.
 
     Szegedy et al. 2014, arXiv:1409.4842: figure 2a is the naive module, figure 2b the one in which 1×1
-    convolutions reduce the channels before the dear kernels and after the pooling.
+    convolutions reduce the channels before the expensive kernels and after the pooling.
 
     Args:
         x: Shape (batch, height, width, channels).

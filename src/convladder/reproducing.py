@@ -251,15 +251,15 @@ def _batch_norm_claim(trained: Trained, dataset: Dataset) -> Claim:
     )
 
 
-def _cheaper_claim(claim: str, cheap: str, dear: str, trained: Trained, dataset: Dataset) -> Claim:
-    ratios = step_ratios(cheap, dear, dataset)
-    difference, low, high = accuracy_difference(correct(trained[cheap]), correct(trained[dear]))
+def _cheaper_claim(claim: str, cheap: str, expensive: str, trained: Trained, dataset: Dataset) -> Claim:
+    ratios = step_ratios(cheap, expensive, dataset)
+    difference, low, high = accuracy_difference(correct(trained[cheap]), correct(trained[expensive]))
     verdict = UNDECIDED
     if max(ratios) < 1 and low > -COMPARABLE:
         verdict = HOLDS
     elif min(ratios) > 1 or high < -COMPARABLE:
         verdict = FAILS
-    macs = trained[cheap][0].info["macs"] / trained[dear][0].info["macs"]
+    macs = trained[cheap][0].info["macs"] / trained[expensive][0].info["macs"]
     measured = f"{_times(ratios)}, {macs:.2f} times the multiply-accumulates; {_points(difference, low, high)}"
     return Claim(claim, measured, verdict)
 
