@@ -91,9 +91,9 @@ def choose_temperature(
 
 def _folds(count: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Rows to fit to, and rows to judge on."""
-    folds = np.random.default_rng(0).permutation(count) % FOLDS
-    for fold in range(FOLDS):
-        yield np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    from sklearn.model_selection import KFold
+
+    yield from KFold(FOLDS, shuffle=True, random_state=0).split(np.empty(count))
 
 
 def _helps(gains: npt.NDArray[np.float64]) -> bool:
