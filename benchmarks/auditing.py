@@ -25,11 +25,11 @@ from output import prepare
 from PIL import Image, ImageEnhance, ImageOps
 
 import convladder as cl
-from convladder.backbone import SIDE
+from convladder.models.backbone import SIDE
 from convladder.data import Split
 from convladder.data.audit import Finding
-from convladder.features import Features, pool_features
-from convladder.visual_audit import find_altered_copies, find_label_errors, find_outliers
+from convladder.data.features import Features, pool_features
+from convladder.training.visual_audit import find_altered_copies, find_label_errors, find_outliers
 
 SHARE, SHARE_OF_OTHERS = 0.05, 0.03
 CROP = 0.7  # of both sides

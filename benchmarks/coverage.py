@@ -22,7 +22,7 @@ import numpy.typing as npt
 from output import prepare
 from scipy.special import ndtr, ndtri
 
-from convladder.significance import Answers, estimate_difference, mean_accuracy
+from convladder.evaluating.significance import Answers, estimate_difference, mean_accuracy
 
 ACCURACIES = (0.9, 0.95, 0.98, 0.99, 0.998)
 IMAGES = (100, 1000, 10_000)

@@ -24,7 +24,7 @@ from output import prepare
 from PIL import Image
 
 from convladder.processors import count_processors
-from convladder.training import processor_name
+from convladder.training.hardware import processor_name
 
 PASSES = """
 import resource, sys, time
@@ -32,7 +32,7 @@ from dataclasses import replace
 from convladder.engine import import_engine
 import_engine()
 import convladder as cl
-from convladder.fitting import training_batches
+from convladder.training.fitting import training_batches
 folder, side = sys.argv[1:]
 times = [time.perf_counter()]
 data = cl.load_dataset(folder, image_size=int(side), channels=3, validation=0)

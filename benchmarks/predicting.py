@@ -61,13 +61,13 @@ def measure_bare(plain: str) -> dict[str, float]:
 
 
 def measure_classifier(run: str) -> dict[str, float]:
-    from convladder.classifier import Classifier
+    from convladder.inference.classifier import Classifier
 
     return answer_arrays(Classifier(run).predict_probabilities, np.uint8)
 
 
 def measure_folder(run: str, folder: str) -> dict[str, float]:
-    from convladder.classifier import Classifier
+    from convladder.inference.classifier import Classifier
     from convladder.data.folders import list_pictures
 
     classifier = Classifier(run)
@@ -85,7 +85,7 @@ def measure_keras(run: str, folder: str) -> dict[str, float]:
     import_engine()
     import keras
 
-    from convladder.runs import Run
+    from convladder.runs.run import Run
 
     model = Run(run).load_model()
     seconds = []
@@ -160,7 +160,7 @@ def export_plainly(run: Path, path: Path) -> str:
     """Keras's own export, and no more."""
     import keras
 
-    from convladder.runs import Run
+    from convladder.runs.run import Run
 
     model = Run(run).load_model()
     model(np.zeros((1, *model.input_shape[1:]), np.float32))
@@ -169,7 +169,7 @@ def export_plainly(run: Path, path: Path) -> str:
 
 
 def measure_all(runs: Sequence[Path], rounds: int, scratch: Path) -> dict[str, Any]:
-    from convladder.runs import Run
+    from convladder.runs.run import Run
 
     rows = []
     for number, run in enumerate(runs):
@@ -236,7 +236,7 @@ def main() -> None:
 
     import_engine()
     from convladder.processors import count_processors
-    from convladder.training import processor_name
+    from convladder.training.hardware import processor_name
 
     with tempfile.TemporaryDirectory() as scratch:
         content = measure_all(arguments.runs, arguments.rounds, Path(scratch))

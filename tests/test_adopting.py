@@ -11,9 +11,9 @@ import pytest
 from keras import layers
 
 import convladder as cl
-from convladder.adopting import adopt
+from convladder.training.adopting import adopt
 from convladder.evaluating import predict_probabilities
-from convladder.settings import identity_of
+from convladder.comparing.settings import identity_of
 from test_fused import NETWORKS, base, network
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from convladder.explaining import feature_maps
+from convladder.evaluating.explaining import feature_maps
 
 GOOD = np.zeros((2, 28, 28, 1), np.uint8)
 BAD: dict[str, Any] = {

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import convladder as cl
-from convladder.artifact import read_artifact, seal
+from convladder.inference.artifact import read_artifact, seal
 
 
 def external(tensor: Any) -> None:

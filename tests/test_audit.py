@@ -13,7 +13,7 @@ from PIL import Image
 import convladder as cl
 import hostile
 from convladder.data.audit import ADVICE, Audit, audit
-from convladder.data.audit_report import render_audit
+from convladder.reporting.audit import render_audit
 from convladder.data.checks import group_equal
 from convladder.data.similarity import group_similar, perceptual_hashes
 

@@ -7,8 +7,8 @@ from scipy.ndimage import center_of_mass
 
 import convladder as cl
 import hostile
-from convladder.data import augmentation
-from convladder.data.augmentation import augment_digits, augment_photos
+from convladder.training import augmentation
+from convladder.training.augmentation import augment_digits, augment_photos
 
 
 def augment(images: np.ndarray, *seed: int) -> np.ndarray:

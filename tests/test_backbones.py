@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.applications import _preprocess, list_backbones
+from convladder.models.applications import _preprocess, list_backbones
 from convladder.data import Split
-from convladder.explaining import grad_cam
+from convladder.evaluating.explaining import grad_cam
 from convladder.exporting.onnx_file import export_graph, find_stages
-from convladder.models import build_model
-from convladder.training import warn_of_size
+from convladder.models.ladder import build_model
+from convladder.training.train import warn_of_size
 
 pytestmark = pytest.mark.xdist_group("backbones")  # in one process: their files are made once
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from convladder.benchmarking import Training, matrix_product_flops, seconds_until, summarize_trainings
-from convladder.plots import plot_time_to_accuracy
+from convladder.reporting.plots import plot_time_to_accuracy
 
 
 def training(name: str, seed: int, seconds: list[float], accuracies: list[float]) -> Training:

@@ -13,9 +13,10 @@ import pytest
 
 import convladder as cl
 import hostile
-from convladder.data import cache, dataset, parallel
+from convladder import workers as parallel
+from convladder.data import cache, dataset
 from convladder.data.decoding import decode_image
-from convladder.data.parallel import map_files
+from convladder.workers import map_files
 from convladder.data.similarity import SIDE
 
 

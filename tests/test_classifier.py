@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from convladder.artifact import seal
-from convladder.data import parallel
+from convladder.inference.artifact import seal
+from convladder import workers as parallel
 from convladder.data.decoding import decode_image
 
 

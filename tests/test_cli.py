@@ -12,8 +12,8 @@ import pytest
 
 import convladder as cl
 from convladder import cli
-from convladder.models import MODELS, rung_choices
-from convladder.recipes import TUNED
+from convladder.models.ladder import MODELS, rung_choices
+from convladder.training.recipes import TUNED
 
 
 class Result:

@@ -20,16 +20,16 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from convladder import processes
-from convladder.comparing import Comparison, climb, conclude
-from convladder.costs import Budget
+from convladder.comparing import local as processes
+from convladder.comparing.comparison import Comparison, climb, conclude
+from convladder.comparing.costs import Budget
 from convladder.data.cache import cache_folder
-from convladder.differences import ALIKE, BETTER
-from convladder.planning import plan
-from convladder.processes import run_in_processes
-from convladder.recipes import default_recipe_for
-from convladder.report import write_report
-from convladder.trials import Outcome
+from convladder.comparing.differences import ALIKE, BETTER
+from convladder.comparing.planning import plan
+from convladder.comparing.local import run_in_processes
+from convladder.training.recipes import default_recipe_for
+from convladder.reporting import write_report
+from convladder.comparing.trials import Outcome
 from test_significance import simulate
 
 pytestmark = pytest.mark.xdist_group("comparing")  # in one process, so that its runs are made once

@@ -9,8 +9,8 @@ import keras
 import pytest
 from keras import layers
 
-from convladder.describing import count_macs, summarize
-from convladder.models import MODELS, build_model
+from convladder.models.summary import count_macs, summarize
+from convladder.models.ladder import MODELS, build_model
 
 
 def value(arithmetic: str) -> int:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.fitting import BestWeights
-from convladder.recipes import default_recipe
-from convladder.solving import solve_head
+from convladder.training.fitting import BestWeights
+from convladder.training.recipes import default_recipe
+from convladder.training.solving import solve_head
 
 WILD = replace(cl.DEFAULT, epochs=50, learning_rate=1e25, one_cycle=False, precision="float32", batch_size=32)
 
@@ -56,7 +56,7 @@ def test_an_ensemble_whose_second_member_diverges_fails_as_a_whole(
             model.set_weights([weight * 1e38 for weight in model.get_weights()])
         return model
 
-    monkeypatch.setattr("convladder.training.build_model", build_model)
+    monkeypatch.setattr("convladder.training.train.build_model", build_model)
     with pytest.raises(cl.ConvladderError, match="diverged") as caught:
         cl.train("dense", small, replace(cl.DEFAULT, epochs=0.5), ensemble=2, directory=tmp_path)
     assert caught.value.exit_status == 1

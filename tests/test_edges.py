@@ -24,9 +24,9 @@ from rich.table import Table
 import convladder as cl
 from convladder import cli
 from convladder.cli.streams import PlainConsole
-from convladder.data import parallel
-from convladder.models import MODELS, rung_choices
-from convladder.progress import ProgressBar
+from convladder import workers as parallel
+from convladder.models.ladder import MODELS, rung_choices
+from convladder.training.progress import ProgressBar
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 # What a name may hold: bytes that are not UTF-8, what breaks a line, commands a terminal, or means something to a

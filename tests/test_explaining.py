@@ -14,15 +14,7 @@ from scipy.signal import correlate2d
 
 import convladder as cl
 from convladder.cli.looking import _names
-from convladder.explaining import (
-    explain,
-    feature_maps,
-    first_filters,
-    grad_cam,
-    predict_with,
-    randomize,
-    rank_correlation,
-)
+from convladder.evaluating.explaining import explain, feature_maps, first_filters, grad_cam, predict_with, randomize, rank_correlation
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.assembling import assemble
+from convladder.training.assembling import assemble
 from convladder.data import Split
 from convladder.evaluating import predict_probabilities
 from convladder.exporting import export, export_onnx, int8, parity, parity_images
-from convladder.models import MODELS, build_model
+from convladder.models.ladder import MODELS, build_model
 
 METADATA = {"class_names": [str(label) for label in range(10)], "input_shape": (28, 28, 1)}
 

@@ -16,9 +16,9 @@ import pytest
 import convladder as cl
 from convladder.data import Split
 from convladder.evaluating import predict_probabilities
-from convladder.finetuning import resizable, sides_of
-from convladder.models import build_model
-from convladder.recipes import Recipe, default_recipe, default_recipe_for
+from convladder.training.finetuning import resizable, sides_of
+from convladder.models.ladder import build_model
+from convladder.training.recipes import Recipe, default_recipe, default_recipe_for
 
 pytestmark = pytest.mark.xdist_group("finetune")  # in one process, so that its run is made once
 

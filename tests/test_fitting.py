@@ -15,10 +15,10 @@ import tensorflow as tf
 import convladder as cl
 from convladder.data import Split
 from convladder.evaluating import predict_probabilities
-from convladder.fitting import OneCycle
-from convladder.fused import FusedAdam, FusedBatchNormalization, clone
-from convladder.models import build_model
-from convladder.recipes import TUNED, default_recipe
+from convladder.training.fitting import OneCycle
+from convladder.training.fused import FusedAdam, FusedBatchNormalization, clone
+from convladder.models.ladder import build_model
+from convladder.training.recipes import TUNED, default_recipe
 
 
 @pytest.fixture

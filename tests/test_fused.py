@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from convladder.fitting import compile_for
-from convladder.fused import FusedBatchNormalization, clone
-from convladder.recipes import DEFAULT, Recipe
+from convladder.training.fitting import compile_for
+from convladder.training.fused import FusedBatchNormalization, clone
+from convladder.training.recipes import DEFAULT, Recipe
 
 SHAPE = (8, 8, 3)
 RECIPE = Recipe(**{**vars(DEFAULT), "one_cycle": False, "learning_rate": 0.01, "weight_decay": 0.05})

@@ -12,7 +12,7 @@ import convladder as cl
 from convladder import cli
 from convladder.data.audit import LABEL_ERRORS
 from convladder.data.cache import cache_folder
-from convladder.label_errors import find_label_errors
+from convladder.training.label_errors import find_label_errors
 
 HELD_OUT = {f"wrong {number}.png" for number in range(5)}
 TRAINED_ON = {f"wrong {number}.png" for number in range(5, 10)}

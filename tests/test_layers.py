@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 import convladder as cl
-from convladder.layers import MinPooling2D, convolve, inception_module, pool
+from convladder.models.blocks import MinPooling2D, convolve, inception_module, pool
 
 Array = npt.NDArray[np.float64]
 

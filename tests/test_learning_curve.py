@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.features import pool_features
-from convladder.learning_curve import LearningCurve, PowerLaw, _expect, measure_learning_curve
-from convladder.learning_curve_report import render_learning_curve
+from convladder.data.features import pool_features
+from convladder.training.learning_curve import LearningCurve, PowerLaw, _expect, measure_learning_curve
+from convladder.reporting.learning_curve import render_learning_curve
 
 pytestmark = pytest.mark.xdist_group("transfer")
 

@@ -107,7 +107,7 @@ import numpy as np
 from convladder.engine import import_engine
 import_engine()
 import convladder as cl
-from convladder.fitting import training_batches
+from convladder.training.fitting import training_batches
 def first(count):
     split = cl.Split(np.zeros((count, 1, 1, 1), np.uint8), np.arange(count) % 5000)
     return next(iter(training_batches(split, 5000, cl.ARTICLE, 3, seed=0)))[1].numpy()

@@ -15,10 +15,10 @@ import convladder as cl
 import hostile
 from convladder.data.checks import class_weights
 from convladder.data.decoding import decode_image
-from convladder.fitting import training_batches
-from convladder.models import build_model
-from convladder.recipes import default_recipe
-from convladder.training import warn_of_size
+from convladder.training.fitting import training_batches
+from convladder.models.ladder import build_model
+from convladder.training.recipes import default_recipe
+from convladder.training.train import warn_of_size
 
 RECIPE = replace(cl.DEFAULT, epochs=2, batch_size=16, precision="float32")
 

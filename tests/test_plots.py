@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 import numpy as np
 import convladder as cl
-from convladder import plots
+from convladder.reporting import plots
 from convladder.benchmarking import Training
-from convladder.comparing import Comparison
-from convladder.explaining import explain
+from convladder.comparing.comparison import Comparison
+from convladder.evaluating.explaining import explain
 
 def draw():
     run, image = cl.Run(sys.argv[1]), np.load(sys.argv[2])

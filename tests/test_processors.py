@@ -9,7 +9,7 @@ import pytest
 
 import convladder as cl
 from convladder.processors import count_processors, count_threads
-from convladder.recipes import resolve_precision
+from convladder.training.recipes import resolve_precision
 
 ALL = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -102,8 +102,8 @@ def test_the_reason_for_float32_is_true(
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("platform.system", lambda: name)
-    monkeypatch.setattr("convladder.recipes.processor_flags", lambda: flags)
-    monkeypatch.setattr("convladder.recipes.has_gpu", lambda: gpu)
+    monkeypatch.setattr("convladder.training.recipes.processor_flags", lambda: flags)
+    monkeypatch.setattr("convladder.training.recipes.has_gpu", lambda: gpu)
     precision, told = resolve_precision(cl.DEFAULT)
     assert precision == "float32"
     assert reason in told

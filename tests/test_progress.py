@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import convladder as cl
-from convladder.progress import ProgressBar
+from convladder.training.progress import ProgressBar
 
 SHORT = replace(cl.DEFAULT, epochs=2)
 

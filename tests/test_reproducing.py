@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder import fitting
-from convladder.reproducing import (
-    ARTICLE_FIGURES,
-    FAILS,
-    HOLDS,
-    UNDECIDED,
-    arithmetic_claims,
-    reproduce,
-    shift_images,
-)
+from convladder.training import fitting
+from convladder.comparing.article import ARTICLE_FIGURES, FAILS, HOLDS, UNDECIDED, arithmetic_claims, reproduce, shift_images
 
 
 @pytest.mark.long

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.runs import create_run_folder, embedded_name, whole_file, whole_folder, write_json
+from convladder.files import whole_file, whole_folder, write_json
+from convladder.runs.run import create_run_folder, embedded_name
 
 
 def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:

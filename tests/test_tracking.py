@@ -14,9 +14,10 @@ import pytest
 from rich.console import Console
 
 import convladder as cl
-from convladder import cli, fitting
-from convladder.progress import ProgressBar
-from convladder.tracking import check_mlflow, log_to_mlflow, with_tensorboard
+from convladder import cli
+from convladder.training import fitting
+from convladder.training.progress import ProgressBar
+from convladder.training.tracking import check_mlflow, log_to_mlflow, with_tensorboard
 
 
 def test_tensorboard_reads_the_epochs_and_training_is_traced_once(small: cl.Dataset, tmp_path: Path) -> None:

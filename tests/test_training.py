@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.assembling import assemble
+from convladder.training.assembling import assemble
 from convladder.evaluating import predict_probabilities
-from convladder.fitting import training_batches
-from convladder.models import build_model
-from convladder.recipes import processor_flags, resolve_precision
+from convladder.training.fitting import training_batches
+from convladder.models.ladder import build_model
+from convladder.training.recipes import processor_flags, resolve_precision
 
 FILES = {"examples.npz", "run.json", "history.csv", "model.keras", "model.onnx", "metrics.json", "predictions.npz"} | {
     "learned.npz"
@@ -88,16 +88,16 @@ def test_bfloat16_is_taken_only_where_the_processor_has_it(tmp_path: Path, monke
     cpuinfo.write_text("model name : some\nflags : fpu avx512f avx512_bf16\n")
     assert "avx512_bf16" in processor_flags(cpuinfo)
     assert processor_flags(tmp_path / "nothing") == set()
-    monkeypatch.setattr("convladder.recipes.processor_flags", lambda: {"avx2", "amx_bf16"})
+    monkeypatch.setattr("convladder.training.recipes.processor_flags", lambda: {"avx2", "amx_bf16"})
     assert resolve_precision(cl.DEFAULT)[0] == "bfloat16"
-    monkeypatch.setattr("convladder.recipes.processor_flags", lambda: {"avx2", "avx512f"})
+    monkeypatch.setattr("convladder.training.recipes.processor_flags", lambda: {"avx2", "avx512f"})
     assert resolve_precision(cl.DEFAULT)[0] == "float32"
 
 
 def test_without_bfloat16_a_run_falls_back_to_float32_and_says_so(
     small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convladder.recipes.processor_flags", lambda: {"avx2"})
+    monkeypatch.setattr("convladder.training.recipes.processor_flags", lambda: {"avx2"})
     run = cl.train("dense", small, replace(cl.DEFAULT, epochs=0.1), directory=tmp_path)
     assert run.info["precision"] == "float32"
     assert "no bfloat16" in run.info["precision_reason"]

@@ -14,10 +14,11 @@ from convladder.data import Split
 from convladder.data.loading import at_size
 from convladder.evaluating import predict_probabilities
 from convladder.exporting import int8
-from convladder.features import compute_features
-from convladder.head import FEW, cross_validate, solve
-from convladder.models import rung_side
-from convladder.recipes import default_recipe_for
+from convladder.data.features import compute_features
+from convladder.evaluating.few import FEW
+from convladder.training.head import cross_validate, solve
+from convladder.training.recipes import rung_side
+from convladder.training.recipes import default_recipe_for
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.xdist_group("transfer")  # in one process, so that its run is made once

@@ -10,8 +10,8 @@ from PIL import Image, ImageEnhance
 import convladder as cl
 from convladder.data.audit import ADVICE, Audit, audit
 from convladder.data.overlap import overlap
-from convladder.features import pool_features
-from convladder.visual_audit import FEWEST, audit_visually, find_label_errors
+from convladder.data.features import pool_features
+from convladder.training.visual_audit import FEWEST, audit_visually, find_label_errors
 
 pytestmark = pytest.mark.xdist_group("transfer")
 
@@ -142,7 +142,7 @@ def test_a_picture_that_shows_nothing_overlaps_with_none(size: tuple[int, int], 
 
 def test_a_run_of_a_pretrained_rung_is_judged_by_features(tmp_path: Path) -> None:
     """Its head was fitted to validation pictures too, so that it is sure of their labels, right or wrong."""
-    from convladder.label_errors import find_label_errors as by_run
+    from convladder.training.label_errors import find_label_errors as by_run
 
     paths = clean(tmp_path / "data")
     for name in ("dress", "pants"):

@@ -13,26 +13,26 @@ from importlib import import_module  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
-    from convladder.classifier import Classifier as Classifier
-    from convladder.classifier import Prediction as Prediction
-    from convladder.comparing import Comparison as Comparison
-    from convladder.comparing import compare as compare
+    from convladder.inference.classifier import Classifier as Classifier
+    from convladder.inference.classifier import Prediction as Prediction
+    from convladder.comparing.comparison import Comparison as Comparison
+    from convladder.comparing.comparison import compare as compare
     from convladder.data import Dataset as Dataset
     from convladder.data import Split as Split
     from convladder.data import load_dataset as load_dataset
     from convladder.errors import ConvladderError as ConvladderError
-    from convladder.evaluating import evaluate as evaluate
-    from convladder.explaining import explain as explain
-    from convladder.explaining import grad_cam as grad_cam
-    from convladder.models import MODELS as MODELS
-    from convladder.models import build_model as build_model
-    from convladder.occlusion import occlude as occlude
-    from convladder.recipes import ARTICLE as ARTICLE
-    from convladder.recipes import DEFAULT as DEFAULT
-    from convladder.recipes import Recipe as Recipe
-    from convladder.report import write_report as write_report
-    from convladder.runs import Run as Run
-    from convladder.training import train as train
+    from convladder.runs.evaluating import evaluate as evaluate
+    from convladder.evaluating.explaining import explain as explain
+    from convladder.evaluating.explaining import grad_cam as grad_cam
+    from convladder.models.ladder import MODELS as MODELS
+    from convladder.models.ladder import build_model as build_model
+    from convladder.inference.occlusion import occlude as occlude
+    from convladder.training.recipes import ARTICLE as ARTICLE
+    from convladder.training.recipes import DEFAULT as DEFAULT
+    from convladder.training.recipes import Recipe as Recipe
+    from convladder.reporting import write_report as write_report
+    from convladder.runs.run import Run as Run
+    from convladder.training.train import train as train
 
 __version__ = "0.1.0"
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from convladder.data import load_dataset
-from convladder.data.parallel import call_apart
+from convladder.workers import call_apart
 from convladder.engine import import_engine
 from convladder.processors import count_processors
 
@@ -130,9 +130,9 @@ def train_pytorch_example(seed: int) -> Training:
 
 def train_here(rung: str, changes: dict[str, Any], seed: int) -> Training:
     """A rung of this package under its default recipe, with changes."""
-    from convladder.assembling import VIEWS
-    from convladder.recipes import default_recipe
-    from convladder.training import train
+    from convladder.training.assembling import VIEWS
+    from convladder.training.recipes import default_recipe
+    from convladder.training.train import train
 
     recipe = replace(default_recipe(rung), **changes)
     with tempfile.TemporaryDirectory() as folder:
@@ -192,7 +192,7 @@ def summarize_trainings(trainings: Sequence[Training]) -> dict[str, Any]:
     is at least as asked: the article's program over all its epochs; Keras's example until it first reaches 0.99, or
     over all its epochs where it never did, which `reached` tells.
     """
-    from convladder.training import processor_name
+    from convladder.training.hardware import processor_name
 
     groups: dict[str, list[Training]] = {}
     for training in trainings:
@@ -272,7 +272,7 @@ def _train_keras(name: str, stack: list[Any], seed: int, *, epochs: int, images:
     """Train as a script in plain Keras does, and score after every epoch, the clock stopped."""
     import keras
 
-    from convladder.describing import count_macs
+    from convladder.models.summary import count_macs
 
     keras.utils.set_random_seed(seed)
     mnist = load_dataset("mnist", validation=0)

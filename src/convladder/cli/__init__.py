@@ -11,16 +11,7 @@ import warnings
 
 import typer
 
-from convladder.cli import (  # noqa: F401  # isort: skip
-    ladder,
-    training,
-    comparing,
-    reporting,
-    auditing,
-    looking,
-    shipping,
-    serving,
-)
+from convladder.cli import # noqa: F401  # isort: skip     ladder, training, comparing, reporting, auditing, looking, shipping, serving
 from convladder.cli.application import CHOICES, app, remark
 from convladder.cli.streams import OutputError, standard_streams
 from convladder.errors import ConvladderError, check_system, name_extra

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from convladder.data import Dataset
-    from convladder.recipes import Recipe
-    from convladder.runs import Run
+    from convladder.training.recipes import Recipe
+    from convladder.runs.run import Run
 
 app = typer.Typer(
     help="Train, compare, look inside and ship convolutional image classifiers on an ordinary machine.",
@@ -183,7 +183,7 @@ class Tracking:
 
     def check(self) -> None:
         """Import them before anything is trained: it is then that a missing extra is said."""
-        from convladder.tracking import check_mlflow, check_tensorboard
+        from convladder.training.tracking import check_mlflow, check_tensorboard
 
         if self.tensorboard:
             check_tensorboard()
@@ -192,7 +192,7 @@ class Tracking:
 
     def log(self, run: "Run") -> None:
         """Log a finished run; where that fails, warn, for the run is there all the same."""
-        from convladder.tracking import log_to_mlflow
+        from convladder.training.tracking import log_to_mlflow
 
         try:
             if self.mlflow:
@@ -298,7 +298,7 @@ def show(parts: "Iterable[RenderableType]") -> None:
 
 def choose_recipe(recipe: str, **changes: Any) -> "Callable[[str, Dataset], Recipe]":
     """From a rung and the data to its recipe, changed where an option says so."""
-    from convladder.recipes import ARTICLE, DEFAULT, default_recipe_for
+    from convladder.training.recipes import ARTICLE, DEFAULT, default_recipe_for
 
     check_choice("recipe", recipe, ("default", "article"))
     given = {key: value for key, value in changes.items() if value is not None}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convladder import tables
+from convladder.reporting import tables
 from convladder.cli.application import AsJson, app, note_embedded, offer_columns, show
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError
@@ -48,36 +48,36 @@ def audit(
     result = audit_pictures(source, columns)
     if run:
         import_engine()
-        from convladder.label_errors import find_label_errors
-        from convladder.runs import Run
+        from convladder.training.label_errors import find_label_errors
+        from convladder.runs.run import Run
 
         result = result.with_findings([find_label_errors(source, Run(run), folds=folds, columns=columns)])
     curve = None
     if labels or learning_curve:
-        from convladder.backbone import SIDE
+        from convladder.models.backbone import SIDE
         from convladder.data import load_dataset
-        from convladder.features import pool_features
+        from convladder.data.features import pool_features
 
         dataset = load_dataset(source, photograph_size=SIDE, columns=columns, keep_leaks=True)
         if dataset.account is None:  # files of arrays beside folders of pictures
             raise ConvladderError(f"{source} holds arrays. Expected pictures in files: name their folder.")
         features, known = pool_features(dataset)
         if labels:
-            from convladder.visual_audit import audit_visually
+            from convladder.training.visual_audit import audit_visually
 
             result = audit_visually(result, dataset, features, known, labels_judged=run is not None)
         if learning_curve:
-            from convladder.learning_curve import measure_learning_curve
+            from convladder.training.learning_curve import measure_learning_curve
 
             curve = measure_learning_curve(dataset, features, known)
             result = replace(result, learning_curve=curve.as_dict())
     if html:
-        from convladder.data.audit_report import render_audit
-        from convladder.runs import whole_file
+        from convladder.reporting.audit import render_audit
+        from convladder.files import whole_file
 
         section = ""
         if curve:
-            from convladder.learning_curve_report import render_learning_curve
+            from convladder.reporting.learning_curve import render_learning_curve
 
             section = render_learning_curve(curve)
         page = render_audit(result, section)

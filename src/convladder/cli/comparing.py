@@ -12,31 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convladder import startup, tables
-from convladder.cli.application import (
-    AsJson,
-    Deterministic,
-    Ensemble,
-    RunsDirectory,
-    Tracking,
-    app,
-    errors,
-    offer,
-    offer_choices,
-    offer_data,
-    offer_recipe,
-    offer_tracking,
-    remark,
-    say,
-    show,
-    when_stopped,
-)
+from convladder import startup
+from convladder.reporting import tables
+from convladder.cli.application import AsJson, Deterministic, Ensemble, RunsDirectory, Tracking, app, errors, offer, offer_choices, offer_data, offer_recipe, offer_tracking, remark, say, show, when_stopped
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.recipes import MOST_MINUTES
+from convladder.training.recipes import MOST_MINUTES
 
 if TYPE_CHECKING:
-    from convladder.comparing import Comparison
+    from convladder.comparing.comparison import Comparison
 
 CLUSTER_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "ray": (
@@ -66,13 +50,13 @@ class Cluster:
 
     def runner(self) -> Any:
         """What carries them out."""
-        from convladder.processes import run_in_processes
+        from convladder.comparing.local import run_in_processes
 
         if self.ray is None:
             return run_in_processes
         import ray  # noqa: F401 (before the data are loaded: it is then that a missing extra is said)
 
-        from convladder.scaling import run_on_ray
+        from convladder.comparing.cluster import run_on_ray
 
         return functools.partial(run_on_ray, address=self.ray, storage=self.storage, cores=self.cores)
 
@@ -126,12 +110,12 @@ def compare(
     import_engine()
     from rich.live import Live
 
-    from convladder.comparing import Comparison, climb, conclude
-    from convladder.models import MODELS, explain_left_out, suited_rungs
-    from convladder.planning import plan
-    from convladder.progress import ProgressBar
-    from convladder.report import write_report
-    from convladder.trials import Outcome
+    from convladder.comparing.comparison import Comparison, climb, conclude
+    from convladder.models.ladder import MODELS, explain_left_out, suited_rungs
+    from convladder.comparing.planning import plan
+    from convladder.training.progress import ProgressBar
+    from convladder.reporting import write_report
+    from convladder.comparing.trials import Outcome
 
     named = list(MODELS) if models == "all" else [name.strip() for name in models.split(",")] if models else []
     for rung in named:

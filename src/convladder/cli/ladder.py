@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convladder import tables
+from convladder.reporting import tables
 from convladder.cli.application import AsJson, Classes, Input, app, offer_choices, show
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError
@@ -16,9 +16,9 @@ from convladder.errors import ConvladderError
 def models(as_json: AsJson = False, size: Input = "28x28x1", classes: Classes = 10) -> None:
     """The ladder: what each rung adds, its parameters and multiply-accumulates."""
     import_engine()
-    from convladder.describing import count_macs
-    from convladder.models import MODELS, build_model, rung_idea
-    from convladder.recipes import TUNED
+    from convladder.models.summary import count_macs
+    from convladder.models.ladder import MODELS, build_model, rung_idea
+    from convladder.training.recipes import TUNED
 
     rows = []
     for name in MODELS:
@@ -49,8 +49,8 @@ def summary(
 ) -> None:
     """A rung layer by layer, with the arithmetic of each output size."""
     import_engine()
-    from convladder.describing import summarize
-    from convladder.models import build_model
+    from convladder.models.summary import summarize
+    from convladder.models.ladder import build_model
 
     rows = summarize(build_model(rung, parse_size(size), classes, **choices))
     parameters, macs = sum(row.parameters for row in rows), sum(row.macs for row in rows)

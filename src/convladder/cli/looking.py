@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from convladder import tables
+from convladder.reporting import tables
 from convladder.cli.application import AsJson, app, note_embedded, offer_columns, remark, show
 from convladder.cli.shipping import expand
 from convladder.errors import ConvladderError
-from convladder.names import printable
+from convladder.markup import printable
 
 RANDOM_NETWORKS = 3  # by chance, one of them may look where the trained one does
 
@@ -34,9 +34,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """How good a run is: by class, how sure it may be, and what it cannot stand."""
-    from convladder.evaluating import evaluate as evaluate_run
-    from convladder.evaluating import load_like
-    from convladder.runs import Run
+    from convladder.runs.evaluating import evaluate as evaluate_run
+    from convladder.runs.evaluating import load_like
+    from convladder.runs.run import Run
 
     finished = Run(run)
     note_embedded(data)
@@ -69,7 +69,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """What a run looks at: its first filters, Grad-CAM, occlusion, and a layer's feature maps."""
-    from convladder.classifier import Classifier
+    from convladder.inference.classifier import Classifier
 
     if figure and figure.suffix not in (".png", ".svg"):
         raise ConvladderError(f"{figure} is no picture file to write. Expected a name that ends in .png or .svg.")
@@ -78,7 +78,7 @@ def explain(
         raise ConvladderError(f"{model} holds no network to look into. Expected a run folder for --layer and --sanity.")
     classifier = Classifier(model)
     network, random, filters = _load_networks(model, sanity) if within else (None, [], None)
-    from convladder.explaining import explain as explain_picture
+    from convladder.evaluating.explaining import explain as explain_picture
 
     seen, failed = [], False
     # A None among them says that more may be long in coming; each is answered at once here.
@@ -119,10 +119,10 @@ def explain(
 def _load_networks(run: Path, sanity: bool) -> tuple[Any, Any, Any]:
     """The network of a run, some with randomized weights where they are wanted, and the first filters, if any."""
     from convladder.engine import import_engine
-    from convladder.runs import Run
+    from convladder.runs.run import Run
 
     import_engine()
-    from convladder.explaining import first_filters, randomize
+    from convladder.evaluating.explaining import first_filters, randomize
 
     network = Run(run).load_model()
     try:
@@ -149,8 +149,8 @@ def _write_figures(
     seen: list[tuple[Path, Any]], titles: list[str], filters: Any, folder: Path | None, figure: Path | None
 ) -> list[list[str]]:
     """Write the pictures that are wanted; give back, for each source, the files that show it."""
-    from convladder import plots
-    from convladder.runs import create_folder, whole_file
+    from convladder.reporting import plots
+    from convladder.files import create_folder, whole_file
 
     written: list[list[str]] = [[] for _ in seen]
     if not seen:

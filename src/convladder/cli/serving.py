@@ -7,7 +7,7 @@ import typer
 
 from convladder.cli.application import app, remark
 from convladder.errors import ConvladderError
-from convladder.names import printable
+from convladder.markup import printable
 
 
 @app.command()
@@ -46,7 +46,7 @@ def serve(
             f"{host} can be reached from other machines. Expected a key for that: set CONVLADDER_API_KEY, or listen at "
             "127.0.0.1."
         )
-    from convladder.classifier import Classifier
+    from convladder.inference.classifier import Classifier
     from convladder.serving.application import create_application
     from convladder.serving.guard import LOOPBACK
     from convladder.serving.server import serve as serve_application

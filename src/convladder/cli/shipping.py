@@ -15,11 +15,11 @@ import typer
 
 from convladder.cli.application import MOST_CLASSES, AsJson, app, remark, say
 from convladder.errors import ConvladderError
-from convladder.names import printable
+from convladder.markup import printable
 
 if TYPE_CHECKING:
-    from convladder.classifier import Prediction
-    from convladder.runs import Run
+    from convladder.inference.classifier import Prediction
+    from convladder.runs.run import Run
 
 LONGEST_PATH = 1 << 16  # bytes; systems allow fewer
 
@@ -42,7 +42,7 @@ def export(
 
     import_engine()
     from convladder.exporting import export as export_run
-    from convladder.runs import Run
+    from convladder.runs.run import Run
 
     chosen = [Run(run) for run in runs]
     if format == "web":
@@ -68,7 +68,7 @@ def export(
 
 
 def _export_web(runs: "list[Run]", path: Path | None, runtime: Path | None, int8: bool, as_json: bool) -> None:
-    from convladder.web_exporting import export_web
+    from convladder.exporting.web import export_web
 
     names = [run.path.resolve().name for run in runs]
     if len(set(names)) < len(names):
@@ -102,7 +102,7 @@ def predict(
     null: Annotated[bool, typer.Option("--null", help="Paths of - end in NUL, as find -print0 writes them.")] = False,
 ) -> None:
     """A line a picture: its label, and how probable that is. A bad picture is a line too, and the rest goes on."""
-    from convladder.classifier import Classifier
+    from convladder.inference.classifier import Classifier
 
     if as_json and as_csv:
         raise ConvladderError("--json and --csv were both given. Expected one of them.")

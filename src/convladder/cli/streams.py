@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from convladder.names import printable
+from convladder.markup import printable
 
 # Plain twins of the signs in our own tables and sentences, for terminals that lack them.
 TWINS = {"–": "-", "−": "-", "×": "x", "·": ".", "…": "..."}

@@ -7,28 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from convladder import startup, tables
-from convladder.cli.application import (
-    AsJson,
-    Deterministic,
-    Ensemble,
-    RunsDirectory,
-    Tracking,
-    app,
-    errors,
-    offer_choices,
-    offer_data,
-    offer_recipe,
-    offer_tracking,
-    remark,
-    say,
-    show,
-    when_stopped,
-)
+from convladder import startup
+from convladder.reporting import tables
+from convladder.cli.application import AsJson, Deterministic, Ensemble, RunsDirectory, Tracking, app, errors, offer_choices, offer_data, offer_recipe, offer_tracking, remark, say, show, when_stopped
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.few import caution, leaks_in_words, rounded
-from convladder.recipes import EPOCHS
+from convladder.evaluating.few import caution, leaks_in_words, rounded
+from convladder.training.recipes import EPOCHS
 
 
 @app.command()
@@ -55,12 +40,12 @@ def train(
     """Train a rung, and write a run folder."""
     recipe_for = choose(minutes=minutes)
     import_engine()
-    from convladder.backbone import SIDE
-    from convladder.models import PRETRAINED, check_choices
-    from convladder.progress import ProgressBar
-    from convladder.solving import check_solvable
-    from convladder.tracking import with_tensorboard
-    from convladder.training import train as train_model
+    from convladder.models.backbone import SIDE
+    from convladder.models.ladder import PRETRAINED, check_choices
+    from convladder.training.progress import ProgressBar
+    from convladder.training.solving import check_solvable
+    from convladder.training.tracking import with_tensorboard
+    from convladder.training.train import train as train_model
 
     if model is not None:
         check_choices(model, choices)
@@ -130,10 +115,10 @@ def reproduce(
     check_range("epochs", epochs, *EPOCHS)
     import_engine()
     from convladder.data import load_dataset
-    from convladder.progress import ProgressBar
-    from convladder.recipes import ARTICLE
-    from convladder.reproducing import TABLES
-    from convladder.reproducing import reproduce as reproduce_article
+    from convladder.training.progress import ProgressBar
+    from convladder.training.recipes import ARTICLE
+    from convladder.comparing.article import TABLES
+    from convladder.comparing.article import reproduce as reproduce_article
 
     with when_stopped(lambda: f"With --resume the same command takes the finished runs in {runs}."):
         result = reproduce_article(
@@ -162,8 +147,8 @@ def benchmark(
     import_engine()
     from convladder.benchmarking import benchmark as run_benchmark
     from convladder.benchmarking import summarize_trainings
-    from convladder.plots import plot_time_to_accuracy
-    from convladder.runs import create_folder, whole_file, write_json
+    from convladder.reporting.plots import plot_time_to_accuracy
+    from convladder.files import create_folder, whole_file, write_json
 
     create_folder(folder)
     trainings = []

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import PIL
 
 from convladder.data.decoding import decode_image, name_defect
-from convladder.data.parallel import chunk_size, map_files
+from convladder.workers import chunk_size, map_files
 from convladder.errors import ConvladderError, check_range
 from convladder.startup import has_home
 

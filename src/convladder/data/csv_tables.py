@@ -16,7 +16,7 @@ from convladder.data.checks import too_many_classes
 from convladder.data.folders import Listing
 from convladder.data.splits import recognize_split, resolve_evaluation, tokenize, word_set
 from convladder.errors import ConvladderError
-from convladder.names import printable
+from convladder.markup import printable
 
 TABLES = (".csv", ".tsv")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
-from convladder.names import printable
+from convladder.markup import printable
 from convladder.signals import check_stop
 
 BYTES_A_READ = 1 << 25

@@ -9,7 +9,7 @@ from pathlib import Path
 from convladder.data.candidates import READ, Entry, is_hidden, list_entries, why_passed_over
 from convladder.data.layouts import Place, read_layout
 from convladder.errors import ConvladderError
-from convladder.names import printable
+from convladder.markup import printable
 
 
 @dataclass

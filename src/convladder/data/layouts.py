@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 from convladder.data.candidates import Entry, is_hidden, list_entries, seems_picture
 from convladder.data.splits import FILLERS, SPLITS, recognize_split, resolve_evaluation, tokenize, word_set
 from convladder.errors import ConvladderError
-from convladder.names import printable
+from convladder.markup import printable
 
 PLAIN = ("train", "val", "valid", "validation", "test")  # of which nothing need be said
 UNLABELLED = word_set("pred predict prediction predictions unlabeled unlabelled")

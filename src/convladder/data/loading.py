@@ -20,7 +20,7 @@ from convladder.data.idx import encode_idx, find_idx_files, read_idx
 from convladder.data.layouts import has_picture_folders
 from convladder.data.pictures import Settings, load_pictures, median_side
 from convladder.errors import ConvladderError, check_choice
-from convladder.names import printable
+from convladder.markup import printable
 
 EMBEDDED = ("mnist", "clothes")  # what comes with the package and has a name in place of a path
 KEYS = ("x_train", "y_train", "x_test", "y_test")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.few import FEW, FEW_FOR_DETAIL
+from convladder.evaluating.few import FEW, FEW_FOR_DETAIL
 
 VALUES_A_SLICE = 1 << 20  # of the probabilities: what is computed of them takes tens of bytes for each
 BINS = 15

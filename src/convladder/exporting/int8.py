@@ -12,15 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder import __version__
-from convladder.artifact import describe
-from convladder.classifier import IMAGES_A_BATCH, Classifier
+from convladder.inference.artifact import describe
+from convladder.inference.classifier import IMAGES_A_BATCH, Classifier
 from convladder.data import Dataset
 from convladder.data.dataset import slices
 from convladder.errors import ConvladderError
 from convladder.exporting.onnx_file import convert, find_stages, write_sealed
 from convladder.exporting.parity import parity_images
-from convladder.head import FEW
-from convladder.runs import Run, whole_file
+from convladder.evaluating.few import FEW
+from convladder.files import whole_file
+from convladder.runs.run import Run
 
 CALIBRATION_IMAGES = 500
 LARGEST_DROP = 0.001  # of validation accuracy

@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convladder import backbone
+from convladder.models import backbone
 from convladder.data.dataset import slices
 from convladder.evaluating import predict_probabilities
 from convladder.evaluating.calibration import SMALLEST
-from convladder.features import open_graph
-from convladder.layers import ALL_VIEWS, members
+from convladder.data.features import open_graph
+from convladder.models.blocks import ALL_VIEWS, members
 
 IMAGE, PROBABILITIES = "image", "probabilities"
 FROM_THE_END = np.iinfo(np.int64).min  # where a slice ends that runs backwards through all there is

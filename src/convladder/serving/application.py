@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from convladder import __version__
-from convladder.classifier import Classifier
+from convladder.inference.classifier import Classifier
 from convladder.serving import description, inference_protocol, predicting
 from convladder.serving.guard import DIRECT, LOOPBACK, Guard
 from convladder.serving.limits import Limits

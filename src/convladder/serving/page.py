@@ -13,15 +13,8 @@ import numpy.typing as npt
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from convladder.classifier import Classifier
-from convladder.serving.catalogue import (
-    Stage,
-    describe_examples,
-    describe_model,
-    find_examples,
-    list_stages,
-    thin_maps,
-)
+from convladder.inference.classifier import Classifier
+from convladder.runs.catalogue import Stage, describe_examples, describe_model, find_examples, list_stages, thin_maps
 from convladder.serving.refusals import Refusal
 from convladder.serving.service import Service
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from convladder.classifier import Classifier
+from convladder.inference.classifier import Classifier
 from convladder.data.decoding import name_defect, open_picture, read_pixels
 from convladder.errors import ConvladderError, check_choice
 from convladder.processors import count_processors

@@ -1,0 +1,446 @@
+"""Comparison: several rungs trained alike; which of them can be told apart, at what cost, and which to take."""
+
+import functools
+import html
+import itertools
+import json
+import statistics
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convladder.comparing.costs import SECONDS_AROUND, Budget, count_of, measure_costs
+from convladder.data import Dataset
+from convladder.data.loading import at_size
+from convladder.comparing.differences import ALIKE, level_of, set_beside
+from convladder.errors import ConvladderError
+from convladder.evaluating.few import FEW, caution, leaks_in_words, points_of, rounded
+from convladder.models.ladder import MODELS, suited_rungs
+from convladder.training.recipes import rung_side
+from convladder.comparing.planning import plan
+from convladder.comparing.local import run_in_processes
+from convladder.training.recipes import Recipe, default_recipe_for, is_tuned
+from convladder.files import create_folder, write_json
+from convladder.runs.run import Run, finished_runs
+from convladder.comparing.settings import describe_tuned, row_names, settings_of
+from convladder.evaluating.significance import Answers, estimate_difference, mean_accuracy
+from convladder.comparing.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
+
+COSTS = ("parameters", "macs", "fit_seconds", "latency_seconds", "bytes")
+FILE = "comparison.json"
+
+ONE_SEED = (
+    "Where a rung has one seed, its interval and the verdicts are for that one network on other images: what another "
+    "seed would change is not known. Take more seeds."
+)
+
+# What a recommended rung may be less accurate than the best, at the end of the interval, without a warning.
+SETTLED = 0.01
+
+
+def compare(
+    dataset: Dataset,
+    rungs: str | Sequence[str] | None = None,
+    recipe_for: Callable[[str, Dataset], Recipe] = default_recipe_for,
+    *,
+    seeds: int = 1,
+    choices: Mapping[str, Any] | None = None,
+    ensemble: int = 1,
+    equal_minutes: float | None = None,
+    directory: str | Path = "runs",
+    minutes: float | None = None,
+    runner: Runner = run_in_processes,
+) -> "Comparison":
+    """Train every rung with every seed, each in a process of its own, and compare them.
+
+    Finished runs of the same rungs, seeds, recipes and images are taken from the directory, not repeated.
+
+    Args:
+        dataset: What all are trained on.
+        rungs: Names from MODELS, or one; by default those that suit the data, as `suited_rungs` gives them.
+        recipe_for: From a rung and the data to how it is trained.
+        seeds: Runs a rung, at least 1; their seeds are 0, 1, …. One seed tells little about small differences.
+        choices: What rungs let one choose, for all that have it; a warning names the others, which stay as they are.
+        ensemble: Networks a run, for all rungs but `transfer`; their predictions are averaged.
+        equal_minutes: Instead of epochs: give each run so long, with the ladder's batches, augmentation and
+            views.
+        directory: Where the run folders are made, and comparison.json.
+        minutes: A budget for all of it: runs that would not fit into it are not started, or are ended.
+        runner: What carries the runs out; `convladder.comparing.cluster.run_on_ray` does it on a cluster.
+
+    Returns:
+        The comparison; in a notebook it shows itself as tables.
+
+    Raises:
+        ConvladderError: An unknown rung, or a choice that none of them has, before anything is trained; no run came to
+            its end.
+    """
+    if rungs is None:
+        rungs = suited_rungs(dataset.photographs)
+    trials = plan(
+        dataset,
+        [rungs] if isinstance(rungs, str) else rungs,
+        recipe_for,
+        seeds=seeds,
+        choices=choices,
+        ensemble=ensemble,
+        equal_minutes=equal_minutes,
+        say=functools.partial(warnings.warn, stacklevel=4),
+    )
+    return conclude(climb(trials, dataset, Path(directory), minutes=minutes, runner=runner), Path(directory))
+
+
+def climb(
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    directory: Path,
+    *,
+    minutes: float | None = None,
+    began: float | None = None,
+    fresh: bool = False,
+    runner: Runner = run_in_processes,
+    look_on: LookOn = lambda _: (),
+    say: Say = lambda _: None,
+) -> Iterator[Outcome]:
+    """Carry out trials, and yield what becomes of each.
+
+    Args:
+        trials: In the order of their start.
+        dataset: What all are trained on.
+        directory: Where the run folders are made, and where finished ones are looked for.
+        minutes: The quickest trials come first; what would not fit into so many, with the report after it, is not
+            started; one that has not ended by then is ended.
+        began: From when on they count, of `time.monotonic()`; by default from now on.
+        fresh: Whether finished runs are left alone, and all trials carried out.
+        runner: What carries them out.
+        look_on: From a label to Keras callbacks that see epochs and steps.
+        say: Takes a line for the user: what was taken, what failed.
+    """
+    sized = functools.cache(functools.partial(at_size, dataset))
+    budget = Budget(dataset, minutes, sized, began)
+    waiting, outcomes = [], []
+    stored = [] if fresh else finished_runs(directory)
+
+    @functools.cache
+    def fingerprint(side: int, validate: bool) -> str:
+        data = sized(side)
+        return (data if validate else data.without_validation()).fingerprint if stored else ""
+
+    for trial in trials:
+        seen = fingerprint(rung_side(trial.rung, dataset), trial.recipe.validate)
+        run = take_finished(stored, trial.identity(seen, dataset.fit))
+        if run is None:
+            waiting.append(trial)
+            continue
+        outcomes.append(Outcome(trial, run))
+        budget.learn(trial, run.info["fit_seconds"] + SECONDS_AROUND)
+    if outcomes:
+        say(f"{len(outcomes)} of {len(trials)} runs are there already, in {directory}; --fresh trains them anew.")
+        yield from outcomes
+    create_folder(directory)
+    skipped: list[Trial] = []
+    if minutes is not None:
+        waiting = budget.quickest_first(waiting)
+    if waiting:
+        runs, left = count_of(len(waiting), "run"), list(waiting)
+        say(f"{runs} on {len(dataset.train):,} images: {budget.foresee(waiting)} on this machine.")
+        given = budget.select(waiting, skipped)
+        for outcome in runner(given, dataset, directory, look_on=look_on, say=say, late=budget.is_late):
+            outcomes.append(outcome)
+            if outcome.run is not None:  # what failed tells nothing of how long one takes
+                budget.learn(outcome.trial)
+            yield outcome
+            left = [trial for trial in left if trial != outcome.trial and trial not in skipped]
+            if left and not budget.have_begun(left):
+                foreseen = budget.foresee(left)
+                say(f"{outcome.trial.label} is done; {foreseen} left." if outcome.run else f"A{foreseen[1:]} left.")
+    for trial in skipped:
+        yield Outcome(trial, error=f"would not have fitted into {minutes:g} minutes")
+    for outcome in outcomes:  # one after the other, when nothing else is computed any more
+        if outcome.run is not None:
+            measure_costs(outcome.run, sized(outcome.run.info["input_shape"][0]).test.images)
+
+
+def conclude(outcomes: Iterator[Outcome] | Sequence[Outcome], directory: Path) -> "Comparison":
+    """Wait for all outcomes, and write comparison.json.
+
+    Raises:
+        ConvladderError: None of them is a run; exit status 1.
+    """
+    ended = list(outcomes)
+    comparison = Comparison(
+        tuple(outcome.run for outcome in ended if outcome.run is not None),
+        tuple(
+            {"name": o.trial.rung, "seed": o.trial.seed, "reason": o.error, "failed": o.failed}
+            for o in ended
+            if o.run is None
+        ),
+    )
+    if not comparison.runs:
+        raise ConvladderError(
+            f"There is no run to compare: {ended[0].trial.label} {ended[0].error}. Expected at least one.",
+            exit_status=1,
+        )
+    write_json(directory / FILE, {"runs": [run.path.name for run in comparison.runs]} | comparison.content)
+    return comparison
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several runs say of the rungs.
+
+    Attributes:
+        runs: On the same data; those of a row differ in their seeds alone.
+        not_run: `name`, `seed`, `reason` and `failed` of the runs that were asked for and are not among them.
+    """
+
+    runs: tuple[Run, ...]
+    not_run: tuple[Mapping[str, Any], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for first, run in itertools.pairwise(self.runs):
+            contents = {one.info.get("content") or one.info.get("fingerprint") for one in (first, run)}
+            if len(contents) > 1 or not np.array_equal(first.answers[1], run.answers[1]):
+                raise ConvladderError(
+                    f"{first.path} and {run.path} were trained and tested on different images. Expected runs of one "
+                    "data set, unchanged between them, all tested on what was held out of it, as compare does, or all "
+                    "by cross-validation."
+                )
+        for name, group in self.groups.items():
+            for run, other in itertools.combinations([run for run in group if "seed" in run.info], 2):
+                if shared := _seeds(run) & _seeds(other):
+                    raise ConvladderError(
+                        f"{run.path} and {other.path} are one training twice: {name}, seed {min(shared)}. Expected "
+                        "other seeds, since a copy tells nothing new: leave one of them out."
+                    )
+
+    @staticmethod
+    def load(directory: str | Path) -> "Comparison":
+        """The comparison that was written to a directory of runs.
+
+        Raises:
+            ConvladderError: There is none, or its runs are gone.
+        """
+        path = Path(directory) / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return Comparison(tuple(Run(path.parent / name) for name in content["runs"]), tuple(content["not_run"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, ConvladderError):
+                raise
+            raise ConvladderError(f"{path} is no comparison ({error}). Expected what compare wrote.") from error
+
+    @cached_property
+    def groups(self) -> dict[str, list[Run]]:
+        """The runs of each row, in the order of the ladder; networks that are no rung come last.
+
+        A row is a rung, as it was trained: runs of other settings are another row, and what tells them apart is in its
+        name.
+        """
+        order = [*MODELS, *(run.info["rung"] for run in self.runs)]
+        rungs: dict[str, dict[str, list[Run]]] = {}
+        for run in sorted(self.runs, key=lambda run: order.index(run.info["rung"])):
+            settings = json.dumps(settings_of(run.info), sort_keys=True, default=str)
+            rungs.setdefault(run.info["rung"], {}).setdefault(settings, []).append(run)
+        groups: dict[str, list[Run]] = {}
+        for rung, rows in rungs.items():
+            names = row_names(rung, [settings_of(group[0].info) for group in rows.values()])
+            groups |= zip(names, rows.values(), strict=True)
+        return groups
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a rung: accuracy with its 95 % interval over seeds and test images, and costs, means over the seeds."""
+        return [_row(name, group, self._answers[name]) for name, group in self.groups.items()]
+
+    @cached_property
+    def pairs(self) -> list[dict[str, Any]]:
+        """Each row beside the one below it: difference, interval and verdict, at the level of `level`."""
+        names = list(self.groups)
+        return self._judge([(upper, lower) for lower, upper in itertools.pairwise(names)])
+
+    @property
+    def level(self) -> dict[str, Any]:
+        """How sure all intervals of differences are together, and how that is reached."""
+        return level_of(len(self.groups))
+
+    @cached_property
+    def pareto(self) -> dict[str, list[str]]:
+        """For each cost the rungs that no other beats in accuracy without costing more."""
+        fronts = {}
+        for cost in COSTS:
+            rows = [row for row in self.rows if row[cost] is not None and row["recommendable"]]
+            fronts[cost] = [row["name"] for row in rows if not any(_dominates(other, row, cost) for other in rows)]
+        return fronts
+
+    @cached_property
+    def recommendation(self) -> dict[str, Any]:
+        """The row of the fewest MACs that cannot be told apart from the most accurate; of equal ones, the smaller.
+
+        MACs, because they are the same on every machine and in every run, where seconds are not. It is `settled` where
+        that one is at most one point below the best: few seeds tell nothing apart, and would recommend anything. `take`
+        is the one to take: that, or where it is not settled the best. Rows that are right no more often than always the
+        same answer are not recommended: where all are such, `take` and `name` are none.
+        """
+        best = max(self.rows, key=lambda row: float(row["test_accuracy"]))["name"]
+        rows = {row["name"]: row for row in self.rows if row["recommendable"]}
+        if not rows:
+            none: dict[str, Any] = dict.fromkeys(("name", "take", "difference", "low", "high"))
+            share = rounded(self.groups[best][0].beside_constant.share, self.rows[0]["test_images"])
+            words = (
+                "Recommended: none. No rung is right more often than always the same answer would be, the commonest "
+                f"class: {share}."
+            )
+            return none | {"best": best, "cost": "macs", "alike": [], "settled": False, "words": words}
+        best = max(rows, key=lambda name: rows[name]["test_accuracy"])
+        # The best was picked from all: that is covered, because the level is for all pairs.
+        judged = {pair["upper"]: pair for pair in self._judge([(name, best) for name in rows if name != best])}
+        alike = [name for name in rows if name == best or judged[name]["verdict"] == ALIKE]
+        name = min(alike, key=lambda name: (rows[name]["macs"], rows[name]["parameters"]))
+        result = {"name": name, "best": best, "take": name, "cost": "macs", "alike": alike}
+        if name == best:
+            cheaper = any(row["macs"] < rows[best]["macs"] for row in rows.values())
+            others = "every row of fewer MACs is less accurate" if cheaper else "none has fewer MACs"
+            words = f"Recommended: `{best}`, the most accurate here; {others}."
+            return result | {"difference": 0.0, "low": 0.0, "high": 0.0, "settled": True, "words": words}
+        result |= {key: judged[name][key] for key in ("difference", "low", "high")}
+        settled = result["low"] >= -SETTLED
+        words = (
+            f"`{name}`, the fewest MACs ({rows[name]['macs']:,}) of those that cannot be told apart from the most "
+            f"accurate, `{best}`"
+        )
+        (shortfall,) = points_of([-result["low"]], rows[name]["test_images"], nonzero=True)
+        below = f"{shortfall} points below it"
+        if settled:
+            words = f"Recommended: {words}; it is at most {below}."
+        else:
+            result["take"] = best
+            more = "more test images" if rows[name]["test_images"] < FEW else "more seeds"
+            words = f"Not settled: {words}, may be up to {below}: {more} would tell. Until then, `{best}`."
+        return result | {"settled": settled, "words": words}
+
+    @property
+    def leaks(self) -> list[str]:
+        """How good the first run of each row is without the test images of which it learned from copies."""
+        told = {name: leaks_in_words(group[0].metrics["test"]) for name, group in self.groups.items()}
+        return [f"`{name}`: {words}" for name, words in told.items() if words]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {
+            "models": self.rows,
+            "pairs": self.pairs,
+            "level": self.level,
+            "pareto": self.pareto,
+            "recommendation": self.recommendation,
+            "not_run": list(self.not_run),
+        }
+
+    @property
+    def sentences(self) -> list[str]:
+        """What it says, in words."""
+        said = [pair["words"] for pair in self.pairs]
+        if said:
+            said.append(self.level["words"])
+        if any(row["seeds"] == 1 for row in self.rows) and said:
+            said.append(ONE_SEED)
+        if said and (tuned := self.tuned):
+            said.append(tuned)
+        if said:
+            said.append(self.recommendation["words"])
+        said += self.leaks
+        run = self.groups[self.recommendation["best"]][0]
+        if warned := caution(run.metrics["test"], run.info):
+            said.append(f"`{run.info['rung']}`: {warned}")
+        for name, group in self.groups.items():
+            said += [f"`{name}`, seed {run.info.get('seed')}: {run.no_better}" for run in group if run.no_better]
+        said += [f"Not there: `{gone['name']}`, seed {gone['seed']}: {gone['reason']}." for gone in self.not_run]
+        return said
+
+    @property
+    def tuned(self) -> str:
+        """What is said of the rows that have a recipe of their own; nothing where none has."""
+        names = [f"`{row['name']}`" for row in self.rows if row["tuned"]]
+        return describe_tuned(names) if names else ""
+
+    def _repr_html_(self) -> str:
+        from convladder.reporting import plots
+        from convladder.markup import html_table
+        from convladder.reporting.tables import cells_of_comparison
+
+        said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
+        figures = plots.svgs_of_costs(self.rows, self.pareto, len(self.runs[0].answers[1]))
+        drawn = "".join(f'<div style="flex:1 1 18rem;max-width:24rem">{figure}</div>' for figure in figures)
+        table = html_table(*cells_of_comparison(self.rows, self.pareto))
+        return f'{table}<ul>{said}</ul><div style="display:flex;flex-wrap:wrap">{drawn}</div>'
+
+    @cached_property
+    def _answers(self) -> dict[str, Answers]:
+        return {name: np.stack([_right(run) for run in group]) for name, group in self.groups.items()}
+
+    def _judge(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Tests of (upper, lower), which may be any of all pairs: the level is for all of them."""
+        rows = {row["name"]: row for row in self.rows}
+        tests = self.level["differences"]
+        return [
+            set_beside(rows[upper], rows[lower], estimate_difference(self._answers[upper], self._answers[lower]), tests)
+            for upper, lower in pairs
+        ]
+
+
+def _seeds(run: Run) -> set[int]:
+    """The seeds of the networks in it: of an ensemble, several."""
+    return set(range(run.info["seed"], run.info["seed"] + run.info.get("ensemble", 1)))
+
+
+def _right(run: Run) -> Answers:
+    taken, labels = run.answers
+    return np.asarray(taken == labels)
+
+
+def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
+    accuracy, low, high = mean_accuracy(answers)
+    costs = [run.metrics["costs"] for run in group if "costs" in run.metrics]
+    validation = [run.info["validation_accuracy"] for run in group if "validation_accuracy" in run.info]
+    measured = {
+        key: statistics.median(cost[key] for cost in costs) if costs else None
+        for key in ("latency_seconds", "images_per_second", "bytes")
+    }
+    return {
+        "name": name,
+        "rung": group[0].info["rung"],
+        "tuned": is_tuned(group[0].info),
+        "seeds": len(group),
+        "test_accuracy": accuracy,
+        "test_images": answers.shape[1],
+        "low": low,
+        "high": high,
+        "validation_accuracy": statistics.fmean(validation) if validation else None,
+        "parameters": group[0].info["parameters"],
+        "macs": group[0].info["macs"],
+        "learned_nothing": sum(run.beside_constant.nothing for run in group),
+        "recommendable": _beats_constant(group),
+        "image_size": group[0].info.get("input_shape", [None])[0],
+        "fit_seconds": statistics.fmean(run.info["fit_seconds"] for run in group),
+        **measured,
+        "settings": settings_of(group[0].info),
+        "runs": [str(run.path) for run in group],
+    }
+
+
+def _beats_constant(group: Sequence[Run]) -> bool:
+    """Whether a row is right more often than always the same answer; where all its runs are not, it is chance."""
+    found = [run.beside_constant for run in group]
+    more = statistics.fmean(one.accuracy for one in found) > found[0].share
+    return more and any(one.beats is not False for one in found)
+
+
+def _dominates(other: Mapping[str, Any], row: Mapping[str, Any], cost: str) -> bool:
+    better = other["test_accuracy"] > row["test_accuracy"] or other[cost] < row[cost]
+    return better and other["test_accuracy"] >= row["test_accuracy"] and other[cost] <= row[cost]

@@ -1,0 +1,272 @@
+"""Costs: what trainings will take here, which of them fit into a budget, and what a shipped model takes to answer."""
+
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from convladder.training.assembling import VIEWS
+from convladder.data import Dataset
+from convladder.training.augmentation import AUGMENT
+from convladder.data.loading import at_size
+from convladder.errors import check_range
+from convladder.evaluating.robustness import CHANGES, count_images
+from convladder.exporting import parity_images
+from convladder.data.features import are_kept, compute_features
+from convladder.training.fitting import compile_copy
+from convladder.models.ladder import PRETRAINED, build_model
+from convladder.training.recipes import rung_side
+from convladder.inference.occlusion import list_places
+from convladder.training.pacing import BUILDS_BEFORE, seconds_after
+from convladder.training.recipes import MOST_MINUTES, Recipe, resolve_precision
+from convladder.files import write_json
+from convladder.runs.run import Run
+from convladder.comparing.trials import Trial
+
+SECONDS_AROUND = 2.0  # of a run, for starting and writing
+TRUSTED = 60.0  # seconds of runs that estimates are trusted like: a short run's tell little of a long one's
+SECONDS_OF_START = 5.0  # of the process that carries out all runs
+
+# In forward passes of ONNX Runtime, for the pretrained rungs, which would take long to be tried.
+PASS_IN_KERAS = 1.5
+TRAINING_IN_PASSES = 2.4  # of an image of `finetune`, which trains all layers, at 160 pixels where a pass takes 224
+SOLVING_IN_PASSES = 0.05  # of a head, for each image and class
+
+TRACED_OF_EAGER = 0.65  # of the seconds of a step: 0.4 to 0.9 of nine rungs, on MNIST and on photographs
+PLACES_TRIED = 1 << 19  # of the images of a step that is measured: 128 of 64×64
+MAPS = 4  # in a report, of a rung
+SECONDS_OF_REPORT = 5.0
+
+BATCH = 128  # images at a time, for the throughput
+REPEATS = 100
+SECONDS_OF_MEASURING = 0.25
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that a run will take: of the run, and of what the report measures of a rung."""
+
+    run: float
+    report: float
+
+
+def estimate(
+    dataset: Dataset,
+    rung: str,
+    recipe: Recipe,
+    *,
+    choices: Mapping[str, Any] | None = None,
+    ensemble: int = 1,
+    shared: bool = False,
+) -> Estimate:
+    """About how long one run will take on this machine, from a few steps of its network.
+
+    Args:
+        dataset: At the size that the rung takes.
+        rung: A name from MODELS.
+        recipe: How it is trained.
+        choices: What the rung lets one choose.
+        ensemble: How many networks it averages.
+        shared: Whether another run computes the features that this one needs.
+    """
+    build = functools.partial(build_model, rung, dataset.input_shape, dataset.num_classes, **(choices or {}))
+    building = min(_seconds_of(build) for _ in range(2))
+    images, validation, tested = map(len, (dataset.train, dataset.validation, dataset.test))
+    views = ensemble * VIEWS[recipe.views][1]
+    seconds = SECONDS_AROUND + ensemble * (BUILDS_BEFORE * building + seconds_after(building))
+    if rung in PRETRAINED:
+        one_pass = _measure_backbone(dataset)
+        forward, step = PASS_IN_KERAS * one_pass, TRAINING_IN_PASSES * one_pass
+        kept = shared or are_kept([split.images for split in (dataset.train, dataset.validation, dataset.test)])
+        seconds += 0 if kept else 2 * (images + validation + tested) * one_pass
+        seconds += SOLVING_IN_PASSES * (images + validation) * dataset.num_classes * one_pass
+    else:
+        step = _measure_training(build(rescale=recipe.rescale), recipe, dataset)
+        forward = one_pass = step / 3
+    if rung != "transfer":
+        seconds += ensemble * (recipe.epochs * images * step + math.ceil(recipe.epochs) * validation * forward)
+    seconds += views * (2 * validation + tested) * forward
+    seconds += views * len(parity_images(dataset)) * (forward + one_pass)
+    covered = MAPS * len(list_places(*dataset.input_shape[:2])[0])
+    if recipe.minutes is not None:
+        seconds = 60 * recipe.minutes
+    changed = count_images(dataset.test.images) * (1 + sum(len(change.severities) - 1 for change in CHANGES))
+    return Estimate(seconds, 4 * SECONDS_OF_MEASURING + views * (changed + covered) * one_pass)
+
+
+def _measure_training(network: keras.Model, recipe: Recipe, dataset: Dataset) -> float:
+    """Seconds that training takes an image, from a few steps of few and of more images.
+
+    They are run eagerly, because tracing would take longer than all of them; the difference of the two is free of what
+    Python takes.
+    """
+    copy, _ = compile_copy(network, recipe, resolve_precision(recipe)[0])
+    height, width, _ = dataset.input_shape
+    more = max(4, min(recipe.batch_size, PLACES_TRIED // (height * width)))
+    few = more // 4
+
+    def seconds(count: int) -> float:
+        rows = np.arange(count) % len(dataset.train)
+        pixels = tf.constant(dataset.train.images[rows])
+        labels = tf.one_hot(dataset.train.labels[rows], dataset.num_classes)
+        return min(_seconds_of(lambda: _take_step(copy, pixels, labels, recipe.augment)) for _ in range(3))
+
+    most, least = seconds(more), seconds(few)
+    # The latter where other work disturbed it.
+    return TRACED_OF_EAGER * max((most - least) / (more - few), most / more / 4)
+
+
+def _take_step(network: keras.Model, pixels: Any, labels: Any, augment: str) -> None:
+    if augment != "none":
+        pixels = AUGMENT[augment](pixels, tf.constant([0, 0]))
+    with tf.GradientTape() as tape:
+        answers = network(pixels, training=True)
+        loss = tf.reduce_mean(keras.losses.categorical_crossentropy(labels, answers))
+    variables = network.trainable_variables
+    network.optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+
+
+def _measure_backbone(dataset: Dataset) -> float:
+    """Seconds that ONNX Runtime takes for the backbone's features of an image; the time to open it falls out."""
+    images = dataset.train.images
+    few, more = images[:2], images[np.arange(18) % len(images)]
+    seconds = [
+        min(_seconds_of(lambda: compute_features([part], cache=False)) for _ in range(2))  # noqa: B023
+        for part in (few, more)
+    ]
+    return max(1e-4, (seconds[1] - seconds[0]) / (2 * (len(more) - len(few))))
+
+
+class Budget:
+    """Foresees how long trials take, from those that are finished, and lets begin what fits into the minutes."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        minutes: float | None,
+        sized: Callable[[int], Dataset] | None = None,
+        began: float | None = None,
+    ) -> None:
+        if minutes is not None:
+            check_range("minutes", minutes, 0.01, MOST_MINUTES)
+        self._dataset, self._sized = dataset, sized or functools.partial(at_size, dataset)
+        began = time.monotonic() if began is None else began
+        self._ends = math.inf if minutes is None else began + 60 * minutes
+        self._seconds: dict[str, list[float]] = {}
+        self._estimates: dict[str, Estimate] = {}
+        self._began: dict[Trial, float] = {}
+
+    def learn(self, trial: Trial, seconds: float | None = None) -> None:
+        """So long did a trial take; by default the time since it was given out."""
+        if seconds is None:
+            seconds = time.monotonic() - self._began[trial]
+        self._seconds.setdefault(trial.rung, []).append(seconds)
+
+    def seconds(self, trial: Trial) -> float:
+        """So long will it take: as its rung took before, or as estimated, by what the estimates were wrong so far."""
+        if trial.rung in self._seconds:
+            return statistics.fmean(self._seconds[trial.rung])
+        known = self._seconds.keys() & self._estimates.keys()
+        took = sum(statistics.fmean(self._seconds[rung]) for rung in known)
+        told = sum(self._estimates[rung].run for rung in known)
+        return self._estimate(trial).run * (TRUSTED + took) / (TRUSTED + told)
+
+    def quickest_first(self, trials: Sequence[Trial]) -> list[Trial]:
+        """First seeds before second ones; of these what takes the fewest seconds, so that most rungs fit."""
+        return sorted(trials, key=lambda trial: (trial.seed, self.seconds(trial)))
+
+    def foresee(self, trials: Sequence[Trial]) -> str:
+        """How long these will take, and the report after them, in words."""
+        seconds = SECONDS_OF_START + sum(map(self.seconds, trials)) + self._report(trials)
+        told = count_of(round(seconds / 60), "minute") if seconds >= 90 else count_of(round(seconds), "second")
+        return f"about {told}"
+
+    def select(self, trials: Sequence[Trial], skipped: list[Trial]) -> Iterator[Trial]:
+        """Give out, one when it is asked for, the trials that fit; put the others into `skipped`."""
+        for trial in trials:
+            if time.monotonic() + self.seconds(trial) + self._report([*self._began, trial]) > self._ends:
+                skipped.append(trial)
+                continue
+            self._began[trial] = time.monotonic()
+            yield trial
+
+    def is_late(self) -> bool:
+        """Whether no time is left but for the report."""
+        return time.monotonic() + self._report(list(self._began)) > self._ends
+
+    def _report(self, trials: Sequence[Trial]) -> float:
+        """Seconds of the report of these."""
+        return SECONDS_OF_REPORT + sum({trial.rung: self._estimate(trial).report for trial in trials}.values())
+
+    def have_begun(self, trials: Sequence[Trial]) -> bool:
+        """Whether one of these was given out already, as to a cluster, which carries out several at a time."""
+        return not self._began.keys().isdisjoint(trials)
+
+    def _estimate(self, trial: Trial) -> Estimate:
+        if trial.rung not in self._estimates:
+            dataset = self._sized(rung_side(trial.rung, self._dataset))
+            cached = (dataset.source or {}).get("cache", True)  # then one rung computes features, and both have them
+            shared = cached and not self._estimates.keys().isdisjoint(PRETRAINED)
+            self._estimates[trial.rung] = estimate(
+                dataset,
+                trial.rung,
+                trial.recipe,
+                choices=trial.choices,
+                ensemble=trial.ensemble,
+                shared=shared,
+            )
+        return self._estimates[trial.rung]
+
+
+def measure_costs(run: Run, images: npt.NDArray[np.uint8]) -> None:
+    """Measure what a run's shipped model takes, and keep that as `costs` in metrics.json, unless it is there.
+
+    Args:
+        run: A finished run.
+        images: Real ones, shape (count, height, width, channels), at least one: a network that meets zeros may be
+            faster.
+    """
+    if "costs" in run.metrics:
+        return
+    predict = run.classifier().predict_probabilities
+    count = len(images)
+    one = _median_seconds(lambda turn: predict(images[turn % count : turn % count + 1]))
+    many = _median_seconds(lambda _: predict(images[:BATCH]))
+    costs: dict[str, Any] = {
+        "latency_seconds": one,
+        "images_per_second": min(BATCH, count) / many,
+        "bytes": (run.path / "model.onnx").stat().st_size,
+    }
+    run.metrics["costs"] = costs
+    write_json(run.path / "metrics.json", run.metrics)
+
+
+def _seconds_of(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _median_seconds(call: Callable[[int], Any]) -> float:
+    """Of at most 100 calls and a quarter of a second, after three that warm up."""
+    measured: list[float] = []
+    for turn in range(-3, REPEATS):
+        began = time.perf_counter()
+        call(turn)
+        measured.append(time.perf_counter() - began)
+        if len(measured) > 5 and sum(measured) > SECONDS_OF_MEASURING:
+            break
+    return statistics.median(measured[3:])
+
+
+def count_of(number: int, what: str) -> str:
+    """Say a number and what it counts: 1 run, 2 runs."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,151 @@
+"""Trials: the runs that a comparison needs, one a rung and a seed, and those of them that are there already."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from convladder import __version__
+from convladder.data import Dataset
+from convladder.training.recipes import Recipe, resolve_precision
+from convladder.runs.run import Run
+from convladder.comparing.settings import identity_of
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run to be.
+
+    Attributes:
+        rung: A name from MODELS.
+        seed: Of everything random in it.
+        recipe: How it is trained.
+        deterministic: Whether it shall be the same again, bit for bit.
+        tensorboard: Whether it writes what TensorBoard reads, into its folder.
+        choices: What the rung lets one choose.
+        ensemble: How many networks it averages, with the seeds from `seed` up.
+    """
+
+    rung: str
+    seed: int
+    recipe: Recipe
+    deterministic: bool = False
+    tensorboard: bool = False
+    choices: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    ensemble: int = 1
+
+    @property
+    def label(self) -> str:
+        """What it is called while it runs."""
+        return f"{self.rung}, seed {self.seed}"
+
+    def identity(self, fingerprint: str, fit: str) -> dict[str, Any]:
+        """That of a run that may be taken for this one, on data of this fingerprint, whose pictures fit so."""
+        return identity_of(
+            {
+                "rung": self.rung,
+                "choices": dict(self.choices),
+                "ensemble": self.ensemble,
+                "recipe": asdict(self.recipe),
+                "precision": resolve_precision(self.recipe)[0],
+                "seed": self.seed,
+                "deterministic": self.deterministic,
+                "fit": fit,
+                "fingerprint": fingerprint,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial.
+
+    Attributes:
+        trial: Which.
+        run: None where it failed, or was not run.
+        error: Why there is no run.
+        failed: Whether it was tried.
+    """
+
+    trial: Trial
+    run: Run | None = None
+    error: str = ""
+    failed: bool = False
+
+
+LookOn = Callable[[str], "Sequence[keras.callbacks.Callback]"]
+Say = Callable[[str], None]
+Late = Callable[[], bool]
+
+TOO_LATE = "had not ended when the minutes were over"
+
+
+def never() -> bool:
+    """Whether it is too late, where there is no end."""
+    return False
+
+
+class Runner(Protocol):
+    """What carries trials out, in whatever order it ends them."""
+
+    def __call__(
+        self, trials: Iterable[Trial], dataset: Dataset, directory: Path, *, look_on: LookOn, say: Say, late: Late
+    ) -> Iterator[Outcome]:
+        """Carry out the trials; a trial is asked for when there is room for it.
+
+        Args:
+            trials: In the order of their start.
+            dataset: What all are trained on.
+            directory: Where the run folders are made.
+            look_on: From a label to Keras callbacks that see the training's epochs and steps, but not its model.
+            say: Takes a line for the user.
+            late: Whether what has not ended shall be ended.
+        """
+
+
+def run_trial(
+    trial: Trial, dataset: Dataset, directory: Path, callbacks: "Sequence[keras.callbacks.Callback]" = ()
+) -> Path:
+    """Train in this process, and give back the run folder."""
+    from convladder.training.tracking import with_tensorboard
+    from convladder.training.train import train
+
+    run = train(
+        trial.rung,
+        dataset,
+        trial.recipe,
+        seed=trial.seed,
+        ensemble=trial.ensemble,
+        choices=trial.choices,
+        directory=directory,
+        callbacks=with_tensorboard(callbacks) if trial.tensorboard else callbacks,
+        deterministic=trial.deterministic,
+        by_folds=False,  # all rungs are tested on the same pictures
+    )
+    return run.path
+
+
+def take_finished(stored: Iterable[Run], identity: Mapping[str, Any]) -> Run | None:
+    """The first of the stored runs of an identity, made by versions that train alike."""
+    for run in stored:
+        if identity_of(run.info) == identity and _compatible(run):
+            return run
+    return None
+
+
+def _compatible(run: Run) -> bool:
+    """Whether it has what a comparison reads, and versions that differ from these in their last number alone."""
+    import keras
+    import tensorflow as tf
+
+    made_by = run.info.get("versions", {})
+    here = {"convladder": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
+    alike = all(_minor(made_by.get(name, "")) == _minor(version) for name, version in here.items())
+    return alike and all((run.path / name).exists() for name in ("metrics.json", "model.onnx", "predictions.npz"))
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]

@@ -1,0 +1,142 @@
+"""Features: what a pretrained backbone sees in images, computed once by ONNX Runtime and kept in the cache.
+
+Those of the package's own need neither Keras nor TensorFlow. An entry of the cache is named after the backbone, the
+size and the images' content, so that the same pictures are found again in whatever folder, order or split they stand.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.models import backbone
+from convladder.data.cache import cache_folder, keep, make_room, shown
+from convladder.data.dataset import Dataset, digest_images, release
+from convladder.errors import ConvladderError
+from convladder.processors import count_processors
+from convladder.signals import check_stop
+
+VERSION = 1  # of what stands in an entry, and of how features are computed
+IMAGES_A_BATCH = 16
+VIEWS = 2  # the picture and its mirror image
+
+Features = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A backbone as an ONNX graph.
+
+    Attributes:
+        name: Its name.
+        weights: A SHA-256 of its weights; empty where they are the package's.
+        build_graph: From the shape of an image, (height, width, channels), to an ONNX model, from pixels, float32
+            (batch, height, width, channels), to features, float32 (batch, features).
+    """
+
+    name: str
+    weights: str
+    build_graph: Callable[[tuple[int, int, int]], bytes]
+
+
+OWN = Extractor(backbone.NAME, "", backbone.build_graph)
+
+
+def compute_features(
+    parts: Sequence[npt.NDArray[np.uint8]], extractor: Extractor = OWN, *, cache: bool = True
+) -> list[Features]:
+    """A backbone's features of images and of their mirror images.
+
+    Args:
+        parts: Images of shape (count, height, width, channels), range 0–255; all of one size.
+        extractor: The backbone; by default the package's own.
+        cache: Whether to keep them for the next time.
+
+    Returns:
+        For each part, shape (2, count, features): the pictures', then their mirror images', in the order given.
+
+    Raises:
+        ConvladderError: The cache cannot be written; exit status 1.
+    """
+    digests = np.concatenate([digest_images(images) for images in parts])
+    known, rows = np.unique(digests, return_inverse=True)  # each picture once, in an order that is its content's alone
+    borders = np.cumsum([len(images) for images in parts])[:-1]
+    root = cache_folder() if cache else None
+    if root is None:
+        return np.split(_compute(parts, extractor), borders, axis=1)
+    key = _name_entry(known, parts[0].shape[1:], extractor)
+
+    def build(folder: Path) -> None:
+        _, first = np.unique(digests, return_index=True)
+        features = _compute(parts, extractor)[:, first]
+        make_room(folder.parent, features.nbytes)
+        np.save(folder / "features.npy", features)
+
+    def read(folder: Path) -> Features:
+        return np.asarray(np.load(folder / "features.npy", allow_pickle=False))
+
+    try:
+        return np.split(keep(root, key, build, read)[:, rows], borders, axis=1)
+    except OSError as error:
+        raise ConvladderError(
+            f"Features of pictures cannot be kept ({error.strerror or error}). Free some room, name another folder "
+            "with XDG_CACHE_HOME, or keep none with --no-cache.",
+            exit_status=1,
+        ) from error
+
+
+def are_kept(parts: Sequence[npt.NDArray[np.uint8]]) -> bool:
+    """Whether the features of these images stand in the cache."""
+    root = cache_folder()
+    known = np.unique(np.concatenate([digest_images(images) for images in parts]))
+    return root is not None and (root / _name_entry(known, parts[0].shape[1:], OWN)).exists()
+
+
+def _name_entry(known: npt.NDArray[np.uint64], shape: tuple[int, ...], extractor: Extractor) -> str:
+    described = f"{VERSION} {extractor.name}{extractor.weights} {'×'.join(map(str, shape))}"
+    return hashlib.sha256(described.encode() + known.tobytes()).hexdigest()[:32]
+
+
+def pool_features(dataset: Dataset) -> tuple[Features, npt.NDArray[np.int64]]:
+    """The features of all pictures of a data set, shape (2, count, 1280), and their labels, in the order of the splits.
+
+    They are those that `transfer` is solved on at this size, so that whichever comes second finds them kept.
+    """
+    cache = dataset.source is None or dataset.source.get("cache", True)
+    parts = compute_features([split.images for split in dataset.splits], cache=cache)
+    return np.concatenate(parts, axis=1), np.concatenate([split.labels for split in dataset.splits])
+
+
+def open_graph(content: bytes) -> Any:
+    """An ONNX model, ready to run on all processors that this process may use."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = count_processors()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _compute(parts: Sequence[npt.NDArray[np.uint8]], extractor: Extractor) -> Features:
+    session = open_graph(extractor.build_graph(parts[0].shape[1:]))
+    (pixels_in,), (features_out,) = session.get_inputs(), session.get_outputs()
+    features = np.empty((VIEWS, sum(map(len, parts)), features_out.shape[1]), np.float32)
+    done = 0
+    total = -(-features.shape[1] // IMAGES_A_BATCH)
+    for batch in shown(_batches(parts), "Looking at pictures", total):
+        pixels = batch.astype(np.float32)
+        for view, seen in enumerate((pixels, np.ascontiguousarray(pixels[:, :, ::-1]))):
+            features[view, done : done + len(batch)] = session.run(None, {pixels_in.name: seen})[0]
+        done += len(batch)
+    return features
+
+
+def _batches(parts: Sequence[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
+    for images in parts:
+        for start in range(0, len(images), IMAGES_A_BATCH):
+            check_stop()
+            yield images[start : start + IMAGES_A_BATCH]
+            release(images)

@@ -1,0 +1,309 @@
+"""Looking inside a network: its first filters, its feature maps, and which pixels an answer hangs on.
+
+Whether such a map tells of the network at all, and not of the picture alone, is tested as Adebayo et al. 2018
+(arXiv:1810.03292) propose: a network with randomized weights must give another one.
+
+Keras is imported where a network is looked into; a shipped model gets by without.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.errors import ConvladderError, check_choice, check_range
+from convladder.inference.occlusion import check_image, occlude
+
+if TYPE_CHECKING:
+    import keras
+
+Map = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+
+FLAT = 1e-6  # what float32 rounds; a map that nowhere differs from zero by more shows nothing
+SMALLEST = 1e-12  # probability whose logarithm is taken
+
+# Layers that only pass on a part of what stands in the layer before.
+PASSING_ON = ("InputLayer", "Rescaling", "Dropout", "MaxPooling2D", "AveragePooling2D", "MinPooling2D")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What can be seen of one answer.
+
+    Attributes:
+        image: Shape (height, width, channels).
+        label: Number of the most probable class; all of this is about it.
+        probability: Of that class, 0–1.
+        maps: By method, "grad-cam", "hires-cam" and "occlusion", which pixels speak for it, shape (height, width).
+        feature_maps: By layer, what it gives out, shape (height, width, channels) or (units,).
+        sanity: By method, the mean rank correlation of its map with those of networks with randomized weights, −1 to 1;
+            without those methods whose maps are flat.
+    """
+
+    image: Pixels
+    label: int
+    probability: float
+    maps: dict[str, Map] = field(default_factory=dict)
+    feature_maps: dict[str, Map] = field(default_factory=dict)
+    sanity: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def flat(self) -> dict[str, str]:
+        """By method and by layer, why a map shows nothing: it is zero everywhere, or holds what is no number."""
+        reasons = {method: _why_flat(values, WHY_FLAT[method]) for method, values in self.maps.items()}
+        reasons |= {layer: _why_flat(maps, "the layer is not active") for layer, maps in self.feature_maps.items()}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+
+# What it means where a map is zero everywhere.
+NOTHING_SPEAKS = "no feature map speaks for the class, so it is another part of the network that does; see occlusion"
+WHY_FLAT = {
+    "grad-cam": NOTHING_SPEAKS,
+    "hires-cam": NOTHING_SPEAKS,
+    "occlusion": "the answer stays as it is, whatever is covered",
+}
+
+
+def _why_flat(values: Map, meaning: str) -> str:
+    if not np.isfinite(values).all():
+        return "it holds what is no number: the network's weights or slopes are out of range"
+    return f"it is zero everywhere: {meaning}" if np.abs(values).max() <= FLAT else ""
+
+
+def explain(
+    predict: Callable[[Pixels], Map],
+    image: Pixels,
+    model: "keras.Model | None" = None,
+    *,
+    layer: str | None = None,
+    random_models: "Sequence[keras.Model]" = (),
+) -> Explanation:
+    """Look at one answer in every way that there is.
+
+    Args:
+        predict: From pixels, shape (count, height, width, channels), to probabilities: a Classifier's
+            `predict_probabilities`.
+        image: Shape (height, width, channels).
+        model: The network itself, if it is at hand; without it there is occlusion alone.
+        layer: The name of a layer whose feature maps are wanted.
+        random_models: The network with randomized weights, as `randomize` gives it, for the sanity check; of several
+            the mean counts.
+
+    Raises:
+        ConvladderError: No such layer.
+    """
+    check_image(image)
+    answer = predict(image[np.newaxis])[0]
+    label = int(answer.argmax())
+    maps: dict[str, Map] = {}
+    seen: dict[str, Map] = {}
+    if model is not None:
+        if layer:
+            seen[layer] = feature_maps(model, image, layer)
+        if has_convolution(model):
+            maps |= _gradient_maps(model, image, label)
+    maps["occlusion"] = occlude(predict, image, label)
+    correlations: dict[str, list[float]] = {method: [] for method in maps}
+    for random_model in random_models:
+        random = {"occlusion": occlude(predict_with(random_model), image, label)}
+        if "grad-cam" in maps:
+            random |= _gradient_maps(random_model, image, label)
+        for method, trained in maps.items():
+            correlation = rank_correlation(trained, random[method])
+            if not math.isnan(correlation):  # a flat map has no ranks to compare
+                correlations[method].append(correlation)
+    sanity = {method: float(np.mean(several)) for method, several in correlations.items() if several}
+    return Explanation(image, label, float(answer[label]), maps, seen, sanity)
+
+
+def first_filters(model: "keras.Model") -> Map:
+    """What each filter of the first layer looks for.
+
+    Args:
+        model: A network; of an ensemble, its first member is looked at.
+
+    Returns:
+        Shape (filters, height, width, channels): the kernels of the first convolution; where the first layer is fully
+        connected, its weights, a picture of the input's size each.
+
+    Raises:
+        ConvladderError: There is neither layer.
+    """
+    import keras
+
+    network = _members(model)[0]
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            return np.asarray(layer.kernel).transpose(3, 0, 1, 2)
+        if isinstance(layer, keras.layers.Dense) and layer.kernel.shape[0] == np.prod(network.input_shape[1:]):
+            return np.asarray(layer.kernel).T.reshape(-1, *network.input_shape[1:])
+    raise ConvladderError(f"{model.name} begins with neither a convolution nor a fully connected layer.")
+
+
+def feature_maps(model: "keras.Model", image: Pixels, layer: str) -> Map:
+    """What a layer gives out for a picture.
+
+    Args:
+        model: A network; of an ensemble, its first member is looked at.
+        image: Shape (height, width, channels).
+        layer: Its name, as `convladder summary` prints it.
+
+    Returns:
+        Shape (height, width, channels) where the layer keeps places, else (units,).
+
+    Raises:
+        ConvladderError: No such layer, or an image of another shape.
+    """
+    import keras
+
+    _check_fits(model, image)
+    network = _members(model)[0]
+    check_choice("layer", layer, [one.name for one in network.layers])
+    part = keras.Model(network.input, network.get_layer(layer).output)
+    return np.asarray(part(image[np.newaxis].astype(np.float32), training=False)[0], np.float32)
+
+
+def grad_cam(
+    model: "keras.Model",
+    image: Pixels,
+    label: int | None = None,
+    layer: str | None = None,
+    *,
+    by_place: bool = False,
+) -> Map:
+    """Where the last feature maps speak for a class (Selvaraju et al. 2017, arXiv:1610.02391).
+
+    A feature map counts by its mean slope. That is right where the network averages over places before it answers, as
+    `inception`, `deep` and `residual` do; a fully connected head weighs each place by itself, and then the mean may
+    point to places that the answer does not hang on. `by_place` asks for HiResCAM instead (Draelos and Carin 2020,
+    arXiv:2011.08891), which does not take the mean; behind an average over places the two are the same.
+
+    Args:
+        model: A network with a convolution; of an ensemble, the members' maps are averaged.
+        image: Shape (height, width, channels).
+        label: The class; by default the most probable.
+        layer: A layer that keeps places; by default the last that does not only pass on what stands before it.
+        by_place: Whether to weigh each place of a feature map by its own slope.
+
+    Returns:
+        Shape (height, width) of the picture, 0–1; 0 everywhere where no feature map speaks for the class.
+
+    Raises:
+        ConvladderError: The network has no convolution, the layer keeps no places, or an image of another shape.
+    """
+    import keras
+    import tensorflow as tf
+    from PIL import Image
+
+    _check_fits(model, image)
+    pixels = tf.constant(image[np.newaxis], tf.float32)
+    if label is None:
+        label = int(np.argmax(model(pixels, training=False)[0]))
+    check_range("label", label, 0, model.output_shape[-1] - 1)
+    height, width = image.shape[:2]
+    total = np.zeros((height, width), np.float32)
+    for network in _members(model):
+        maps = network.get_layer(_choose_layer(network, layer)).output
+        names = [one.name for one in network.layers]
+        # Before the softmax, which takes the gradient away from a class that is nearly certain.
+        end = (
+            network.get_layer("logits").output
+            if "logits" in names
+            else keras.ops.log(keras.ops.maximum(network.output, SMALLEST))
+        )
+        with tf.GradientTape() as tape:
+            values, scores = keras.Model(network.input, [maps, end])(pixels, training=False)
+            score = scores[:, label]
+        slopes = tape.gradient(score, values)  # (1, height, width, channels)
+        if not by_place:
+            slopes = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)  # (1, 1, 1, channels)
+        small = tf.nn.relu(tf.reduce_sum(slopes * values, axis=3))[0].numpy()
+        large = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
+        total += large / max(float(large.max()), 1e-12)
+    return total / max(float(total.max()), 1e-12)
+
+
+def _check_fits(model: "keras.Model", image: Pixels) -> None:
+    check_image(image)
+    if image.shape != model.input_shape[1:]:
+        raise ConvladderError(
+            f"The image is of shape {image.shape}. Expected {model.input_shape[1:]}, as the network's."
+        )
+
+
+def _gradient_maps(model: "keras.Model", image: Pixels, label: int) -> dict[str, Map]:
+    return {
+        "grad-cam": grad_cam(model, image, label),
+        "hires-cam": grad_cam(model, image, label, by_place=True),
+    }
+
+
+def has_convolution(model: "keras.Model") -> bool:
+    """Whether Grad-CAM is possible: some layer is a convolution."""
+    import keras
+
+    return any(isinstance(layer, keras.layers.Conv2D) for layer in _members(model)[0].layers)
+
+
+def randomize(model: "keras.Model", seed: int = 0) -> "keras.Model":
+    """The same network that has learned nothing: kernels drawn anew (He et al. 2015, arXiv:1502.01852), the rest idle.
+
+    Shuffled instead, the weights of normalized networks answer alike whatever is covered, and their flat maps prove
+    nothing.
+    """
+    import keras
+
+    rng = np.random.default_rng(seed)
+    twin = keras.models.clone_model(model)
+    drawn = []
+    for weight in model.weights:
+        if len(weight.shape) > 1:
+            deviation = (2 / np.prod(weight.shape[:-1])) ** 0.5
+            drawn.append(rng.normal(0, deviation, weight.shape))
+        else:
+            drawn.append(np.full(weight.shape, float(weight.name in ("gamma", "moving_variance"))))
+    twin.set_weights(drawn)
+    return twin
+
+
+def rank_correlation(first: Map, second: Map) -> float:
+    """Spearman's rank correlation of two maps' values, −1 to 1; not a number where one is the same everywhere."""
+    from scipy.stats import spearmanr
+
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(spearmanr(first.ravel(), second.ravel()).statistic)
+
+
+def predict_with(model: "keras.Model") -> Callable[[Pixels], Map]:
+    """A network as `occlude` takes it."""
+
+    def predict(images: Pixels) -> Map:
+        return np.asarray(model(images.astype(np.float32), training=False), np.float32)
+
+    return predict
+
+
+def _members(model: "keras.Model") -> list[Any]:
+    """The networks of an ensemble; the network itself where it is one."""
+    from convladder.models.blocks import members
+
+    return members(model) or [model]
+
+
+def _choose_layer(network: "keras.Model", name: str | None) -> str:
+    """The layer that Grad-CAM looks at."""
+    if not has_convolution(network):
+        raise ConvladderError(
+            f"{network.name} has no convolution, so there are no places for Grad-CAM. Expected a convolutional rung: "
+            "occlusion works for any."
+        )
+    placed = [layer for layer in network.layers if len(getattr(layer.output, "shape", ())) == 4]
+    if name is None:
+        return str([layer for layer in placed if type(layer).__name__ not in PASSING_ON][-1].name)
+    check_choice("layer that keeps places", name, [layer.name for layer in placed])
+    return name

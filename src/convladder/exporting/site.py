@@ -1,0 +1,149 @@
+"""The page as a folder for any static host: the classifier runs in the browser, by ONNX Runtime Web."""
+
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.inference.classifier import Classifier
+from convladder.errors import ConvladderError
+from convladder.runs.catalogue import describe_examples, describe_model, find_examples
+
+MODELS_FILE = "models.json"
+PACKAGE = "onnxruntime-web"
+VERSION = "1.30.0"
+INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+SECONDS_FOR_NPM = 300
+SECONDS_FOR_NODE = 300
+SERVING = files("convladder.serving")
+
+
+def write_site(classifiers: Mapping[str, Classifier], folder: Path, runtime: Path | None = None) -> None:
+    """Write the page, its models and ONNX Runtime Web into a new folder.
+
+    Args:
+        classifiers: By the names that the page shows.
+        folder: It is made.
+        runtime: The folder `dist` of an installed onnxruntime-web; by default npm fetches version 1.30.0.
+
+    Raises:
+        ConvladderError: npm is missing or failed, exit status 1; no such runtime.
+        OSError: The folder cannot be written.
+    """
+    _write_runtime(folder / "runtime", runtime)
+    _write_page(folder)
+    _write_models(folder, classifiers)
+
+
+def answer_in_node(
+    folder: Path, model: Path, images: npt.NDArray[np.uint8], num_classes: int
+) -> npt.NDArray[np.float32]:
+    """What the exported runtime answers for pixels of shape (count, height, width, channels), run by Node.
+
+    Raises:
+        ConvladderError: Node is missing, or failed; exit status 1.
+    """
+    with tempfile.TemporaryDirectory() as temporary, as_file(SERVING / "parity.mjs") as script:
+        pixels, answers = Path(temporary) / "pixels", Path(temporary) / "answers"
+        pixels.write_bytes(np.ascontiguousarray(images).tobytes())
+        # The runtime's files are modules, which Node takes a .js file for where a package.json says so.
+        local = Path(temporary) / "runtime"
+        shutil.copytree(folder / "runtime", local)
+        (local / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+        shape = ",".join(map(str, images.shape[1:]))
+        given = str(script), str(local), str(model.resolve()), str(pixels), shape, str(answers)
+        _call("node", *given, folder=Path(temporary), seconds=SECONDS_FOR_NODE)
+        return np.frombuffer(answers.read_bytes(), "<f4").reshape(-1, num_classes)
+
+
+def _write_runtime(target: Path, installed: Path | None) -> None:
+    target.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        source = installed or _fetch(Path(temporary))
+        for name in RUNTIME_FILES:
+            if not (source / name).is_file():
+                raise ConvladderError(f"{source} holds no {name}. Expected the folder dist of {PACKAGE} {VERSION}.")
+            shutil.copyfile(source / name, target / re.sub(r"\.mjs$", ".js", name))
+    (target / "NOTICE.txt").write_bytes((SERVING / "runtime-notice.txt").read_bytes())
+
+
+def _fetch(folder: Path) -> Path:
+    """Have npm fetch the package, and unpack what is needed of it."""
+    printed = _call(
+        "npm",
+        "pack",
+        f"{PACKAGE}@{VERSION}",
+        "--json",
+        "--pack-destination",
+        str(folder),
+        folder=folder,
+        seconds=SECONDS_FOR_NPM,
+    )
+    (packed,) = json.loads(printed)
+    if packed["integrity"] != INTEGRITY:
+        raise ConvladderError(
+            f"npm fetched {PACKAGE} {VERSION} with the checksum {packed['integrity']}. Expected {INTEGRITY}.",
+            exit_status=1,
+        )
+    with tarfile.open(folder / packed["filename"]) as archive:
+        for name in RUNTIME_FILES:
+            archive.extract(f"package/dist/{name}", folder, filter="data")
+    return folder / "package" / "dist"
+
+
+def _call(*command: str, folder: Path, seconds: float) -> str:
+    """Run it in a folder of its own: npm would take settings from the .npmrc of the current one."""
+    other = f" Or name the folder dist of an installed {PACKAGE} by --runtime." if command[0] == "npm" else ""
+    try:
+        finished = subprocess.run(
+            command, cwd=folder, capture_output=True, encoding="utf-8", timeout=seconds, check=True
+        )
+    except FileNotFoundError as error:
+        reason = f"{command[0]} is not installed. Expected it: install Node.js."
+        raise ConvladderError(f"{reason}{other}", exit_status=1) from error
+    except subprocess.TimeoutExpired as error:
+        raise ConvladderError(f"{command[0]} took longer than {seconds:g} s.{other}", exit_status=1) from error
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.split())[:300]
+        raise ConvladderError(f"{command[0]} failed: {reason}.{other}", exit_status=1) from error
+    return finished.stdout
+
+
+def _write_page(site: Path) -> None:
+    web = SERVING / "web"
+    (site / "page").mkdir()
+    (site / "index.html").write_bytes((web / "index.html").read_bytes())
+    for file in (web / "page").iterdir():
+        if file.name != "server-engine.js":
+            (site / "page" / file.name).write_bytes(file.read_bytes())
+
+
+def _write_models(site: Path, classifiers: Mapping[str, Classifier]) -> None:
+    (site / "models").mkdir()
+    (site / "examples").mkdir()
+    models: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    for name, classifier in classifiers.items():
+        file = re.sub(r"[^\w.-]", "-", name)
+        while file.casefold() in taken:  # of another name that differs in a space, a sign or a capital
+            file += "-"
+        taken.add(file.casefold())
+        shutil.copyfile(classifier.path, site / "models" / f"{file}.onnx")
+        model = describe_model(name, classifier) | {"file": quote(f"models/{file}.onnx")}
+        examples = find_examples(classifier)
+        if examples:
+            (site / "examples" / f"{file}.bin").write_bytes(examples.images.tobytes())
+            model["examples"] = describe_examples(examples, quote(f"examples/{file}.bin"))
+        models.append(model)
+    (site / MODELS_FILE).write_text(json.dumps({"format": 1, "engine": "browser", "models": models}), encoding="utf-8")

@@ -1,0 +1,49 @@
+"""Export for the web: runs as a page in a folder, through the parity gate as every other format."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from convladder.errors import ConvladderError
+from convladder.evaluating import predict_probabilities
+from convladder.exporting import check_parity, parity_images
+from convladder.files import whole_folder
+from convladder.runs.run import Run
+from convladder.exporting.site import MODELS_FILE, answer_in_node, write_site
+
+
+def export_web(runs: Mapping[str, Run], folder: Path, runtime: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Write the page with runs' models in it, if ONNX Runtime Web, run by Node, answers as Keras does.
+
+    Args:
+        runs: By the name that the page shows; finished runs, whose data are still where they were.
+        folder: It is made, or replaced where it is a former export.
+        runtime: The folder `dist` of an installed onnxruntime-web; by default npm fetches it.
+
+    Returns:
+        The gate's account of each run: `images`, `largest_difference`, `label_flips`.
+
+    Raises:
+        ConvladderError: The gate refused, exit status 3; npm or Node is missing or failed, exit status 1; something
+            else stands at `folder`; a run's data is gone. Nothing is written then.
+    """
+    with whole_folder(folder, MODELS_FILE) as site:
+        write_site({name: run.classifier() for name, run in runs.items()}, site, runtime)
+        written = json.loads((site / MODELS_FILE).read_text(encoding="utf-8"))["models"]
+        if [model["name"] for model in written] != list(runs):
+            raise ConvladderError(f"{site / MODELS_FILE} does not name {', '.join(runs)}.", exit_status=3)
+        return {model["name"]: _check(site, model, runs[model["name"]]) for model in written}
+
+
+def _check(site: Path, model: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """Have the runtime that was written answer by the file that was written, as the page will fetch it."""
+    images = parity_images(run.load_dataset())
+    expected = predict_probabilities(run.load_model(), images)
+    return check_parity(
+        lambda part: answer_in_node(site, site / unquote(model["file"]), part, len(model["class_names"])),
+        images,
+        expected,
+        f"{run.path.name} in the browser's runtime",
+    )

@@ -1,0 +1,16 @@
+"""The learning curve as a part of a page: of the report, and of the audit's page."""
+
+from pathlib import Path
+
+from convladder.reporting import plots
+from convladder.training.learning_curve import LearningCurve
+from convladder.markup import shown
+
+
+def render_learning_curve(curve: LearningCurve) -> str:
+    """A plot, its numbers in a table, and what they say; what stands in names is escaped."""
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=shown)
+    template = environment.from_string(Path(__file__).with_name("learning_curve.html").read_text(encoding="utf-8"))
+    return template.render(curve=curve, figure=plots.svg_of_learning_curve(curve))

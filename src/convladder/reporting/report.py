@@ -1,0 +1,333 @@
+"""Building the report: from stored runs to what the template shows, and to one file."""
+
+import base64
+import contextlib
+import hashlib
+import html
+import re
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder import __version__
+from convladder.reporting import plots
+from convladder.models.backbone import SIDE
+from convladder.comparing.comparison import FILE, Comparison
+from convladder.data import Dataset
+from convladder.data.audit import audit
+from convladder.data.loading import at_size
+from convladder.errors import ConvladderError
+from convladder.runs.evaluating import keep_robustness
+from convladder.evaluating.robustness import measure_robustness
+from convladder.data.features import pool_features
+from convladder.evaluating.few import FEW, FEW_FOR_DETAIL, caution, points_digits, rounded
+from convladder.training.learning_curve import measure_learning_curve
+from convladder.reporting.learning_curve import render_learning_curve
+from convladder.models.ladder import MODELS, rung_idea
+from convladder.markup import printable, shown
+from convladder.reporting.pictures import Gallery, describe_worst, fill, name_top, sort_into_cells
+from convladder.reporting.repeating import command_for, facts_of, recipe_in_words
+from convladder.files import whole_file
+from convladder.runs.run import Run, finished_runs
+from convladder.comparing.settings import describe_difference
+from convladder.reporting.tables import cells_of_comparison
+
+WIDEST_MATRIX = 20  # classes; of more, the commonest confusions are listed
+CONFUSIONS_LISTED = 30
+MOST_FILES_AUDITED = 5000  # what takes longer than a report may is left to `convladder audit`
+Say = Callable[[str], None]
+
+
+def collect_runs(sources: Sequence[str | Path]) -> Comparison:
+    """The runs of folders: each one run, or a directory of runs.
+
+    Of a directory that compare wrote to, the runs of its last comparison; of another, all that are finished.
+
+    Raises:
+        ConvladderError: There is no finished run, or the runs were tested on different images.
+    """
+    runs: list[Run] = []
+    not_run: tuple[Mapping[str, Any], ...] = ()
+    for source in map(Path, sources):
+        if (source / "run.json").exists():
+            runs.append(Run(source))
+        elif (source / FILE).exists():
+            comparison = Comparison.load(source)
+            runs += comparison.runs
+            not_run += comparison.not_run
+        else:
+            found = sorted(finished_runs(source), key=lambda run: run.info["started"])
+            if not found:
+                raise ConvladderError(f"{source} holds no finished run. Expected a run's folder, or one of runs.")
+            runs += found
+    return Comparison(tuple({run.path.resolve(): run for run in runs}.values()), not_run)
+
+
+def write_report(
+    runs: Comparison | str | Path | Run | Sequence[str | Path | Run],
+    path: str | Path = "report.html",
+    *,
+    say: Say = lambda _: None,
+) -> Path:
+    """Write what runs show: one HTML file, for somebody who has five minutes. It needs no other file and no network.
+
+    Where a rung's robustness is not known, it is measured on one of its runs and kept with that. Where the test images
+    are no longer there or have changed, the report does without pictures.
+
+    Args:
+        runs: A comparison; or runs of one data set, or their folders, or the directory that holds them; one or several.
+        path: The file.
+        say: Takes a line for the user.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConvladderError: No finished run, runs of different images, or a file that cannot be written.
+    """
+    if not isinstance(runs, Comparison):
+        runs = [runs] if isinstance(runs, str | Path | Run) else runs
+        runs = collect_runs([run.path if isinstance(run, Run) else run for run in runs])
+    for run in runs.runs:
+        if run.info.get("status") != "finished":
+            raise ConvladderError(f"{run.path} is {run.info.get('status')}. Expected a run that is finished.")
+    page = render_report(runs, say)
+    path = Path(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
+    """The page as text; what stands in names is escaped."""
+    from jinja2 import Environment, FileSystemLoader
+
+    folder = Path(__file__).parent
+    environment = Environment(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=shown,
+        loader=FileSystemLoader(folder),
+        auto_reload=False,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters |= {"percent": percent, "words": words, "sensible": sensible, "rounded": rounded}
+    script, style = ((folder / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = environment.get_template("template.html")
+    return page.render(_content(comparison, say), script=script, style=style, script_digest=digest, version=__version__)
+
+
+def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
+    """All that the template shows."""
+    rows, recommended = comparison.rows, comparison.recommendation
+    names = [row["name"] for row in rows]
+    rungs = {row["name"]: row["rung"] for row in rows}
+    first = comparison.runs[0]
+    images = len(first.answers[1])
+    typical = [_typical(group) for group in comparison.groups.values()]
+    datasets, without_pictures = _load(typical)
+    chosen = names.index(recommended["take"] or recommended["best"])
+    dataset = datasets[chosen]
+    found = [_robustness(run, data, say) for run, data in zip(typical, datasets, strict=True)]
+    robustness = {number: measured for number, measured in enumerate(found) if measured is not None}
+    views, gallery = _look_inside(typical, chosen, [None if data is None else data.test.images for data in datasets])
+    curves, measured = _curves(comparison)
+    titles, cells = cells_of_comparison(rows, comparison.pareto)
+    return {
+        "comparison": comparison,
+        "dataset": first.info["dataset"],
+        "source": (first.info.get("data") or {}).get("source"),
+        "images": images,
+        "rows": rows,
+        "row": rows[chosen],
+        "sizes": {row["name"]: f" ({row['image_size']} pixels)" for row in rows} if "pixels" in titles else {},
+        "chosen": chosen,
+        "recommended": recommended,
+        "steps": [pair | {"idea": _idea(rungs[pair["upper"]])} | _besides(pair) for pair in comparison.pairs],
+        "counted": Counter(pair["verdict"] for pair in comparison.pairs),
+        "tested_by": first.info.get("tested_by"),
+        "digits": points_digits(images),
+        "caution": caution(comparison.groups[names[chosen]][0].metrics["test"], first.info),
+        "no_better": [
+            (name, run.no_better) for name, group in comparison.groups.items() for run in group if run.no_better
+        ],
+        "seeds": sorted({row["seeds"] for row in rows}),
+        "titles": titles,
+        "cells": cells,
+        "cost_figures": plots.svgs_of_costs(rows, comparison.pareto, images),
+        "learning_figures": [
+            plots.svg_of_learning(curves, number, name, first.info["images"]["validation"] or images)
+            for number, name in enumerate(names)
+            if curves[number]
+        ],
+        "learning_of": measured,
+        "curves": dict(zip(names, curves, strict=True)),
+        "views": views,
+        "gallery": gallery,
+        "without_pictures": without_pictures,
+        "robustness": {names[number]: found for number, found in robustness.items()},
+        "robustness_figures": _draw_robustness(robustness),
+        "audit": _audit(dataset) if dataset is not None else None,
+        "learning_curve": _learning_curve(dataset, say) if dataset is not None else "",
+        "account": dataset.account if dataset is not None else None,
+        "command": command_for(comparison),
+        "facts": facts_of(comparison.runs),
+        "runs": [
+            run for group in comparison.groups.values() for run in sorted(group, key=lambda run: run.info["seed"])
+        ],
+        "recipe_in_words": recipe_in_words,
+    }
+
+
+def _load(runs: Sequence[Run]) -> tuple[list[Dataset | None], str]:
+    """The data that each run was trained on, at the size that it was; or why there are none."""
+    loaded: dict[str, Dataset | None] = {}
+    reason = ""
+    for run in runs:
+        if run.info["fingerprint"] not in loaded:
+            try:
+                loaded[run.info["fingerprint"]] = run.load_dataset()
+            except ConvladderError as error:
+                loaded[run.info["fingerprint"]], reason = None, str(error)
+    return [loaded[run.info["fingerprint"]] for run in runs], reason
+
+
+def _typical(group: Sequence[Run]) -> Run:
+    """The run of a rung that is looked into: the one of median accuracy."""
+    median = statistics.median_low(run.info["test_accuracy"] for run in group)
+    return next(run for run in group if run.info["test_accuracy"] == median)
+
+
+def _idea(rung: str) -> str:
+    return rung_idea(rung) if rung in MODELS else ""
+
+
+def _besides(pair: Mapping[str, Any]) -> dict[str, str]:
+    """What else than the network a step changes, where it does."""
+    return {"besides": describe_difference({key: both for key, both in pair["differs"].items() if key != "image_size"})}
+
+
+def _robustness(run: Run, dataset: Dataset | None, say: Say) -> dict[str, Any] | None:
+    """What a rung stands: as stored with the run, or measured and stored; none where the images are gone."""
+    stored = run.metrics.get("robustness")
+    # What was trained on the test images would be flattered; few of them would show their own chance.
+    if stored is not None or dataset is None or "tested_by" in run.info or run.metrics["test"]["images"] < FEW:
+        return stored
+    say(f"{run.path}: measuring what it can stand, once.")
+    measured = measure_robustness(run.classifier().predict_probabilities, *dataset.test)
+    with contextlib.suppress(ConvladderError):  # a folder that cannot be written is measured again the next time
+        keep_robustness(run, measured)
+    return measured
+
+
+def _look_inside(
+    typical: Sequence[Run], chosen: int, images: Sequence[npt.NDArray[np.uint8] | None]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A view of each rung, and what the page's script needs: pictures by number, and by rung and cell what is in it.
+
+    The images are the same for each rung, at the size that it takes them.
+    """
+    cells = [sort_into_cells(run.predictions["probabilities"], run.predictions["labels"]) for run in typical]
+    shown: list[dict[tuple[int, int], list[int]]] = [{} for _ in typical]
+    pixels = images[chosen]
+    gallery = Gallery(pixels) if pixels is not None else None
+    if gallery is not None:
+        order = sorted(range(len(typical)), key=lambda number: number != chosen)
+        for number, kept in zip(order, fill(gallery, [cells[number] for number in order]), strict=True):
+            shown[number] = kept
+    views = [_view(run, number, cells[number], images[number]) for number, run in enumerate(typical)]
+    found = [
+        {
+            f"{label},{taken}": [[number, name_top(run.predictions["probabilities"][number])] for number in numbers]
+            for (label, taken), numbers in kept.items()
+        }
+        for run, kept in zip(typical, shown, strict=True)
+    ]
+    pictures = gallery.shown if gallery else {}
+    return views, {"pictures": pictures, "cells": found, "classes": typical[0].info["class_names"]}
+
+
+def _view(
+    run: Run, number: int, cells: Mapping[tuple[int, int], Sequence[int]], images: npt.NDArray[np.uint8] | None
+) -> dict[str, Any]:
+    """What is seen inside one rung."""
+    test, names = run.metrics["test"], run.info["class_names"]
+    confusions = sorted(
+        ((len(numbers), label, taken) for (label, taken), numbers in cells.items() if label != taken), reverse=True
+    )
+    # What was trained on the images as well would hang on other things than what misjudged them.
+    unseen = images is not None and "tested_by" not in run.info
+    predict = run.classifier().predict_probabilities if unseen else None
+    return {
+        "name": run.info["rung"],
+        "number": number,
+        "run": run,
+        "test": test,
+        "validation": run.metrics.get("validation"),
+        "confusions": confusions[:CONFUSIONS_LISTED],
+        "most": max((count for count, _, _ in confusions), default=1),
+        "as_matrix": len(names) <= WIDEST_MATRIX,
+        "worst": describe_worst(cells, run.predictions["probabilities"], names, images, predict),
+        "detailed": test["images"] >= FEW_FOR_DETAIL,
+        "reliability": plots.svg_of_reliability(test["calibration"]["bins"], number, run.info["rung"]),
+    }
+
+
+def _curves(comparison: Comparison) -> tuple[list[list[list[float]]], str]:
+    """By rung and run, of an ensemble by member, the accuracy after each epoch; and on which images it was measured."""
+    validated = all(run.epochs("validation_accuracy") for run in comparison.runs)
+    key = "validation_accuracy" if validated else "accuracy"
+    curves = [[curve for run in group for curve in run.epochs(key)] for group in comparison.groups.values()]
+    return curves, "validation" if validated else "training"
+
+
+def _draw_robustness(robustness: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    changes: dict[tuple[str, str], dict[int, Any]] = {}
+    for number, measured in robustness.items():
+        for curve in measured["curves"]:
+            changes.setdefault((curve["name"], curve["unit"]), {})[number] = curve["points"]
+    return [plots.svg_of_robustness(name, unit, curves) for (name, unit), curves in changes.items()]
+
+
+def _audit(dataset: Dataset) -> Any:
+    """What is wrong with the files, where the data come from files that are not too many."""
+    if dataset.account is None or dataset.source is None or dataset.account.files > MOST_FILES_AUDITED:
+        return None
+    return audit(dataset.source["source"], dataset.source.get("columns"))
+
+
+def _learning_curve(dataset: Dataset, say: Say) -> str:
+    """What more pictures would buy, of photographs that are not too many; from features that `transfer` kept."""
+    if not dataset.photographs or dataset.account is None or dataset.account.files > MOST_FILES_AUDITED:
+        return ""
+    say("Measuring what more pictures would buy.")
+    try:
+        looked_at = at_size(dataset, SIDE)
+        return render_learning_curve(measure_learning_curve(looked_at, *pool_features(looked_at)))
+    except ConvladderError as error:
+        say(f"No learning curve: {error}")
+        return ""
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """0.9925 as 99.25 %."""
+    return f"{100 * value:.{digits}f}\u202f%"
+
+
+def sensible(value: float) -> str:
+    """A number with as many digits as mean something: 0.051, 3.2, 1,234."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def words(text: str) -> Any:
+    """A sentence whose `names` become code; all else in it is escaped."""
+    from markupsafe import Markup
+
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(printable(text))))

@@ -1,0 +1,300 @@
+"""The tables that the command line prints; each function yields what stands below one another."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from convladder.evaluating.few import FEW_FOR_DETAIL, caution, leaks_in_words, rounded
+from convladder.markup import printable
+from convladder.comparing.settings import COLUMNS, MARK, describe_tuned, differing, value_in_words
+
+if TYPE_CHECKING:
+    from convladder.data.audit import Audit
+    from convladder.models.summary import LayerSummary
+    from convladder.training.learning_curve import LearningCurve
+
+WIDEST_MATRIX = 12  # classes
+
+Parts = Iterator[Table | str]
+
+
+def of_models(rows: Sequence[dict[str, Any]]) -> Parts:
+    """What `models` prints."""
+    table = Table("rung", "one idea more", box=SIMPLE_HEAD)
+    for title in ("parameters", "MACs"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(marked(row), row["idea"], f"{row['parameters']:,}", f"{row['macs']:,}")
+    yield table
+    yield f"{describe_tuned(row['name'] for row in rows if row['tuned'])} All others share one recipe."
+
+
+def marked(row: Mapping[str, Any]) -> str:
+    """The name of a row, with a mark where it has a recipe of its own."""
+    return f"{row['name']}{MARK if row['tuned'] else ''}"
+
+
+def of_layers(rung: str, rows: "Sequence[LayerSummary]") -> Parts:
+    """What `summary` prints."""
+    parameters, macs = sum(row.parameters for row in rows), sum(row.macs for row in rows)
+    table = Table(box=SIMPLE_HEAD, show_footer=True)
+    for title, footer in (("layer", rung), ("kind", ""), ("output", "")):
+        table.add_column(title, footer, no_wrap=True)
+    for title, total in (("parameters", parameters), ("MACs", macs)):
+        table.add_column(title, f"{total:,}", justify="right", no_wrap=True)
+    table.add_column("arithmetic of the output's height")
+    for row in rows:
+        shape = "×".join(f"{side:,}" for side in row.output_shape)
+        table.add_row(row.name, row.kind, shape, f"{row.parameters:,}", f"{row.macs:,}", row.arithmetic)
+    yield table
+
+
+def of_benchmark(result: dict[str, Any]) -> Parts:
+    """The tables of `benchmark`."""
+    table = Table("contender", "seeds", "seconds, median", "range", "test accuracy", box=SIMPLE_HEAD)
+    for title in ("utilization", "computes in"):
+        table.add_column(title)
+    for row in result["rows"]:
+        table.add_row(
+            row["name"],
+            str(row["seeds"]),
+            f"{row['seconds']:.2f}",
+            f"{row['seconds_low']:.2f} to {row['seconds_high']:.2f}",
+            f"{row['test_accuracy']:.4f}",
+            f"{row['utilization']:.0%}",
+            row["precision"],
+        )
+    yield table
+    for ratio in result["ratios"]:
+        more = "" if ratio["reached"] else "more than "
+        yield (
+            f"{ratio['accuracy']:.2%}: {ratio['peer']} {ratio['peer_seconds']:.1f} s, {ratio['here']} "
+            f"{ratio['here_seconds']:.2f} s: {more}{ratio['ratio']:.0f} times (asked: {ratio['target']})"
+        )
+
+
+def of_audit(result: "Audit") -> Parts:
+    """The tables of `audit`."""
+    table = Table("class", box=SIMPLE_HEAD)
+    table.add_column("pictures", justify="right")
+    for name, count in result.classes.items():
+        table.add_row(name, f"{count:,}")
+    yield table
+    if result.findings:
+        table = Table("found", box=SIMPLE_HEAD)
+        table.add_column("times", justify="right")
+        for title in ("what to do", "for example"):
+            table.add_column(title)
+        for finding in result.findings:
+            example = ", ".join(os.path.basename(name) for name in finding.groups[0][:3])
+            table.add_row(finding.check, f"{len(finding.groups):,}", finding.advice, example)
+        yield table
+    yield (
+        f"{result.files:,} files: {result.pictures:,} pictures, {result.left_out:,} left out, "
+        f"{sum(result.ignored.values()):,} ignored. {'Nothing was found.' if not result.findings else ''}"
+    )
+    yield from result.notes
+
+
+def of_learning_curve(curve: "LearningCurve") -> Parts:
+    """What `audit --learning-curve` adds."""
+    table = Table(box=SIMPLE_HEAD)
+    for title in ("pictures a class", "accuracy", "95 % interval"):
+        table.add_column(title, justify="right")
+    for point in curve.points:
+        table.add_row(f"{point.pictures_a_class:.0f}", f"{point.accuracy:.3f}", f"{point.low:.3f}–{point.high:.3f}")
+    yield table
+    yield from curve.lines()
+
+
+def cells_of_comparison(
+    rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts.
+
+    A dagger marks a rung with a recipe of its own. How they were trained is among them where rows differ in it: the
+    side of the images, epochs, augmentation and more.
+    """
+    costs: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("parameters", "parameters", "{:,}".format),
+        ("macs", "MACs", "{:,}".format),
+        ("fit_seconds", "fit s", "{:.1f}".format),
+        ("latency_seconds", "ms an image", lambda seconds: f"{1000 * seconds:.3f}"),
+        ("images_per_second", "images/s", "{:,.0f}".format),
+        ("bytes", "kB", lambda size: f"{size / 1000:,.0f}"),
+    ]
+    unlike = differing([row["settings"] for row in rows])
+    shown = [key for key in COLUMNS if key in unlike]
+    cells = []
+    for row in rows:
+        accuracy, low, high = (rounded(row[key], row["test_images"]) for key in ("test_accuracy", "low", "high"))
+        accuracy += _mark(row)
+        cells.append([marked(row), str(row["seeds"]), accuracy, f"{low}–{high}"])
+        cells[-1][1:1] = [value_in_words(row["settings"].get(key)) for key in shown]
+        for cost, _, show in costs:
+            mark = "*" if row["name"] in pareto.get(cost, ()) else " "
+            cells[-1].append("" if row[cost] is None else show(row[cost]) + mark)
+    titles = ["rung", *(COLUMNS[key] for key in shown), "seeds", "test accuracy", "95 % interval"]
+    return titles + [title for _, title, _ in costs], cells
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    """What stands beside the accuracy of a row with networks that do not beat always the same answer."""
+    if row["learned_nothing"] == row["seeds"]:
+        return " learned nothing"
+    if row["learned_nothing"]:
+        return f" {row['learned_nothing']} of {row['seeds']} learned nothing"
+    return "" if row["recommendable"] else " no better than a constant"
+
+
+def of_comparison(
+    rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Table]:
+    """The table of `compare`, and what it shows while it climbs."""
+    titles, cells = cells_of_comparison(rows, pareto or {})
+    table = Table(titles[0], box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for title in titles[1:]:
+        table.add_column(title, justify="right")
+    for row in cells:
+        table.add_row(*row)
+    yield table
+
+
+def html_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table for a notebook: the first column names the row."""
+    head = "".join(f'<th scope="col">{_escaped(title)}</th>' for title in titles)
+    body = "".join(
+        f'<tr><th scope="row">{_escaped(first)}</th>{"".join(f"<td>{_escaped(cell)}</td>" for cell in others)}</tr>'
+        for first, *others in cells
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _escaped(cell: str) -> str:
+    return escape(printable(cell.strip()))
+
+
+def of_reproduction(result: dict[str, Any]) -> Parts:
+    """The tables of `reproduce`."""
+    if "networks" in result:
+        table = Table("network", box=SIMPLE_HEAD)
+        for title in ("parameters", "test accuracy", "seconds an epoch"):
+            table.add_column(Text(f"{title}\narticle"), justify="right")
+            table.add_column(Text("\nhere"), justify="right")
+        for row in result["networks"]:
+            table.add_row(
+                row["name"],
+                f"{row['article_parameters']:,}",
+                f"{row['parameters']:,}",
+                f"{row['article_test_accuracy']:.4f}",
+                f"{row['test_accuracy']:.4f}",
+                f"{row['article_seconds_per_epoch']:.0f}",
+                f"{row['seconds_per_epoch']:.1f}",
+            )
+        yield table
+    if "claims" in result:
+        table = Table("the article says", "measured here", "verdict", box=SIMPLE_HEAD, show_lines=True)
+        for claim in result["claims"]:
+            table.add_row(claim["claim"], claim["measured"], claim["verdict"])
+        yield table
+        shifts = result["shifts"]
+        table = Table("accuracy at a shift of", box=SIMPLE_HEAD)
+        for pixels in range(len(next(iter(shifts.values())))):
+            table.add_column(f"{pixels} px", justify="right")
+        for name, accuracies in shifts.items():
+            table.add_row(name, *(f"{accuracy:.3f}" for accuracy in accuracies))
+        yield table
+
+
+def of_evaluation(result: dict[str, Any]) -> Parts:
+    """What `evaluate` prints."""
+    images = result["images"]
+    accuracy, low, high, loss = (rounded(result[key], images) for key in ("accuracy", "low", "high", "loss"))
+    pictures = f"{images:,} {result['split']} images of {result['data']}"
+    by = f", by {result['tested_by']}" if "tested_by" in result else ""
+    yield f"{result['run']} on {pictures}{by}: accuracy {accuracy} ({low} to {high}), loss {loss}"
+    yield from filter(None, (result["no_better"], leaks_in_words(result), caution(result)))
+    if left_out := result.get("leaks_left_out"):
+        yield f"Left out of what it learned from: {left_out:,} copies of pictures for validation or testing"
+    top = [
+        f"right among the {row['k']} most probable: {rounded(row['accuracy'], images)}"
+        for row in result["top_k"]
+        if row["k"] > 1
+    ]
+    if top:
+        yield "  ".join(top)
+    table = Table("class", box=SIMPLE_HEAD)
+    for title in ("precision", "recall", "F1", "images"):
+        table.add_column(title, justify="right")
+    for row in result["per_class"]:
+        scores = ("–" if row[key] is None else rounded(row[key], images) for key in ("precision", "recall", "f1"))
+        table.add_row(Text(row["name"]), *scores, f"{row['support']:,}")
+    yield table
+    yield of_confusion(result["confusion"], [row["name"] for row in result["per_class"]], result["confusions"])
+    temperature = f"the temperature {result['temperature']:.3f} that is in the network"
+    if result["temperature"] == 1 and "temperature_reason" in result:
+        temperature = f"the network's own temperature, 1: {result['temperature_reason'].removeprefix('1, since ')}"
+    if images < FEW_FOR_DETAIL:
+        yield f"{images} images do not tell how sure it may be: {FEW_FOR_DETAIL} are needed. It has {temperature}"
+    else:
+        yield of_reliability(result["calibration"]["bins"])
+        yield f"Calibration error {result['calibration']['ece']:.2%}, at {temperature}"
+    kept = result["abstention"]
+    if kept["threshold"]:
+        right = "none" if kept["accuracy"] is None else f"{kept['accuracy']:.2%}"
+        yield (
+            f"Abstaining below {kept['threshold']:.3f} answers {kept['coverage']:.2%} of the images, {right} of them "
+            f"rightly"
+        )
+    else:
+        yield f"It never abstains: {result.get('threshold_reason', 'no threshold')}"
+    if "robustness" in result:
+        yield of_robustness(result["robustness"])
+
+
+def of_confusion(
+    confusion: Sequence[Sequence[int]] | None, names: Sequence[str], confusions: Sequence[Sequence[int]] = ()
+) -> Table:
+    """A confusion matrix, where it fits on a screen; else the ten commonest confusions."""
+    if confusion is not None and len(names) <= WIDEST_MATRIX:
+        table = Table("is, taken for", box=SIMPLE_HEAD)
+        for name in names:
+            table.add_column(name, justify="right")
+        for name, row in zip(names, confusion, strict=True):
+            table.add_row(name, *(f"{count:,}" if count else "·" for count in row))
+        return table
+    table = Table("is", "taken for", box=SIMPLE_HEAD)
+    table.add_column("images", justify="right")
+    cells = [(count, true, taken) for true, taken, count in confusions]
+    if confusion is not None:
+        cells = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
+    for count, true, taken in sorted(cells, reverse=True)[:10]:
+        table.add_row(names[true], names[taken], f"{count:,}")
+    return table
+
+
+def of_reliability(bins: Sequence[dict[str, Any]]) -> Table:
+    """What is said, and how often it comes true."""
+    table = Table("said with", box=SIMPLE_HEAD)
+    for title in ("on average", "came true", "images"):
+        table.add_column(title, justify="right")
+    for row in bins:
+        span = f"{row['low']:.0%} to {row['high']:.0%}"
+        table.add_row(span, f"{row['confidence']:.1%}", f"{row['accuracy']:.1%}", f"{row['images']:,}")
+    return table
+
+
+def of_robustness(robustness: dict[str, Any]) -> Table:
+    """Accuracy at each severity of each change."""
+    table = Table(f"accuracy on {robustness['images']:,} images", box=SIMPLE_HEAD)
+    for number in range(len(robustness["curves"][0]["points"])):
+        table.add_column("unchanged" if number == 0 else "", justify="right")
+    for curve in robustness["curves"]:
+        cells = (f"{point['severity']:g}: {point['accuracy']:.3f}" for point in curve["points"])
+        table.add_row(f"{curve['name']}, {curve['unit']}", *cells)
+    return table

@@ -1,0 +1,160 @@
+"""What the page is told of the models: models.json, test images, and feature maps small enough to travel live."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.inference.classifier import Classifier
+from convladder.errors import ConvladderError
+from convladder.runs.examples import Examples, choose_examples, read_examples
+from convladder.runs.run import Run, embedded_name
+
+MOST_MAPS = 32
+MOST_UNITS = 256
+LARGEST_SIDE = 64
+MOST_CONFUSIONS = 5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How a stage's feature maps are thinned out for the page.
+
+    Attributes:
+        name: Of the stage, and of the graph's output.
+        height: Of the maps as the network makes them; 1 for units without places.
+        width: Likewise.
+        of: How many maps the network makes.
+        step: Every so many-th row and column is sent,
+        rows: so many rows,
+        columns: so many columns,
+        channels: of the first so many maps.
+        strip: Whether these are units without places, sent as one row.
+    """
+
+    name: str
+    height: int
+    width: int
+    of: int
+    step: int
+    rows: int
+    columns: int
+    channels: int
+    strip: bool
+
+
+def list_stages(classifier: Classifier) -> list[Stage]:
+    """The stages of a classifier, in order, found by running it once."""
+    if not classifier.stages:  # an ensemble, or a network whose layers are not named by stage
+        return []
+    blank = np.zeros((1, *classifier.input_shape), np.uint8)
+    return [_thinned(name, maps.shape[1:]) for name, maps in classifier.feature_maps(blank).items()]
+
+
+def thin_maps(maps: npt.NDArray[np.float32], stage: Stage) -> tuple[npt.NDArray[np.int8], float]:
+    """The first image's maps, shape (channels, rows, columns), in parts of their peak, 127; and the peak."""
+    kept = maps[0, : stage.columns].reshape(1, 1, -1) if stage.strip else _places(maps[0], stage)
+    peak = float(np.abs(kept).max(initial=0))
+    return np.rint(kept * (127 / peak if peak else 0)).astype(np.int8), peak
+
+
+def describe_model(name: str, classifier: Classifier) -> dict[str, Any]:
+    """What models.json says of one model."""
+    return {
+        "name": name,
+        "class_names": list(classifier.class_names),
+        "input_shape": list(classifier.input_shape),
+        "fit": classifier.fit,
+        "threshold": classifier.threshold,
+        "stages": [asdict(stage) for stage in list_stages(classifier)],
+        "account": account_for(classifier),
+    }
+
+
+def account_for(classifier: Classifier) -> dict[str, Any]:
+    """How good a model is and where it comes from: from its run folder, or from its own metadata."""
+    metadata = classifier.metadata
+    account: dict[str, Any] = {
+        key: metadata.get(key)
+        for key in (
+            *("rung", "dataset", "embedded", "fingerprint", "version"),
+            *("test_accuracy", "test_images", "interval", "tested_by"),
+        )
+    }
+    run = find_run(classifier)
+    if run is None:
+        return account
+    test = run.metrics["test"]
+    return account | {
+        "rung": run.info["rung"],
+        "dataset": run.info["dataset"],
+        "embedded": embedded_name(run.info),
+        "fingerprint": run.info["fingerprint"],
+        "test_accuracy": test["accuracy"],
+        "test_images": test["images"],
+        "interval": [test["low"], test["high"]],
+        "tested_by": run.info.get("tested_by"),
+        "training_images": run.info["images"]["train"],
+        "fit_seconds": run.info["fit_seconds"],
+        "parameters": run.info["parameters"],
+        "confusions": _confusions(run.predictions),
+    }
+
+
+def find_run(classifier: Classifier) -> Run | None:
+    """The finished run that a classifier lies in, if it does."""
+    try:
+        run = Run(classifier.path.parent)
+        finished = run.info.get("status") == "finished" and classifier.path.name == "model.onnx"
+        # Else the model was put there from elsewhere.
+        finished &= classifier.metadata.get("fingerprint") == run.info.get("fingerprint")
+    except ConvladderError:
+        return None
+    return run if finished else None
+
+
+def find_examples(classifier: Classifier) -> Examples | None:
+    """Test images of the data that a model was trained on, where they are at hand."""
+    run = find_run(classifier)
+    if run and (run.path / "examples.npz").exists():
+        return read_examples(run.path / "examples.npz")
+    if (embedded_name(run.info) if run else classifier.metadata.get("embedded")) != "mnist":
+        return None  # nor for somebody's own folder or file that is called mnist
+    with np.load(Path(str(files("convladder.data") / "mnist.npz"))) as archive:
+        images, labels = archive["x_test"][..., np.newaxis], archive["y_test"].astype(np.int64)
+    return choose_examples(images, labels, run.predictions["probabilities"].argmax(axis=1) if run else labels)
+
+
+def describe_examples(examples: Examples, file: str) -> dict[str, Any]:
+    """What models.json says of test images, whose bytes, one image after the other, are in `file`."""
+    return {"file": file, "labels": examples.labels.tolist(), "misjudged": examples.misjudged.tolist()}
+
+
+def _confusions(predictions: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, int]]:
+    """The most frequent pairs of a label and another that it was taken for."""
+    truths, answers = predictions["labels"], predictions["probabilities"].argmax(axis=1)
+    wrong = truths != answers
+    pairs, counts = np.unique(np.stack([truths[wrong], answers[wrong]]), axis=1, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:MOST_CONFUSIONS]
+    return [
+        {"truth": int(pairs[0, place]), "answer": int(pairs[1, place]), "count": int(counts[place])} for place in most
+    ]
+
+
+def _thinned(name: str, shape: tuple[int, ...]) -> Stage:
+    if len(shape) == 1:
+        units = shape[0]
+        return Stage(name, 1, units, 1, 1, 1, min(units, MOST_UNITS), 1, True)
+    height, width, channels = shape
+    step = -(-max(height, width) // LARGEST_SIDE)
+    return Stage(
+        name, height, width, channels, step, -(-height // step), -(-width // step), min(channels, MOST_MAPS), False
+    )
+
+
+def _places(maps: npt.NDArray[np.float32], stage: Stage) -> npt.NDArray[np.float32]:
+    return maps[:: stage.step, :: stage.step, : stage.channels].transpose(2, 0, 1)

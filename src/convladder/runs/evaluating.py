@@ -1,0 +1,176 @@
+"""Evaluation of a run: on what it held out, from what it stored, or on other images of the same classes."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.data import Dataset, Split, load_dataset
+from convladder.data.csv_tables import is_table
+from convladder.data.dataset import digest_images, join, slices
+from convladder.data.idx import find_idx_files
+from convladder.data.loading import locate
+from convladder.errors import ConvladderError, check_choice
+from convladder.evaluating.metrics import describe, without
+from convladder.evaluating.robustness import measure_robustness
+from convladder.evaluating.learned import beside_constant
+from convladder.files import write_json
+from convladder.runs.run import Run
+
+SPLITS = ("test", "validation", "all")
+
+
+def evaluate(
+    run: Run | str | Path,
+    split: str | None = None,
+    data: str | Path | Dataset | None = None,
+    *,
+    robustness: bool = False,
+) -> dict[str, Any]:
+    """How good a run is: from the predictions that it stored, or by its shipped model on other images.
+
+    Args:
+        run: A finished run, or its folder.
+        split: "test" or "validation"; of other images also "all", the default for them. Validation images chose the
+            epoch, so they flatter.
+        data: Other images whose classes are among the run's, by name: what `load_dataset` takes, or a Dataset.
+        robustness: Whether to measure accuracy on 1,000 of the images, shifted, turned, noisy, blurred and pale. What
+            is measured on the run's own test images is kept in its metrics.json.
+
+    Returns:
+        What `describe` gives, with `run`, `rung`, `data`, `split`, `temperature`, `test_accuracy`,
+        `validation_accuracy`, `fit_seconds`, `tested_by` where that was cross-validation, and `robustness`, as
+        `measure_robustness` gives it, where it is known; `beats_constant`, whether it is right more often than always
+        the same answer would be, none where that cannot be told, and `no_better`, that in words where it is not.
+        Where images are copies of others that the run learned from, `without_leaks` gives the accuracy without them;
+        `leaks_left_out` how many pictures it did not learn from, because they were copies of its own.
+
+    Raises:
+        ConvladderError: Other classes, images of another shape, no such split, or data that have changed.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    chosen = split or ("test" if data is None else "all")
+    check_choice("split", chosen, SPLITS)
+    if robustness and data is None and "tested_by" in run.info:
+        raise ConvladderError(
+            f"{run.path} was trained on all of its pictures, so that changed ones would flatter it. Expected "
+            "--robustness with other --data."
+        )
+    if data is None and chosen == "all":
+        raise ConvladderError("A run has seen most of its own images. Expected test or validation, or other --data.")
+    if run.info.get("status") != "finished":
+        raise ConvladderError(f"{run.path} is {run.info.get('status')}. Expected a run that is finished.")
+    stored = None
+    images: Split
+    if data is not None:
+        images = _of_other_data(run, data, chosen)
+    elif not run.info["images"][chosen]:
+        raise ConvladderError(f"{run.path} held out no {chosen} images. Expected --split test.")
+    else:
+        stored = _stored(run, chosen)
+        if robustness or not stored:
+            images = getattr(run.load_dataset(), chosen)
+    if stored:
+        probabilities, labels = stored
+    else:
+        predict = run.classifier().predict_probabilities
+        probabilities = np.concatenate([predict(part) for part in slices(images.images)])
+        labels = images.labels
+    threshold = float(run.info.get("threshold", 0))
+    result: dict[str, Any] = {
+        "run": str(run.path),
+        "rung": run.info["rung"],
+        "data": run.info["dataset"] if data is None else data.name if isinstance(data, Dataset) else str(data),
+        "split": chosen,
+        **describe(probabilities, labels, run.info["class_names"], threshold),
+        "temperature": float(run.info.get("temperature", 1)),
+        **{key: run.info[key] for key in ("temperature_reason", "threshold_reason") if key in run.info},
+        **{key: run.info.get(key) for key in ("test_accuracy", "validation_accuracy", "fit_seconds")},
+    }
+    own_test = data is None and chosen == "test"
+    beside = beside_constant(result)
+    words = run.no_better if own_test else beside.words(run.info["class_names"], own=data is None)
+    result |= {"beats_constant": beside.beats, "no_better": words}
+    if data is not None:
+        rows = np.flatnonzero(np.isin(digest_images(images.images), run.learned))
+        rows = np.array([row for row in rows if np.ptp(images.images[row])], np.int64)  # one colour is no picture
+        result |= without(rows, probabilities, labels)
+    elif own_test and "without_leaks" in run.metrics["test"]:
+        result["without_leaks"] = run.metrics["test"]["without_leaks"]
+    elif run.info.get("leaks_left_out"):
+        result["leaks_left_out"] = run.info["leaks_left_out"]
+    if own_test and "tested_by" in run.info:
+        result["tested_by"] = run.info["tested_by"]
+    if robustness:
+        result["robustness"] = measure_robustness(run.classifier().predict_probabilities, *images)
+        if own_test:
+            keep_robustness(run, result["robustness"])
+    elif own_test and "robustness" in run.metrics:
+        result["robustness"] = run.metrics["robustness"]
+    return result
+
+
+def load_like(run: Run, source: str | Path, columns: Mapping[str, str] | None = None) -> Dataset:
+    """Load other images as the run's own were, so that the pixels are alike; arrays are taken as they are.
+
+    Args:
+        run: A finished run.
+        source: As `load_dataset` takes it.
+        columns: The same.
+
+    Raises:
+        ConvladderError: As `load_dataset` does.
+    """
+    height, _, channels = run.info["input_shape"]
+    path = locate(source)
+    like: dict[str, Any] = {"columns": columns, "keep_leaks": True}  # nothing is learned from these
+    if is_table(path) or (path.is_dir() and not find_idx_files(path)):
+        like["cache"] = (run.info.get("data") or {}).get("cache", True)
+        like |= {"image_size": height, "channels": channels, "fit": run.classifier().fit}
+    return load_dataset(source, **like)
+
+
+def _stored(run: Run, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]] | None:
+    prefix = "validation_" if split == "validation" else ""
+    stored = run.predictions
+    if f"{prefix}labels" not in stored:
+        return None
+    return stored[f"{prefix}probabilities"], stored[f"{prefix}labels"]
+
+
+def _of_other_data(run: Run, data: str | Path | Dataset, split: str) -> Split:
+    """The images of one split, or of all, their labels in the order of the run's classes."""
+    height, width, channels = run.info["input_shape"]
+    if not isinstance(data, Dataset):
+        data = load_like(run, data)
+    if data.input_shape != (height, width, channels):
+        raise ConvladderError(
+            f"{data.name} has images of {'×'.join(map(str, data.input_shape))}. Expected {height}×{width}×{channels}, "
+            f"as {run.path} takes them."
+        )
+    names = {name: label for label, name in enumerate(run.info["class_names"])}
+    unknown = [name for name in data.class_names if name not in names]
+    if unknown:
+        raise ConvladderError(
+            f"{data.name} has classes that {run.path} does not know: {', '.join(unknown[:5])}. Expected some of: "
+            f"{', '.join(list(names)[:20])}."
+        )
+    if split == "all":
+        images = join(join(data.train.images, data.validation.images), data.test.images)
+        labels = np.concatenate([data.train.labels, data.validation.labels, data.test.labels])
+    else:
+        images, labels = getattr(data, split)
+    if not len(labels):
+        raise ConvladderError(f"{data.name} has no {split} images. Expected another split.")
+    label_of = np.array([names[name] for name in data.class_names], np.int64)
+    return Split(images, label_of[labels])
+
+
+def keep_robustness(run: Run, robustness: dict[str, Any]) -> None:
+    """Add what `measure_robustness` gave for the test images to a run's metrics.json."""
+    metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
+    write_json(run.path / "metrics.json", metrics | {"robustness": robustness})
+    run.__dict__.pop("metrics", None)  # read again when asked for

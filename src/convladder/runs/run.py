@@ -1,0 +1,327 @@
+"""The run folder: written file by file, each whole or not at all; read back as a Run."""
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convladder.data.loading import EMBEDDED
+from convladder.errors import ConvladderError
+from convladder.evaluating.few import rounded
+from convladder.evaluating.learned import Beside, likely_cause, set_beside_constant
+
+if TYPE_CHECKING:
+    import keras
+
+    from convladder.inference.classifier import Classifier
+    from convladder.data import Dataset
+
+
+SPLITS = ("validation", "test")
+LEARNED = "learned.npz"  # digests of the pictures that were learned from
+
+
+class Run:
+    """What was trained, on what, how, and how well: a folder, read when asked.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ConvladderError: The folder holds no readable run.json.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        _ = self.info
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        from convladder.markup import html_table
+
+        info = self.info
+        cells = [[key, str(info[key])] for key in ("rung", "status", "dataset", "seed") if key in info]
+        cells += [
+            [f"{split} accuracy", rounded(info[key], info["images"][split])]
+            for split in SPLITS
+            if (key := f"{split}_accuracy") in info
+        ]
+        cells += [[key, f"{info[key]:,}"] for key in ("parameters", "macs") if key in info]
+        cells += [["fit seconds", f"{info['fit_seconds']:.1f}"]] if "fit_seconds" in info else []
+        table = html_table(["run", str(self.path)], cells)
+        curves = self.epochs("validation_accuracy")
+        with contextlib.suppress(ModuleNotFoundError):  # what plots is not installed where nothing is trained
+            from convladder.reporting import plots
+
+            if curves:
+                figure = plots.svg_of_learning([curves], 0, info["rung"], info["images"]["validation"])
+                return f'{table}<div style="max-width:20rem">{figure}</div>'
+        return table
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """run.json: rung, recipe, dataset, seed, versions, hardware, status, seconds."""
+        return self._read_json("run.json")
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """metrics.json: by split ("validation", "test"), accuracy, per class, calibration and more."""
+        return self._read_json("metrics.json")
+
+    @cached_property
+    def history(self) -> list[dict[str, float]]:
+        """history.csv: a row an epoch."""
+        with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    def epochs(self, key: str) -> list[list[float]]:
+        """A column of history.csv, by member of the ensemble: a value an epoch; empty where it is not there."""
+        members: dict[float, list[float]] = {}
+        with contextlib.suppress(OSError):
+            for row in self.history:
+                if key in row:
+                    members.setdefault(row.get("member", 1), []).append(row[key])
+        return list(members.values())
+
+    @cached_property
+    def predictions(self) -> dict[str, npt.NDArray[Any]]:
+        """predictions.npz: the test images' `probabilities`, shape (count, num_classes), and `labels`.
+
+        Where validation images were held out, also their `validation_probabilities` and `validation_labels`.
+        """
+        return self._read_predictions()
+
+    @cached_property
+    def learned(self) -> npt.NDArray[np.uint64]:
+        """Of each picture that trained or validated, a digest of its pixels, in ascending order; none of old runs."""
+        if not (self.path / LEARNED).exists():
+            return np.empty(0, np.uint64)
+        with np.load(self.path / LEARNED, allow_pickle=False) as archive:
+            return np.asarray(archive["digests"])
+
+    @cached_property
+    def answers(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """What each test image was taken for, and its label, both of shape (count,); the probabilities are let go."""
+        predictions = vars(self).get("predictions") or self._read_predictions()
+        return predictions["probabilities"].argmax(axis=1), predictions["labels"]
+
+    @cached_property
+    def beside_constant(self) -> Beside:
+        """What it answered for the test images beside what always the same answer would be right on."""
+        taken, labels = self.answers
+        classes = 1 + int(max(taken.max(), labels.max()))
+        counts = (np.bincount(numbers, minlength=classes).tolist() for numbers in (labels, taken))
+        return set_beside_constant(int((taken == labels).sum()), *counts)
+
+    @property
+    def no_better(self) -> str:
+        """What is to be said where it does not beat the constant answer; else an empty text."""
+        beside = self.beside_constant
+        if beside.beats is not False:
+            return ""
+        history: list[dict[str, float]] = []
+        with contextlib.suppress(OSError):
+            history = self.history
+        names = self.info.get("class_names", [str(number) for number in range(1 + beside.commonest)])
+        return beside.words(names, likely_cause(self.info, history, beside.share))
+
+    def _read_predictions(self) -> dict[str, npt.NDArray[Any]]:
+        with np.load(self.path / "predictions.npz", allow_pickle=False) as archive:
+            return dict(archive)
+
+    def load_dataset(self) -> "Dataset":
+        """The data that the run was trained on, loaded again and checked.
+
+        Raises:
+            ConvladderError: It was built in Python, or it has changed since, or is no longer there.
+        """
+        from convladder.data import load_dataset
+
+        if not self.info.get("data"):
+            raise ConvladderError(
+                f"{self.path} does not say where its data came from. Expected a run of data from a file or folder: "
+                "name the images with --data."
+            )
+        data = self.arrange(load_dataset(**self.info["data"]))
+        if data.fingerprint != self.info["fingerprint"]:
+            raise ConvladderError(
+                f"{self.info['data']['source']} has changed since {self.path} was trained on it. Expected the same "
+                "images and labels: bring them back, or name other images with --data."
+            )
+        return data
+
+    def arrange(self, data: "Dataset") -> "Dataset":
+        """Loaded data, split as for this run: with validation images, without them, or with nothing held out."""
+        if "tested_by" in self.info:
+            return data.pooled()
+        return data if self.info["images"]["validation"] else data.without_validation()
+
+    def load_model(self) -> "keras.Model":
+        """The best weights, as a Keras model."""
+        import keras
+
+        import convladder.models.blocks  # noqa: F401 (registers the layers that a model may hold)
+
+        return keras.saving.load_model(self.path / "model.keras")
+
+    def classifier(self) -> "Classifier":
+        """The shipped model of a finished run."""
+        from convladder.inference.classifier import Classifier
+
+        return Classifier(self.path / "model.onnx")
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConvladderError(
+                f"{self.path} is no finished run ({name}: {error.strerror}). Expected a folder that train wrote."
+            ) from error
+        except ValueError as error:
+            raise ConvladderError(f"{self.path / name} is no JSON ({error}).") from error
+        return content
+
+
+def embedded_name(info: Mapping[str, Any]) -> str | None:
+    """Which of the sets that come with the package a run was trained on; not one that is but called so."""
+    source = (info.get("data") or {}).get("source")
+    return source if source in EMBEDDED else None
+
+
+def create_run_folder(directory: Path, rung: str) -> Path:
+    """Make the next folder of a rung: pool-1, pool-2, …; never one that exists.
+
+    Raises:
+        ConvladderError: The directory cannot be written; exit status 1.
+    """
+    create_folder(directory)
+    try:
+        taken = [path.name.rpartition("-")[2] for path in directory.glob(f"{rung}-*")]
+        number = 1 + max((int(number) for number in taken if number.isdecimal()), default=0)
+        while True:
+            folder = directory / f"{rung}-{number}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1  # another process was faster
+            else:
+                return folder
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+
+
+def finished_runs(directory: Path) -> list[Run]:
+    """The finished runs in a directory, the newest first; what cannot be read is no finished run."""
+    found = []
+    for path in sorted(directory.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        with contextlib.suppress(ConvladderError):
+            run = Run(path.parent)
+            if run.info.get("status") == "finished":
+                found.append(run)
+    return found
+
+
+def create_folder(folder: Path) -> None:
+    """Make a folder, if it is not there.
+
+    Raises:
+        ConvladderError: It cannot be made; exit status 1.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; rename it when all went well, remove it when not.
+
+    Raises:
+        ConvladderError: It cannot be written: no space, no permission; exit status 1.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, mark: str) -> Iterator[Path]:
+    """Give an empty folder beside `path` to write to; rename it when all went well, remove it when not.
+
+    Args:
+        path: A folder that is there is replaced if it holds a file named `mark`.
+        mark: The file that tells such a folder from another.
+
+    Raises:
+        ConvladderError: Something else stands there; it cannot be written; exit status 1 for the latter.
+    """
+    if path.exists() and not (path / mark).is_file():
+        raise ConvladderError(f"{path} is there already, and no export. Expected a new path, or a former export.")
+    create_folder(path.parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as name:
+            written, former = Path(name) / "written", Path(f"{name}.former")  # which outlives a failure
+            written.mkdir()
+            yield written
+            if path.exists():
+                path.rename(former)
+            try:
+                written.rename(path)
+            except BaseException:
+                if former.exists():
+                    former.rename(path)
+                raise
+            shutil.rmtree(former, ignore_errors=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON that a person can read as well."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write rows that share their keys, under a header."""
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
+    """Write an .npz file."""
+    with whole_file(path) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def _unwritable(path: Path, error: OSError) -> ConvladderError:
+    return ConvladderError(
+        f"{path} cannot be written ({error.strerror or error}). "
+        "Expected a directory with room and permission: mend that, or name another one.",
+        exit_status=1,
+    )

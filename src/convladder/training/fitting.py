@@ -1,0 +1,340 @@
+"""Fitting: a model, images and a recipe to the best weights, by Keras's own `fit` on a tf.data pipeline."""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from convladder.data import Dataset, Split
+from convladder.training.augmentation import AUGMENT, resize
+from convladder.data.checks import class_weights
+from convladder.data.dataset import release
+from convladder.models.summary import count_macs
+from convladder.training.divergence import check_answers, check_loss, check_weights
+from convladder.evaluating import predict_probabilities, score
+from convladder.training.fused import FusedAdam, clone
+from convladder.training.pacing import ENDLESS, Deadline, Pace
+from convladder.training.recipes import Recipe
+from convladder.signals import Stopped, check_stop, defer_signals
+
+# About how many steps TensorFlow runs between two looks of Python: more of them save time in small networks, fewer
+# answer Ctrl-C and move the progress bar sooner. Large networks, or images, get so few that a look takes seconds.
+STEPS_PER_LOOK = 32
+MACS_PER_LOOK = 1.2e11  # forward; all 32 steps of every rung on MNIST in batches of 128
+
+FIRST_GUESS = 1000  # steps of a training of so many minutes, before the first are timed
+
+ROWS_A_READ = 16  # of a mapped file: 512 at a time counted 430 MB as memory, 16 count 40, in 1.5 ms a batch for 1.2
+
+
+@dataclass
+class Fitted:
+    """What fitting gives.
+
+    Attributes:
+        weights: Of the best epoch by validation accuracy; of the last where nothing validates.
+        best_epoch: Counted from 1.
+        history: A row an epoch.
+        seconds: Wall time of fitting, tracing included, evaluation apart.
+    """
+
+    weights: list[Any] = field(default_factory=list)
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Interrupted(Stopped):
+    """Told to stop, with what had been fitted by then, and what run.json says of it."""
+
+    def __init__(self, number: int, fitted: Fitted, account: Mapping[str, Any] | None = None) -> None:
+        super().__init__(number)
+        self.fitted, self.account = fitted, account or {}
+
+
+@defer_signals()
+def fit(
+    model: keras.Model,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    precision: str,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    deadline: Deadline | None = None,
+) -> Fitted:
+    """Fit a copy of a model, which stays as it is.
+
+    Args:
+        model: From pixels, shape (batch, height, width, channels), to probabilities; its weights are the start.
+        data: Its training images fit, its validation images choose the epoch.
+        recipe: How.
+        seed: Of the order of the images and of their augmentation.
+        precision: "float32" or "bfloat16", to compute in; the weights are float32 either way.
+        callbacks: Keras callbacks that look on.
+        deadline: Where the recipe has minutes: when they end; by default counted from now on.
+
+    Raises:
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP.
+    """
+    copy, schedule = compile_copy(model, recipe, precision)
+    keeper = BestWeights(data.validation, recipe, deadline=deadline)
+    keeper.schedule = schedule
+    passes = len(data.train) / recipe.batch_size  # steps that see every image once
+    rounds = ENDLESS if keeper.pace else max(1, math.ceil(recipe.epochs - 1e-9))
+    steps = passes if keeper.pace else recipe.epochs * passes / rounds
+    try:
+        # Keras ends an epoch after a look, so an epoch is made a whole number of them.
+        looks = max(1, math.ceil(steps / steps_per_look(model, recipe.batch_size)))
+        copy.steps_per_execution = max(1, round(steps / looks))
+        steps_an_epoch = looks * copy.steps_per_execution
+        if schedule:
+            schedule.span(FIRST_GUESS if keeper.pace else rounds * steps_an_epoch)
+        copy.fit(
+            training_batches(data.train, data.num_classes, recipe, rounds * steps_an_epoch, seed),
+            epochs=rounds,
+            steps_per_epoch=steps_an_epoch,
+            callbacks=[keeper, *callbacks],
+            shuffle=False,  # the batches are
+            verbose=0,
+        )
+    except BaseException as error:
+        for callback in callbacks:
+            with contextlib.suppress(Exception):  # what is to be told is the first error
+                callback.on_train_end()  # Keras calls it at a good end alone, and a progress bar must not stay
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        keeper.fitted.weights = keeper.fitted.weights or copy.get_weights()
+        raise Interrupted(error.number if isinstance(error, Stopped) else signal.SIGINT, keeper.fitted) from None
+    return keeper.fitted
+
+
+class OneCycle:
+    """A learning rate that rises to its peak and falls to zero over steps that may become known after tracing.
+
+    The shape is Keras's CosineDecay with a warm-up; its lengths are variables, so that fitting them to the time that
+    is left does not trace the graph again.
+    """
+
+    def __init__(self, peak: float) -> None:
+        self._warmup, self._decay = tf.Variable(1.0, trainable=False), tf.Variable(1.0, trainable=False)
+        self.rate = keras.optimizers.schedules.CosineDecay(
+            peak / 10, self._decay, warmup_target=peak, warmup_steps=self._warmup
+        )
+
+    def span(self, steps: int) -> None:
+        """Rise over the first quarter of so many steps, fall over the rest."""
+        self._warmup.assign(max(1.0, 0.25 * steps))
+        self._decay.assign(max(1.0, 0.75 * steps))
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Scores each epoch on the validation images, keeps the best weights and the history, and times the fitting.
+
+    Raises:
+        Stopped: After a step, where a signal has come.
+        ConvladderError: The training has diverged.
+    """
+
+    later_of_equals = False  # of epochs with one accuracy, whether the last or the first is the best
+    scored_after = 1  # how often the validation images are scored once the minutes are over
+
+    def __init__(
+        self, validation: Split, recipe: Recipe, start: Fitted | None = None, deadline: Deadline | None = None
+    ) -> None:
+        super().__init__()
+        self.fitted = start or Fitted()  # what was fitted before, and the seconds that it took
+        self.schedule: OneCycle | None = None  # of the learning rate, where the minutes are to say its length
+        self.pace: Pace | None = None
+        if recipe.minutes is not None:
+            deadline = deadline or Deadline.in_minutes(recipe.minutes)
+            self.pace = Pace(deadline, recipe.batch_size, self.scored_after * len(validation))
+        self._validation, self._until = validation, recipe.until
+        self._recipe, self._epoch = recipe, 0
+        self._best_accuracy = -1.0
+        self._evaluated = 0.0
+        self._started = time.perf_counter() - self.fitted.seconds
+
+    def candidate(self) -> tuple[keras.Model, list[Any]]:
+        """The network that is scored, and its weights, which may become the best."""
+        return self.model, self.model.get_weights()
+
+    def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
+        """What the network answers for the validation images."""
+        return predict_probabilities(network, self._validation.images)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Note which epoch it is."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Keep the time, should this have been the last step; stop where the minutes are over, or a signal came."""
+        check_stop()
+        check_loss(logs, f"in epoch {self._epoch + 1}, by step {batch + 1}", self._recipe)
+        self.fitted.seconds = time.perf_counter() - self._started - self._evaluated
+        if self.pace is None:
+            return
+        done = int(self.model.optimizer.iterations)
+        left = self.pace.steps_left(done)
+        if left is not None:
+            self.params["total"] = done + math.ceil(left)  # for what shows the progress
+            if self.schedule:
+                self.schedule.span(self.params["total"])
+        if self.pace.over:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Score, keep, and tell the callbacks that come after by `logs`."""
+        began = time.perf_counter()
+        self.fitted.seconds = began - self._started - self._evaluated
+        logs = {} if logs is None else logs
+        logs["seconds"] = self.fitted.seconds
+        accuracy = float(epoch)  # without validation images a later epoch is a better one
+        network, weights = self.candidate()
+        check_weights(weights, place := f"after epoch {epoch + 1}", self._recipe)
+        if len(self._validation):
+            answers = self.answer(network)
+            check_answers(answers, "validation images", place, self._recipe)
+            scores = score(answers, self._validation.labels)
+            accuracy = scores["accuracy"]
+            logs |= {"validation_accuracy": accuracy, "validation_loss": scores["loss"]}
+            if self._until is not None and accuracy >= self._until:
+                self.model.stop_training = True
+        if accuracy > self._best_accuracy or (self.later_of_equals and accuracy == self._best_accuracy):
+            self._best_accuracy, self.fitted.best_epoch = accuracy, epoch + 1
+            self.fitted.weights = weights
+        self.fitted.history.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
+        seconds = time.perf_counter() - began
+        self._evaluated += seconds
+        if self.pace and len(self._validation):
+            self.pace.note_answers(len(self._validation), seconds)
+
+
+def training_batches(
+    split: Split, num_classes: int, recipe: Recipe, steps: int | range, seed: int, size: tuple[int, int] | None = None
+) -> Any:
+    """Shuffled batches, `steps` of them; every image comes once before any comes again.
+
+    Args:
+        split: Images and labels.
+        num_classes: How many there are.
+        recipe: Its batches, weights of classes and augmentation.
+        steps: How many batches, or from which to which of a longer training.
+        seed: Of order and augmentation.
+        size: Another height and width to resize the images to; photographs, which augmentation changes, also zoom.
+
+    Returns:
+        A tf.data.Dataset of pixels, uint8, (batch, height, width, channels), and one-hot labels, (batch, classes);
+        where the recipe weighs classes and they are unequal, also of weights, float32, (batch,).
+    """
+    count = len(split)
+    labels = tf.constant(split.labels)
+    by_class = class_weights(split.labels) if recipe.class_weights else None
+    weights = None if by_class is None else tf.constant(by_class[split.labels])
+    in_memory = not isinstance(split.images, np.memmap)
+    images = tf.constant(split.images) if in_memory else _row_reader(split.images)
+
+    @tf.autograph.experimental.do_not_convert  # no branch on a tensor, and converting takes a tenth of a second
+    def batch(step: Any) -> Any:
+        position = step * recipe.batch_size + tf.range(recipe.batch_size, dtype=tf.int64)
+        # Where each position stands in the shuffled order of its pass, without the order being held anywhere.
+        seeds = tf.stack(
+            [tf.fill(position.shape, tf.constant(seed, tf.int64)), position // count, position * 0], axis=1
+        )
+        chosen = tf.raw_ops.RandomIndexShuffle(index=position % count, seed=seeds, max_index=count - 1, rounds=4)
+        pixels = tf.gather(images, chosen) if in_memory else tf.numpy_function(images, [chosen], tf.uint8)
+        pixels = tf.ensure_shape(pixels, (recipe.batch_size, *split.images.shape[1:]))
+        if size is not None:
+            pixels = resize(pixels, size, tf.stack([seed, step]), zoom=recipe.augment == "photos")
+        if recipe.augment != "none":
+            pixels = AUGMENT[recipe.augment](pixels, tf.stack([seed, step]))
+        wanted = tf.one_hot(tf.gather(labels, chosen), num_classes)
+        if weights is None:
+            return pixels, wanted
+        return pixels, wanted, tf.gather(weights, chosen)
+
+    options = tf.data.Options()
+    options.autotune.enabled = False  # there is one stage, which runs ahead of the training by two batches
+    numbers = steps if isinstance(steps, range) else range(steps)
+    return tf.data.Dataset.range(numbers.start, numbers.stop).map(batch).prefetch(2).with_options(options)
+
+
+def _row_reader(images: npt.NDArray[np.uint8]) -> Callable[[Any], npt.NDArray[np.uint8]]:
+    """From row numbers to images, by few rows at a time: the system maps up to 2 MB around each row that is read."""
+
+    def read(rows: Any) -> npt.NDArray[np.uint8]:
+        chosen = np.empty((len(rows), *images.shape[1:]), np.uint8)
+        for start in range(0, len(rows), ROWS_A_READ):
+            part = slice(start, start + ROWS_A_READ)
+            chosen[part] = images[rows[part]]
+            release(images)
+        return chosen
+
+    return read
+
+
+def steps_per_look(model: keras.Model, batch_size: int) -> int:
+    """About how many steps are run between two looks of Python: those that take seconds, and STEPS_PER_LOOK at most."""
+    return max(1, min(STEPS_PER_LOOK, int(MACS_PER_LOOK / (batch_size * max(1, count_macs(model))))))
+
+
+def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[keras.Model, "OneCycle | None"]:
+    """A copy of a model, ready to be fitted, and its schedule, which must yet be told its length, if there is one."""
+    copy = clone(model, precision)
+    schedule = compile_for(copy, recipe)
+    copy.steps_per_execution = steps_per_look(model, recipe.batch_size)
+    return copy, schedule
+
+
+def compile_for(copy: keras.Model, recipe: Recipe) -> OneCycle | None:
+    """Make a network ready to be fitted, a step at a time; as `compile_copy`, without a copy."""
+    schedule = OneCycle(recipe.learning_rate) if recipe.one_cycle else None
+    optimizer = FusedAdam(
+        schedule.rate if schedule else recipe.learning_rate,
+        weight_decay=recipe.weight_decay or None,
+        beta_1=recipe.beta_1,
+        beta_2=recipe.beta_2,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.build(copy.trainable_variables)  # before tracing: what makes variables is traced a second time
+    copy.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=False,  # XLA compiles longer than it saves on a processor
+    )
+    return schedule
+
+
+def measure_steps(copies: Sequence[keras.Model], data: Dataset, recipe: Recipe, *, rounds: int) -> list[list[float]]:
+    """Seconds a step of one or more compiled models, run in turn, so that a noisy machine is noisy to all of them.
+
+    Returns:
+        For each model, `rounds` measurements. The models and their optimizers are as before, and traced.
+    """
+    return time_fits(copies, training_batches(data.train, data.num_classes, recipe, STEPS_PER_LOOK, seed=0), rounds)
+
+
+def time_fits(copies: Sequence[keras.Model], batches: Any, rounds: int) -> list[list[float]]:
+    """As `measure_steps`, on a tf.data.Dataset of batches."""
+    variables = [variable for copy in copies for variable in (*copy.variables, *copy.optimizer.variables)]
+    kept = [variable.numpy() for variable in variables]
+    steps = int(batches.cardinality())
+    seconds: list[list[float]] = [[] for _ in copies]
+    for _ in range(1 + rounds):  # the first traces
+        for copy, measured in zip(copies, seconds, strict=True):
+            check_stop()
+            began = time.perf_counter()
+            copy.fit(batches, shuffle=False, verbose=0)
+            measured.append((time.perf_counter() - began) / steps)
+    for variable, value in zip(variables, kept, strict=True):
+        variable.assign(value)
+    return [measured[1:] for measured in seconds]

@@ -1,0 +1,141 @@
+"""Progress of a training on standard error: a bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import functools
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from convladder.markup import printable
+from convladder.training.pacing import ENDLESS
+
+
+def unfailing(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
+    """The same callback, which looks on until it fails: that is said, and the training goes on without it."""
+    failed = False
+
+    def guard(method: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(method)
+        def guarded(*arguments: Any, **named: Any) -> None:
+            nonlocal failed
+            if failed:
+                return
+            try:
+                method(*arguments, **named)
+            except Exception as error:
+                failed = True
+                reason = str(error).partition("\n")[0] or type(error).__name__
+                with contextlib.suppress(OSError):  # where it failed since there is no terminal any more
+                    warnings.warn(
+                        f"{type(callback).__name__} failed ({reason}). The training goes on without it.", stacklevel=2
+                    )
+
+        return guarded
+
+    for name in dir(callback):
+        if name.startswith(("on_", "set_")):
+            setattr(callback, name, guard(getattr(callback, name)))
+    return callback
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows epoch, loss, accuracy, images a second and the time left of one `train`.
+
+    Args:
+        label: What is trained.
+        batch_size: Images a step.
+        console: Where to show it.
+    """
+
+    def __init__(self, label: str, batch_size: int, console: Console) -> None:
+        super().__init__()
+        self.label = printable(label)
+        self.batch_size = batch_size
+        self.console = console
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.4f}"),
+            TextColumn("{task.fields[rate]:,.0f} images/s"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        unfailing(self)
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Show an empty bar: the first steps take long, since they are traced."""
+        self._steps, self._epochs = self.params["steps"], self.params["epochs"]
+        self._started, self._epoch = time.perf_counter(), 0
+        self._task = self._progress.add_task(
+            self.label,
+            total=None if self._epochs >= ENDLESS else self._steps * self._epochs,
+            epoch=self._count(1),
+            loss=0.0,
+            accuracy=0.0,
+            rate=0.0,
+        )
+        self._progress.start()
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Note which epoch it is."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Show how far it is; `batch` is the last step done of this epoch."""
+        done = self._epoch * self._steps + batch + 1
+        logs = logs or {}
+        self._progress.update(
+            self._task,
+            completed=done,
+            total=self.params.get("total"),  # of a training that the clock ends, as foreseen by now
+            epoch=self._count(self._epoch + 1),
+            loss=float(logs.get("loss", 0.0)),
+            accuracy=float(logs.get("accuracy", 0.0)),
+            rate=done * self.batch_size / (time.perf_counter() - self._started),
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Where there is no terminal, say in a line what the epoch gave."""
+        if self.console.is_terminal:
+            return
+        values = "  ".join(f"{key} {value:.4f}" for key, value in (logs or {}).items() if key != "seconds")
+        seconds = (logs or {}).get("seconds", 0.0)
+        line = f"{self.label}  epoch {self._count(epoch + 1)}  {values}  {seconds:.1f} s"
+        self.console.print(Text(line), soft_wrap=True)  # a Text, since a console may take brackets for markup
+
+    def on_scoring_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Say that all is fitted, and what is left: scores, export, and the gate."""
+        line = f"{self.label}  fitted; scoring, exporting and proving the export"
+        if self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False),
+                TimeElapsedColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._progress.add_task(line)
+            self._progress.start()
+        else:
+            self.console.print(Text(line), soft_wrap=True)
+
+    def on_scoring_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Clear the line."""
+        self._progress.stop()
+
+    def _count(self, epoch: int) -> str:
+        """Which epoch of how many, where that is known."""
+        return f"{epoch}" if self._epochs >= ENDLESS else f"{epoch}/{self._epochs}"
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Clear the bar."""
+        self._progress.stop()
