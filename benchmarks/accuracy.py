@@ -21,8 +21,8 @@ import_engine()
 import keras  # noqa: E402
 
 import convladder as cl  # noqa: E402
-from convladder.training.recipes import default_recipe  # noqa: E402
 from convladder.training.hardware import processor_name  # noqa: E402
+from convladder.training.recipes import default_recipe  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from output import prepare
 from PIL import Image, ImageEnhance, ImageOps
 
 import convladder as cl
-from convladder.models.backbone import SIDE
-from convladder.data import Split
 from convladder.data.audit import Finding
+from convladder.data.dataset import Split
 from convladder.data.features import Features, pool_features
+from convladder.models.backbone import SIDE
 from convladder.training.visual_audit import find_altered_copies, find_label_errors, find_outliers
 
 SHARE, SHARE_OF_OTHERS = 0.05, 0.03

@@ -19,7 +19,7 @@ import_engine()
 from output import prepare  # noqa: E402
 
 import convladder as cl  # noqa: E402
-from convladder.exporting import FORMATS, export  # noqa: E402
+from convladder.exporting.formats import FORMATS, export  # noqa: E402
 
 
 def main() -> None:

@@ -67,8 +67,8 @@ def measure_classifier(run: str) -> dict[str, float]:
 
 
 def measure_folder(run: str, folder: str) -> dict[str, float]:
-    from convladder.inference.classifier import Classifier
     from convladder.data.folders import list_pictures
+    from convladder.inference.classifier import Classifier
 
     classifier = Classifier(run)
     began = time.perf_counter()
@@ -147,7 +147,7 @@ def summary(values: Sequence[float], digits: int = 2) -> dict[str, float]:
 def write_folder(folder: Path) -> Path:
     from PIL import Image
 
-    from convladder.data import load_dataset
+    from convladder.data.loading import load_dataset
 
     test = load_dataset("mnist").test
     for number, (image, label) in enumerate(zip(test.images, test.labels, strict=True)):

@@ -13,7 +13,7 @@ from convladder.engine import import_engine
 import_engine()  # before anything imports Keras, so that failures are not buried in TensorFlow's start-up lines
 
 import convladder as cl  # noqa: E402
-from convladder.data import Split  # noqa: E402
+from convladder.data.dataset import Split  # noqa: E402
 
 # A shell has what it starts in the background ignore these, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,9 +11,9 @@ import pytest
 from keras import layers
 
 import convladder as cl
-from convladder.training.adopting import adopt
-from convladder.evaluating import predict_probabilities
 from convladder.comparing.settings import identity_of
+from convladder.evaluating.metrics import predict_probabilities
+from convladder.training.adopting import adopt
 from test_fused import NETWORKS, base, network
 
 RNG = np.random.default_rng(0)

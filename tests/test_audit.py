@@ -13,9 +13,9 @@ from PIL import Image
 import convladder as cl
 import hostile
 from convladder.data.audit import ADVICE, Audit, audit
-from convladder.reporting.audit import render_audit
 from convladder.data.checks import group_equal
 from convladder.data.similarity import group_similar, perceptual_hashes
+from convladder.reporting.audit import render_audit
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.models.applications import _preprocess, list_backbones
-from convladder.data import Split
+from convladder.data.dataset import Split
 from convladder.evaluating.explaining import grad_cam
 from convladder.exporting.onnx_file import export_graph, find_stages
+from convladder.models.applications import _preprocess, list_backbones
 from convladder.models.ladder import build_model
 from convladder.training.train import warn_of_size
 

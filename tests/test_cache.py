@@ -16,8 +16,8 @@ import hostile
 from convladder import workers as parallel
 from convladder.data import cache, dataset
 from convladder.data.decoding import decode_image
-from convladder.workers import map_files
 from convladder.data.similarity import SIDE
+from convladder.workers import map_files
 
 
 @pytest.fixture

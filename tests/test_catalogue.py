@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 import convladder as cl
-from convladder.runs.examples import choose_examples, read_examples
 from convladder.runs.catalogue import Stage, account_for, find_examples, list_stages, thin_maps
+from convladder.runs.examples import choose_examples, read_examples
 
 
 def test_maps_are_thinned_to_parts_of_their_peak() -> None:

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from convladder.inference.artifact import seal
 from convladder import workers as parallel
 from convladder.data.decoding import decode_image
+from convladder.inference.artifact import seal
 
 
 @pytest.fixture

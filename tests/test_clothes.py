@@ -15,10 +15,10 @@ import convladder as cl
 import hostile
 from convladder.data import loading
 from convladder.data.audit import audit
-from convladder.runs.evaluating import load_like
-from convladder.training.recipes import default_recipe_for
 from convladder.reporting.repeating import command_for
 from convladder.runs.catalogue import find_examples
+from convladder.runs.evaluating import load_like
+from convladder.training.recipes import default_recipe_for
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 CLASSES = ("dress", "hat", "pants", "shoes", "t-shirt")

@@ -20,16 +20,16 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from convladder.comparing import local as processes
 from convladder.comparing.comparison import Comparison, climb, conclude
+from convladder.comparing.comparison import local as processes
 from convladder.comparing.costs import Budget
-from convladder.data.cache import cache_folder
 from convladder.comparing.differences import ALIKE, BETTER
-from convladder.comparing.planning import plan
 from convladder.comparing.local import run_in_processes
-from convladder.training.recipes import default_recipe_for
-from convladder.reporting import write_report
+from convladder.comparing.planning import plan
 from convladder.comparing.trials import Outcome
+from convladder.data.cache import cache_folder
+from convladder.reporting.report import write_report
+from convladder.training.recipes import default_recipe_for
 from test_significance import simulate
 
 pytestmark = pytest.mark.xdist_group("comparing")  # in one process, so that its runs are made once

@@ -9,8 +9,8 @@ import keras
 import pytest
 from keras import layers
 
-from convladder.models.summary import count_macs, summarize
 from convladder.models.ladder import MODELS, build_model
+from convladder.models.summary import count_macs, summarize
 
 
 def value(arithmetic: str) -> int:

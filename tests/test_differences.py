@@ -13,14 +13,14 @@ import pytest
 import convladder as cl
 from convladder.comparing.comparison import Comparison, climb
 from convladder.comparing.differences import ALIKE, BETTER
-from convladder.models.ladder import MODELS
 from convladder.comparing.planning import plan
-from convladder.training.recipes import default_recipe_for
-from convladder.reporting import write_report
-from convladder.files import write_arrays, write_json
 from convladder.comparing.settings import identity_of
-from convladder.reporting.tables import cells_of_comparison
 from convladder.comparing.trials import Outcome
+from convladder.files import write_arrays, write_json
+from convladder.models.ladder import MODELS
+from convladder.reporting.report import write_report
+from convladder.reporting.tables import cells_of_comparison
+from convladder.training.recipes import default_recipe_for
 
 pytestmark = pytest.mark.xdist_group("differences")  # in one process, so that its runs are made once
 

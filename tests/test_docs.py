@@ -17,14 +17,14 @@ import pytest
 import typer
 
 from convladder import cli
-from convladder.training.assembling import VIEWS
 from convladder.cli import _complete as complete
-from convladder.models.summary import count_macs
+from convladder.comparing.settings import MARK
 from convladder.evaluating.metrics import share_interval
 from convladder.models.ladder import build_model, suited_rungs
-from convladder.training.recipes import TUNED, default_recipe
-from convladder.comparing.settings import MARK
+from convladder.models.summary import count_macs
 from convladder.reporting.tables import cells_of_comparison
+from convladder.training.assembling import VIEWS
+from convladder.training.recipes import TUNED, default_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -23,8 +23,8 @@ from rich.table import Table
 
 import convladder as cl
 from convladder import cli
-from convladder.cli.streams import PlainConsole
 from convladder import workers as parallel
+from convladder.cli.streams import PlainConsole
 from convladder.models.ladder import MODELS, rung_choices
 from convladder.training.progress import ProgressBar
 from test_cli import convladder  # noqa: F401 (a fixture)

@@ -16,10 +16,18 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 import convladder as cl
-from convladder.reporting import tables
-from convladder.evaluating import describe, predict_probabilities, score
-from convladder.evaluating.calibration import abstention, choose_temperature, choose_threshold, fit_temperature, fit_threshold, reliability, temper
+from convladder.evaluating.calibration import (
+    abstention,
+    choose_temperature,
+    choose_threshold,
+    fit_temperature,
+    fit_threshold,
+    reliability,
+    temper,
+)
+from convladder.evaluating.metrics import describe, predict_probabilities, score
 from convladder.evaluating.robustness import CHANGES, add_noise, blur, fade, rotate, shift
+from convladder.reporting import tables
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 NAMES = ("ant", "bee", "cat", "dog")

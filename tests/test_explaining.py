@@ -13,8 +13,16 @@ from PIL import Image
 from scipy.signal import correlate2d
 
 import convladder as cl
-from convladder.cli.looking import _names
-from convladder.evaluating.explaining import explain, feature_maps, first_filters, grad_cam, predict_with, randomize, rank_correlation
+from convladder.cli.explain import _names
+from convladder.evaluating.explaining import (
+    explain,
+    feature_maps,
+    first_filters,
+    grad_cam,
+    predict_with,
+    randomize,
+    rank_correlation,
+)
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.training.assembling import assemble
-from convladder.data import Split
-from convladder.evaluating import predict_probabilities
-from convladder.exporting import export, export_onnx, int8, parity, parity_images
+from convladder.data.dataset import Split
+from convladder.evaluating.metrics import predict_probabilities
+from convladder.exporting import int8, parity
+from convladder.exporting.formats import export
+from convladder.exporting.onnx_file import export_onnx
+from convladder.exporting.parity import parity_images
 from convladder.models.ladder import MODELS, build_model
+from convladder.training.assembling import assemble
 
 METADATA = {"class_names": [str(label) for label in range(10)], "input_shape": (28, 28, 1)}
 

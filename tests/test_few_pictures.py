@@ -11,19 +11,19 @@ import pytest
 
 import convladder as cl
 from convladder import cli
-from convladder.reporting import tables
 from convladder.comparing.comparison import Comparison
-from convladder.data import Split
-from convladder.data.loading import locate
-from convladder.evaluating.metrics import share_interval
+from convladder.data.dataset import Split
 from convladder.data.features import compute_features, pool_features
+from convladder.data.loading import locate
 from convladder.evaluating.few import caution
+from convladder.evaluating.metrics import share_interval
+from convladder.evaluating.significance import accuracy_difference
+from convladder.reporting import tables
+from convladder.reporting.report import write_report
+from convladder.runs.catalogue import account_for, find_examples
 from convladder.training.head import judge_by_folds, solve, split_folds
 from convladder.training.label_errors import find_label_errors
 from convladder.training.learning_curve import measure_learning_curve
-from convladder.reporting import write_report
-from convladder.runs.catalogue import account_for, find_examples
-from convladder.evaluating.significance import accuracy_difference
 
 pytestmark = pytest.mark.xdist_group("few")  # in one process, so that its runs are made once
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pytest
 
 import convladder as cl
-from convladder.data import Split
-from convladder.evaluating import predict_probabilities
-from convladder.training.finetuning import resizable, sides_of
+from convladder.data.dataset import Split
+from convladder.evaluating.metrics import predict_probabilities
 from convladder.models.ladder import build_model
+from convladder.training.finetuning import resizable, sides_of
 from convladder.training.recipes import Recipe, default_recipe, default_recipe_for
 
 pytestmark = pytest.mark.xdist_group("finetune")  # in one process, so that its run is made once

@@ -13,11 +13,11 @@ import pytest
 import tensorflow as tf
 
 import convladder as cl
-from convladder.data import Split
-from convladder.evaluating import predict_probabilities
+from convladder.data.dataset import Split
+from convladder.evaluating.metrics import predict_probabilities
+from convladder.models.ladder import build_model
 from convladder.training.fitting import OneCycle
 from convladder.training.fused import FusedAdam, FusedBatchNormalization, clone
-from convladder.models.ladder import build_model
 from convladder.training.recipes import TUNED, default_recipe
 
 

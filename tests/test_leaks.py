@@ -16,8 +16,8 @@ from convladder import cli
 from convladder.data import leaks
 from convladder.data.dataset import digest_images
 from convladder.data.similarity import group_similar, hash_thumbnails
-from convladder.training.recipes import ARTICLE
 from convladder.reporting.report import write_report
+from convladder.training.recipes import ARTICLE
 
 CLOTHES = Path(str(files("convladder.data") / "clothes"))
 CLASSES = ("dress", "hat")

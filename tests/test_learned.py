@@ -13,11 +13,11 @@ import pytest
 from scipy.stats import binomtest
 
 import convladder as cl
-from convladder.reporting import tables
 from convladder.comparing.comparison import Comparison
-from convladder.evaluating import describe
 from convladder.evaluating.learned import beside_constant, likely_cause, set_beside_constant
-from convladder.reporting import write_report
+from convladder.evaluating.metrics import describe
+from convladder.reporting import tables
+from convladder.reporting.report import write_report
 
 
 def judge(labels: Sequence[int], taken: Sequence[int]) -> Any:

@@ -11,8 +11,8 @@ import pytest
 
 import convladder as cl
 from convladder.data.features import pool_features
-from convladder.training.learning_curve import LearningCurve, PowerLaw, _expect, measure_learning_curve
 from convladder.reporting.learning_curve import render_learning_curve
+from convladder.training.learning_curve import LearningCurve, PowerLaw, _expect, measure_learning_curve
 
 pytestmark = pytest.mark.xdist_group("transfer")
 

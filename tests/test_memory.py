@@ -8,8 +8,9 @@ import pytest
 from sklearn.metrics import log_loss
 
 import convladder as cl
-from convladder.evaluating import calibration, describe, robustness, score
+from convladder.evaluating import calibration, robustness
 from convladder.evaluating.calibration import fit_temperature
+from convladder.evaluating.metrics import describe, score
 from convladder.evaluating.robustness import measure_robustness
 from measuring import memory_taken
 
@@ -51,7 +52,7 @@ def test_metrics_of_many_classes_take_a_few_slices() -> None:
     prepare = """
 import json
 import numpy as np
-from convladder.evaluating import describe
+from convladder.evaluating.metrics import describe
 from convladder.evaluating.calibration import fit_temperature
 rng = np.random.default_rng(0)
 probabilities = rng.random((500, 9001), np.float32)  # 18 MB

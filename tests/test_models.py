@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.models.summary import count_macs
 from convladder.models.ladder import MODELS, build_model, rung_choices, rung_idea
+from convladder.models.summary import count_macs
 
 PINNED = {"dense": 26_506, "conv": 823_338, "pool": 70_698, "regularized": 70_698}
 

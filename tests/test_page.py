@@ -22,13 +22,13 @@ from playwright.sync_api import Browser
 
 import convladder as cl
 from browsing import Visit, open_browser, skip_without
-from convladder.exporting import web as web_exporting
 from convladder.data.decoding import decode_image
-from convladder.exporting import export_onnx
-from convladder.models.ladder import build_model
-from convladder.serving.application import create_application
+from convladder.exporting import web as web_exporting
+from convladder.exporting.onnx_file import export_onnx
 from convladder.exporting.site import RUNTIME_FILES, write_site
 from convladder.exporting.web import export_web
+from convladder.models.ladder import build_model
+from convladder.serving.application import create_application
 from served import say
 
 pytestmark = pytest.mark.xdist_group("page")  # in one process, so that browser, server and export are made once

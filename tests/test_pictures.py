@@ -15,8 +15,8 @@ import convladder as cl
 import hostile
 from convladder.data.checks import class_weights
 from convladder.data.decoding import decode_image
-from convladder.training.fitting import training_batches
 from convladder.models.ladder import build_model
+from convladder.training.fitting import training_batches
 from convladder.training.recipes import default_recipe
 from convladder.training.train import warn_of_size
 

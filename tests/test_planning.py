@@ -13,13 +13,14 @@ import typer
 
 import convladder as cl
 from convladder import cli
-from convladder.data import Split
-from convladder.models.ladder import MODELS, PRETRAINED
-from convladder.comparing.planning import equalize, plan
-from convladder.training.recipes import ARTICLE, EQUAL, TUNED, default_recipe, default_recipe_for, is_tuned
-from convladder.reporting.repeating import command_for
 from convladder.comparing.cluster import _key
+from convladder.comparing.planning import equalize, plan
 from convladder.comparing.trials import Trial
+from convladder.data.dataset import Split
+from convladder.models.backbone import PRETRAINED
+from convladder.models.ladder import MODELS
+from convladder.reporting.repeating import command_for
+from convladder.training.recipes import ARTICLE, EQUAL, TUNED, default_recipe, default_recipe_for, is_tuned
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.xdist_group("planning")  # in one process, so that its runs are made once

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import convladder as cl
 from convladder.reporting import plots
-from convladder.benchmarking import Training
 from convladder.comparing.comparison import Comparison
 from convladder.evaluating.explaining import explain
 
@@ -30,7 +29,6 @@ def draw():
     plots.plot_map(seen, "occlusion", Path("one.png"))
     plots.plot_filters(np.ones((4, 3, 3, 1), np.float32), Path("filters.svg"))
     plots.plot_feature_maps(np.ones((4, 4, 3), np.float32), Path("maps.svg"))
-    plots.plot_time_to_accuracy([Training("one", 0, [1.0], [0.9], 0.5, "float32")], Path("time.svg"))
 """
 
 OWN = """

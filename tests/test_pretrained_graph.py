@@ -5,10 +5,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from convladder.training.assembling import assemble
 from convladder.exporting.onnx_file import convert, find_stages, with_stages
 from convladder.exporting.pretrained import convert_pretrained
 from convladder.models.ladder import build_model
+from convladder.training.assembling import assemble
 
 
 def trained(rung: str, shape: tuple[int, int, int]) -> keras.Model:

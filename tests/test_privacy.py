@@ -81,7 +81,7 @@ def test_serving_connects_to_nothing_and_stores_nothing(tmp_path: Path, run: cl.
     [
         "import convladder; convladder.Classifier(PATH)",
         "import convladder.inference.classifier; convladder.inference.classifier.Classifier(PATH)",
-        "from convladder import workers as parallel\nimport onnxruntime; onnxruntime.InferenceSession(PATH + '/model.onnx')",
+        "from convladder import workers\nimport onnxruntime; onnxruntime.InferenceSession(PATH + '/model.onnx')",
         "import convladder, multiprocessing as m\n"
         "def work(path): import onnxruntime; onnxruntime.InferenceSession(path + '/model.onnx')\n"
         "p = m.get_context('fork').Process(target=work, args=(PATH,)); p.start(); p.join(); assert p.exitcode == 0",

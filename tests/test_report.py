@@ -19,9 +19,9 @@ from sklearn.metrics import confusion_matrix
 
 import convladder as cl
 from browsing import open_browser
-from convladder.training.recipes import default_recipe_for
 from convladder.reporting.pictures import Gallery, fill, sort_into_cells
 from convladder.reporting.repeating import command_for
+from convladder.training.recipes import default_recipe_for
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.training import fitting
-from convladder.comparing.article import ARTICLE_FIGURES, FAILS, HOLDS, UNDECIDED, arithmetic_claims, reproduce, shift_images
+from convladder.comparing.article import (
+    ARTICLE_FIGURES,
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    arithmetic_claims,
+    reproduce,
+    shift_images,
+)
+from convladder.training.train import fitting
 
 
 @pytest.mark.long

@@ -18,8 +18,8 @@ import pytest
 
 import convladder as cl
 from convladder import signals
-from convladder.training.fitting import STEPS_PER_LOOK, steps_per_look
 from convladder.signals import Stopped, check_stop, defer_signals, handle_signals
+from convladder.training.fitting import STEPS_PER_LOOK, steps_per_look
 
 KEPT = ["history.csv", "model.keras", "run.json"]
 

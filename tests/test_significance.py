@@ -5,7 +5,12 @@ import pytest
 from scipy.stats import binom, ttest_ind
 
 from convladder.evaluating.metrics import share_interval
-from convladder.evaluating.significance import _variance_over_seeds, accuracy_difference, estimate_difference, mean_accuracy
+from convladder.evaluating.significance import (
+    _variance_over_seeds,
+    accuracy_difference,
+    estimate_difference,
+    mean_accuracy,
+)
 
 # What a seed makes of an image by chance counts with the images and with the seeds: near 0.97 an interval of several
 # seeds covers in 98 of 100 repeats, which is on the safe side. Wider it must not be.

@@ -13,14 +13,14 @@ from PIL import Image
 import convladder as cl
 from convladder.comparing.comparison import Comparison, climb, conclude
 from convladder.comparing.costs import estimate
-from convladder.data import Split
-from convladder.data.loading import at_size
-from convladder.data.features import compute_features
-from convladder.models.ladder import MODELS, explain_left_out, suited_rungs
 from convladder.comparing.planning import plan
-from convladder.training.recipes import TUNED, default_recipe_for
-from convladder.reporting import write_report
+from convladder.data.dataset import Split
+from convladder.data.features import compute_features
+from convladder.data.loading import at_size
+from convladder.models.ladder import MODELS, explain_left_out, suited_rungs
 from convladder.reporting.repeating import command_for
+from convladder.reporting.report import write_report
+from convladder.training.recipes import TUNED, default_recipe_for
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 RUNG_BY_DEFAULT = "The rung is transfer, because these are photographs, 70 pixels at their shorter side"

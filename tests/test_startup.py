@@ -13,8 +13,7 @@ from PIL import Image
 
 import convladder as cl
 from convladder import cli
-from convladder.workers import call_apart, map_files
-from convladder.workers import start_interpreter
+from convladder.workers import call_apart, map_files, start_interpreter
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("convladder"))

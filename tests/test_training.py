@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.training.assembling import assemble
-from convladder.evaluating import predict_probabilities
-from convladder.training.fitting import training_batches
+from convladder.evaluating.metrics import predict_probabilities
 from convladder.models.ladder import build_model
+from convladder.training.assembling import assemble
+from convladder.training.fitting import training_batches
 from convladder.training.recipes import processor_flags, resolve_precision
 
 FILES = {"examples.npz", "run.json", "history.csv", "model.keras", "model.onnx", "metrics.json", "predictions.npz"} | {

@@ -10,15 +10,14 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from convladder.data import Split
-from convladder.data.loading import at_size
-from convladder.evaluating import predict_probabilities
-from convladder.exporting import int8
+from convladder.data.dataset import Split
 from convladder.data.features import compute_features
+from convladder.data.loading import at_size
 from convladder.evaluating.few import FEW
+from convladder.evaluating.metrics import predict_probabilities
+from convladder.exporting import int8
 from convladder.training.head import cross_validate, solve
-from convladder.training.recipes import rung_side
-from convladder.training.recipes import default_recipe_for
+from convladder.training.recipes import default_recipe_for, rung_side
 from test_cli import convladder  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.xdist_group("transfer")  # in one process, so that its run is made once

@@ -9,8 +9,8 @@ from PIL import Image, ImageEnhance
 
 import convladder as cl
 from convladder.data.audit import ADVICE, Audit, audit
-from convladder.data.overlap import overlap
 from convladder.data.features import pool_features
+from convladder.data.overlap import overlap
 from convladder.training.visual_audit import FEWEST, audit_visually, find_label_errors
 
 pytestmark = pytest.mark.xdist_group("transfer")

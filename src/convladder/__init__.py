@@ -12,57 +12,59 @@ switch_off_telemetry()
 from importlib import import_module  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
+from convladder.markup import draw_with  # noqa: E402
+
 if TYPE_CHECKING:
-    from convladder.inference.classifier import Classifier as Classifier
-    from convladder.inference.classifier import Prediction as Prediction
     from convladder.comparing.comparison import Comparison as Comparison
     from convladder.comparing.comparison import compare as compare
-    from convladder.data import Dataset as Dataset
-    from convladder.data import Split as Split
-    from convladder.data import load_dataset as load_dataset
+    from convladder.data.dataset import Dataset as Dataset
+    from convladder.data.dataset import Split as Split
+    from convladder.data.loading import load_dataset as load_dataset
     from convladder.errors import ConvladderError as ConvladderError
-    from convladder.runs.evaluating import evaluate as evaluate
     from convladder.evaluating.explaining import explain as explain
     from convladder.evaluating.explaining import grad_cam as grad_cam
+    from convladder.inference.classifier import Classifier as Classifier
+    from convladder.inference.classifier import Prediction as Prediction
+    from convladder.inference.occlusion import occlude as occlude
     from convladder.models.ladder import MODELS as MODELS
     from convladder.models.ladder import build_model as build_model
-    from convladder.inference.occlusion import occlude as occlude
+    from convladder.reporting.report import write_report as write_report
+    from convladder.runs.evaluating import evaluate as evaluate
+    from convladder.runs.run import Run as Run
     from convladder.training.recipes import ARTICLE as ARTICLE
     from convladder.training.recipes import DEFAULT as DEFAULT
     from convladder.training.recipes import Recipe as Recipe
-    from convladder.reporting import write_report as write_report
-    from convladder.runs.run import Run as Run
     from convladder.training.train import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ARTICLE": "recipes",
-    "Classifier": "classifier",
-    "Comparison": "comparing",
+    "ARTICLE": "training.recipes",
+    "Classifier": "inference.classifier",
+    "Comparison": "comparing.comparison",
     "ConvladderError": "errors",
-    "DEFAULT": "recipes",
-    "Dataset": "data",
-    "MODELS": "models",
-    "Prediction": "classifier",
-    "Recipe": "recipes",
-    "Run": "runs",
-    "Split": "data",
-    "build_model": "models",
-    "evaluate": "evaluating",
-    "explain": "explaining",
-    "grad_cam": "explaining",
-    "compare": "comparing",
-    "load_dataset": "data",
-    "occlude": "occlusion",
-    "train": "training",
-    "write_report": "report",
+    "DEFAULT": "training.recipes",
+    "Dataset": "data.dataset",
+    "MODELS": "models.ladder",
+    "Prediction": "inference.classifier",
+    "Recipe": "training.recipes",
+    "Run": "runs.run",
+    "Split": "data.dataset",
+    "build_model": "models.ladder",
+    "evaluate": "runs.evaluating",
+    "explain": "evaluating.explaining",
+    "grad_cam": "evaluating.explaining",
+    "compare": "comparing.comparison",
+    "load_dataset": "data.loading",
+    "occlude": "inference.occlusion",
+    "train": "training.train",
+    "write_report": "reporting.report",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 (a literal list would say the names a third time)
 
 
-_ON_KERAS = ("comparing", "models", "report", "training")  # import it when they are imported
+_ON_KERAS = ("comparing", "models", "reporting", "training")  # import it when they are imported
 
 
 def __getattr__(name: str) -> Any:
@@ -72,7 +74,7 @@ def __getattr__(name: str) -> Any:
         import_module("convladder.errors").check_system()
         import_module("convladder.processors").limit_threads()
     try:
-        if _HOMES[name] in _ON_KERAS:
+        if _HOMES[name].partition(".")[0] in _ON_KERAS:
             import_module("convladder.engine").choose_backend()
         return getattr(import_module(f"convladder.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
@@ -83,3 +85,11 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
+
+
+def _draw(shown: Any) -> str:
+    drawn: str = import_module("convladder.reporting.notebooks").draw(shown)
+    return drawn
+
+
+draw_with(_draw)

@@ -6,7 +6,6 @@ interpreters that import what the work needs and nothing else. They end when the
 """
 
 import contextlib
-import functools
 import os
 import pickle
 import queue
@@ -15,13 +14,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from convladder.errors import ConvladderError
-from convladder.workers import start_interpreter
 from convladder.processors import count_processors
+from convladder.startup import is_foreign
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -159,31 +158,6 @@ class _Processes:
         finally:
             self._idle.put(process)
         return [result for item in chunk for result in self.work([item])]
-
-
-def call_apart(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function, as picklable as that of `map_files`, in a fresh process: with no graph and no memory of before.
-
-    Raises:
-        ConvladderError: The process ended before it had answered; exit status 1.
-        Exception: What the function raised.
-    """
-    process = _start()
-    try:
-        (result,) = _call(process, functools.partial(_apply, function), [arguments])
-        return cast(Result, result)
-    except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
-        status = process.wait()
-        raise ConvladderError(
-            f"A process ended before it had a result (status {status}). Expected one: free some memory.", exit_status=1
-        ) from error
-    finally:
-        process.kill()  # it may be at work: Ctrl-C is the caller's to answer
-        _end(process)
-
-
-def _apply(function: Callable[..., Result], arguments: Sequence[Any]) -> Result:
-    return function(*arguments)
 
 
 def chunk_size(paths: Sequence[str]) -> int:

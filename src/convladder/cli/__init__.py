@@ -1,6 +1,6 @@
 """The command line: parse, call, print. Heavy imports wait until a command needs them.
 
-A module a group of commands; importing them, in the order of the help, is what puts them into the application.
+A module per command. Importing a module adds its command to the application, in the order of the help.
 """
 
 import errno
@@ -11,7 +11,20 @@ import warnings
 
 import typer
 
-from convladder.cli import # noqa: F401  # isort: skip     ladder, training, comparing, reporting, auditing, looking, shipping, serving
+from convladder.cli import (  # noqa: F401  # isort: skip
+    models,
+    summary,
+    train,
+    reproduce,
+    compare,
+    report,
+    audit,
+    export,
+    predict,
+    evaluate,
+    explain,
+    serve,
+)
 from convladder.cli.application import CHOICES, app, remark
 from convladder.cli.streams import OutputError, standard_streams
 from convladder.errors import ConvladderError, check_system, name_extra

@@ -20,9 +20,9 @@ from convladder.signals import stopped
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from convladder.data import Dataset
-    from convladder.training.recipes import Recipe
+    from convladder.data.dataset import Dataset
     from convladder.runs.run import Run
+    from convladder.training.recipes import Recipe
 
 app = typer.Typer(
     help="Train, compare, look inside and ship convolutional image classifiers on an ordinary machine.",
@@ -323,8 +323,8 @@ def note_embedded(source: str | None) -> None:
 
 def load(source: str, **settings: Any) -> "Dataset":
     """The data set that --data names; what became of its files is said on standard error, once nothing is refused."""
-    from convladder.data import load_dataset
     from convladder.data.dataset import describe_classes
+    from convladder.data.loading import load_dataset
 
     note_embedded(source)
     remark.hold()

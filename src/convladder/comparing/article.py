@@ -14,16 +14,16 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data import Dataset
-from convladder.models.summary import summarize
-from convladder.training.fitting import compile_copy, measure_steps
-from convladder.models.ladder import build_model
-from convladder.training.recipes import ARTICLE, resolve_precision
-from convladder.runs.run import Run, finished_runs
 from convladder.comparing.settings import identity_of
-from convladder.evaluating.significance import accuracy_difference
-from convladder.training.train import train
 from convladder.comparing.trials import take_finished
+from convladder.data.dataset import Dataset
+from convladder.evaluating.significance import accuracy_difference
+from convladder.models.ladder import build_model
+from convladder.models.summary import summarize
+from convladder.runs.run import Run, finished_runs
+from convladder.training.fitting import compile_copy, measure_steps
+from convladder.training.recipes import ARTICLE, resolve_precision
+from convladder.training.train import train
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"
 TABLES = ("networks", "claims")

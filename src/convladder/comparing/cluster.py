@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from convladder.data import Dataset, Split
+from convladder.comparing.trials import TOO_LATE, Late, LookOn, Outcome, Say, Trial, never, run_trial
+from convladder.data.dataset import Dataset, Split
 from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
-from convladder.training.recipes import rung_side
-from convladder.processors import count_processors
 from convladder.files import create_folder
+from convladder.processors import count_processors
 from convladder.runs.run import Run, create_run_folder
-from convladder.comparing.trials import TOO_LATE, Late, LookOn, Outcome, Say, Trial, never, run_trial
+from convladder.training.recipes import rung_side
 
 LOCAL = "local"
 CORES = 2  # a run; more help these small networks little

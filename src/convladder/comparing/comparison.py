@@ -1,7 +1,6 @@
 """Comparison: several rungs trained alike; which of them can be told apart, at what cost, and which to take."""
 
 import functools
-import html
 import itertools
 import json
 import statistics
@@ -15,21 +14,21 @@ from typing import Any
 import numpy as np
 
 from convladder.comparing.costs import SECONDS_AROUND, Budget, count_of, measure_costs
-from convladder.data import Dataset
-from convladder.data.loading import at_size
 from convladder.comparing.differences import ALIKE, level_of, set_beside
+from convladder.comparing.local import run_in_processes
+from convladder.comparing.planning import plan
+from convladder.comparing.settings import describe_tuned, row_names, settings_of
+from convladder.comparing.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
+from convladder.data.dataset import Dataset
+from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
 from convladder.evaluating.few import FEW, caution, leaks_in_words, points_of, rounded
-from convladder.models.ladder import MODELS, suited_rungs
-from convladder.training.recipes import rung_side
-from convladder.comparing.planning import plan
-from convladder.comparing.local import run_in_processes
-from convladder.training.recipes import Recipe, default_recipe_for, is_tuned
-from convladder.files import create_folder, write_json
-from convladder.runs.run import Run, finished_runs
-from convladder.comparing.settings import describe_tuned, row_names, settings_of
 from convladder.evaluating.significance import Answers, estimate_difference, mean_accuracy
-from convladder.comparing.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
+from convladder.files import create_folder, write_json
+from convladder.markup import html_of
+from convladder.models.ladder import MODELS, suited_rungs
+from convladder.runs.run import Run, finished_runs
+from convladder.training.recipes import Recipe, default_recipe_for, is_tuned, rung_side
 
 COSTS = ("parameters", "macs", "fit_seconds", "latency_seconds", "bytes")
 FILE = "comparison.json"
@@ -370,15 +369,7 @@ class Comparison:
         return describe_tuned(names) if names else ""
 
     def _repr_html_(self) -> str:
-        from convladder.reporting import plots
-        from convladder.markup import html_table
-        from convladder.reporting.tables import cells_of_comparison
-
-        said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
-        figures = plots.svgs_of_costs(self.rows, self.pareto, len(self.runs[0].answers[1]))
-        drawn = "".join(f'<div style="flex:1 1 18rem;max-width:24rem">{figure}</div>' for figure in figures)
-        table = html_table(*cells_of_comparison(self.rows, self.pareto))
-        return f'{table}<ul>{said}</ul><div style="display:flex;flex-wrap:wrap">{drawn}</div>'
+        return html_of(self)
 
     @cached_property
     def _answers(self) -> dict[str, Answers]:

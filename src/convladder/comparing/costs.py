@@ -13,23 +13,23 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from convladder.training.assembling import VIEWS
-from convladder.data import Dataset
-from convladder.training.augmentation import AUGMENT
+from convladder.comparing.trials import Trial
+from convladder.data.dataset import Dataset
+from convladder.data.features import are_kept, compute_features
 from convladder.data.loading import at_size
 from convladder.errors import check_range
 from convladder.evaluating.robustness import CHANGES, count_images
-from convladder.exporting import parity_images
-from convladder.data.features import are_kept, compute_features
-from convladder.training.fitting import compile_copy
-from convladder.models.ladder import PRETRAINED, build_model
-from convladder.training.recipes import rung_side
-from convladder.inference.occlusion import list_places
-from convladder.training.pacing import BUILDS_BEFORE, seconds_after
-from convladder.training.recipes import MOST_MINUTES, Recipe, resolve_precision
+from convladder.exporting.parity import parity_images
 from convladder.files import write_json
+from convladder.inference.occlusion import list_places
+from convladder.models.backbone import PRETRAINED
+from convladder.models.ladder import build_model
 from convladder.runs.run import Run
-from convladder.comparing.trials import Trial
+from convladder.training.assembling import VIEWS
+from convladder.training.augmentation import AUGMENT
+from convladder.training.fitting import compile_copy
+from convladder.training.pacing import BUILDS_BEFORE, seconds_after
+from convladder.training.recipes import MOST_MINUTES, Recipe, resolve_precision, rung_side
 
 SECONDS_AROUND = 2.0  # of a run, for starting and writing
 TRUSTED = 60.0  # seconds of runs that estimates are trusted like: a short run's tell little of a long one's

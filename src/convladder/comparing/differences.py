@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from convladder.evaluating.few import points_of
 from convladder.comparing.settings import describe_difference, differing
+from convladder.evaluating.few import points_of
 from convladder.evaluating.significance import ALPHA, Estimate
 
 BETTER, WORSE, ALIKE = "more accurate", "less accurate", "cannot be told apart"

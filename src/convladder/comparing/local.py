@@ -21,11 +21,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from convladder.data import Dataset
-from convladder.workers import start_interpreter
+from convladder.comparing.trials import TOO_LATE, Late, LookOn, Outcome, Say, Trial, never, run_trial
+from convladder.data.dataset import Dataset
 from convladder.runs.run import Run
 from convladder.signals import SECONDS_TO_END, SIGNALS, check_stop, defer_signals, stopped
-from convladder.comparing.trials import TOO_LATE, Late, LookOn, Outcome, Say, Trial, never, run_trial
+from convladder.workers import start_interpreter
 
 # NumPy's BLAS would start threads when it is imported. TensorFlow, which trains, has its own.
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}

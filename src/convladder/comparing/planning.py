@@ -5,14 +5,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from convladder.data import Dataset
-from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.models.ladder import MODELS, PRETRAINED, build_model, rung_choices
-from convladder.training.recipes import rung_side
-from convladder.training.recipes import EQUAL, MOST_MINUTES, TUNED, Recipe, default_recipe
 from convladder.comparing.settings import differing, name_all
-from convladder.training.solving import idle_options
 from convladder.comparing.trials import Say, Trial
+from convladder.data.dataset import Dataset
+from convladder.errors import ConvladderError, check_choice, check_range
+from convladder.models.backbone import PRETRAINED
+from convladder.models.ladder import MODELS, build_model, rung_choices
+from convladder.training.recipes import EQUAL, MOST_MINUTES, TUNED, Recipe, default_recipe, rung_side
+from convladder.training.solving import idle_options
 
 PLAIN = next(rung for rung in MODELS if rung not in TUNED)  # of the article's ladder, which has one recipe
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convladder import __version__
-from convladder.data import Dataset
-from convladder.training.recipes import Recipe, resolve_precision
-from convladder.runs.run import Run
 from convladder.comparing.settings import identity_of
+from convladder.data.dataset import Dataset
+from convladder.runs.run import Run
+from convladder.training.recipes import Recipe, resolve_precision
 
 if TYPE_CHECKING:
     import keras

@@ -11,15 +11,25 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.data.candidates import NOT_READ, READ
-from convladder.data.checks import FEW, IMBALANCE, Groups, count_classes, few_pictures, group_equal, imbalance, same_class_names, sort_copies
+from convladder.data.checks import (
+    FEW,
+    IMBALANCE,
+    Groups,
+    count_classes,
+    few_pictures,
+    group_equal,
+    imbalance,
+    same_class_names,
+    sort_copies,
+)
 from convladder.data.csv_tables import is_table, list_csv
 from convladder.data.decoding import decode_image, name_defect, open_picture, significant_bits
 from convladder.data.folders import Listing, list_folder, sort_classes
 from convladder.data.loading import locate
-from convladder.workers import chunk_size, map_files
 from convladder.data.similarity import SIDE, group_similar, hash_thumbnails
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError
+from convladder.workers import chunk_size, map_files
 
 TINY = 8  # pixels of the shorter side
 ODD_SIZE = 4.0  # times the median, or that part of it

@@ -28,9 +28,9 @@ import numpy.typing as npt
 import PIL
 
 from convladder.data.decoding import decode_image, name_defect
-from convladder.workers import chunk_size, map_files
 from convladder.errors import ConvladderError, check_range
 from convladder.startup import has_home
+from convladder.workers import chunk_size, map_files
 
 VERSION = 4  # of what stands in an entry, and of how pictures are decoded
 LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"

@@ -5,6 +5,7 @@ from typing import Any
 
 FEW = 30  # images, below which a test tells little, and no temperature is fitted
 FEW_FOR_DETAIL = 100  # below which errors are too few to choose a threshold by, or to tell how sure answers may be
+FEW_TO_VALIDATE = 100  # validation pictures, below which they are pooled with the training pictures
 MOST_DIGITS = 6  # of points, where a difference is told from zero
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder import __version__
-from convladder.inference.classifier import Classifier
 from convladder.errors import ConvladderError, check_choice
-from convladder.evaluating import predict_probabilities
+from convladder.evaluating.metrics import predict_probabilities
 from convladder.exporting.onnx_file import convert, export_onnx, find_stages, with_stages
 from convladder.exporting.parity import Answer, check_parity, parity_images
 from convladder.exporting.pretrained import PROBABILITIES
 from convladder.files import whole_folder
+from convladder.inference.classifier import Classifier
 from convladder.runs.run import Run
 
 METADATA_FILE = "convladder.json"  # beside the model, in formats that are folders

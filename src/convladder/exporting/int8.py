@@ -12,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder import __version__
-from convladder.inference.artifact import describe
-from convladder.inference.classifier import IMAGES_A_BATCH, Classifier
-from convladder.data import Dataset
-from convladder.data.dataset import slices
+from convladder.data.dataset import Dataset, slices
 from convladder.errors import ConvladderError
+from convladder.evaluating.few import FEW_TO_VALIDATE
 from convladder.exporting.onnx_file import convert, find_stages, write_sealed
 from convladder.exporting.parity import parity_images
-from convladder.evaluating.few import FEW
 from convladder.files import whole_file
+from convladder.inference.artifact import describe
+from convladder.inference.classifier import IMAGES_A_BATCH, Classifier
 from convladder.runs.run import Run
 
 CALIBRATION_IMAGES = 500
@@ -131,7 +130,7 @@ def compare_accuracy(quantized: Classifier, kept: Classifier, data: Dataset) -> 
     Else on the images of the parity gate, and without their labels. Where the two disagree, the probabilities of the
     float network, which are calibrated, say how often each is right: 0.52 for 0.48 costs 4 % of an image.
     """
-    if len(data.validation) >= FEW:
+    if len(data.validation) >= FEW_TO_VALIDATE:
         images, labels = data.validation.images, data.validation.labels
         right, float_right = (_predict(one, images).argmax(axis=1) == labels for one in (quantized, kept))
         judged_by = "labels of validation images"

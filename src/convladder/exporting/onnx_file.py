@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder import __version__
-from convladder.inference.artifact import METADATA_KEY, describe, seal
-from convladder.inference.classifier import Classifier
 from convladder.exporting.parity import check_parity
 from convladder.exporting.pretrained import PROBABILITIES, convert_pretrained
-from convladder.models.blocks import ALL_VIEWS, FirstView, members, settle
 from convladder.files import whole_file
+from convladder.inference.artifact import METADATA_KEY, describe, seal
+from convladder.inference.classifier import Classifier
+from convladder.models.blocks import ALL_VIEWS, FirstView, members, settle
 
 STAGE = re.compile(r"(stage\d+|hidden\d*)(_|$)")
 

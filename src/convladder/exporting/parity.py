@@ -6,8 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data import Dataset
-from convladder.data.dataset import slices
+from convladder.data.dataset import Dataset, slices
 from convladder.errors import ConvladderError
 
 LARGEST_DIFFERENCE = 1e-4

@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convladder.models import backbone
 from convladder.data.dataset import slices
-from convladder.evaluating import predict_probabilities
-from convladder.evaluating.calibration import SMALLEST
 from convladder.data.features import open_graph
+from convladder.evaluating.calibration import SMALLEST
+from convladder.evaluating.metrics import predict_probabilities
 from convladder.models.blocks import ALL_VIEWS, members
+from convladder.models.ladder import backbone
 
 IMAGE, PROBABILITIES = "image", "probabilities"
 FROM_THE_END = np.iinfo(np.int64).min  # where a slice ends that runs backwards through all there is

@@ -15,8 +15,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from convladder.inference.classifier import Classifier
 from convladder.errors import ConvladderError
+from convladder.inference.classifier import Classifier
 from convladder.runs.catalogue import describe_examples, describe_model, find_examples
 
 MODELS_FILE = "models.json"

@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from convladder.errors import ConvladderError
-from convladder.evaluating import predict_probabilities
-from convladder.exporting import check_parity, parity_images
+from convladder.evaluating.metrics import predict_probabilities
+from convladder.exporting.parity import check_parity, parity_images
+from convladder.exporting.site import MODELS_FILE, answer_in_node, write_site
 from convladder.files import whole_folder
 from convladder.runs.run import Run
-from convladder.exporting.site import MODELS_FILE, answer_in_node, write_site
 
 
 def export_web(runs: Mapping[str, Run], folder: Path, runtime: Path | None = None) -> dict[str, dict[str, Any]]:

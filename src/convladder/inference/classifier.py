@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from convladder.inference.artifact import METADATA_KEY, Artifact, read_artifact, read_metadata
 from convladder.data.decoding import FITS, decode_image
-from convladder.workers import stream_files
 from convladder.errors import ConvladderError
+from convladder.inference.artifact import METADATA_KEY, Artifact, read_artifact, read_metadata
 from convladder.processors import count_threads
+from convladder.workers import stream_files
 
 IMAGES_A_BATCH = 128  # 256 are as fast a piece for `fast`, and a quarter slower for `pool`, whose maps fill the cache
 SECONDS_A_BATCH = 0.05  # of decoding: large pictures are answered for as they come

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from convladder.models.backbone import FEATURES, NAME, enlarged
 from convladder.errors import ConvladderError, check_choice
+from convladder.models.backbone import FEATURES, NAME, enlarged
 from convladder.models.blocks import settle
 
 ENDINGS = (".h5", ".keras")  # .weights.h5 among them

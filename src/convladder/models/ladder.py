@@ -8,19 +8,16 @@ it.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import layers
 
-from convladder.models import applications
-from convladder.models.backbone import NAME as BACKBONE
-from convladder.models.backbone import SIDE, build_features, load_weights
 from convladder.errors import ConvladderError, check_choice, check_range
+from convladder.models.backbone import NAME as BACKBONE
+from convladder.models.backbone import PRETRAINED, build_features, load_weights
 from convladder.models.blocks import convolve, hidden_layers, inception_module, normalize, normalize_and_activate, pool
-
-if TYPE_CHECKING:
-    from convladder.data import Dataset
+from convladder.models.ladder import applications
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
 MODULES = ("reduced", "naive")
@@ -249,9 +246,6 @@ MODELS: Mapping[str, Callable[..., Any]] = {
     "finetune": build_finetune,
 }
 
-# Rungs that start from the backbone's weights, and scale pixels as it does.
-PRETRAINED = ("transfer", "finetune")
-
 
 # What the numbers among the choices are called, and how small and large they may be.
 RANGES: Mapping[str, tuple[str, float, float]] = {
@@ -346,13 +340,6 @@ def explain_left_out(photographs: bool) -> str:
     named = ", ".join(f"{' and '.join(rungs)} ({reason})" for reason, rungs in by_reason.items())
     kind = "photographs" if photographs else "images that are no photographs"
     return f"Left out, for {kind}: {named}. --models all takes them."
-
-
-def rung_side(rung: str, dataset: "Dataset") -> int:
-    """The height and width at which a rung takes the pictures of a data set, where its user has not named one."""
-    side = dataset.input_shape[0]
-    named = dataset.source is None or dataset.source["image_size"] is not None
-    return SIDE if rung in PRETRAINED and dataset.photographs and not named else side
 
 
 def check_choices(rung: str, choices: Mapping[str, Any]) -> None:

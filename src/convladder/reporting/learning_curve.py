@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from convladder.markup import shown
 from convladder.reporting import plots
 from convladder.training.learning_curve import LearningCurve
-from convladder.markup import shown
 
 
 def render_learning_curve(curve: LearningCurve) -> str:

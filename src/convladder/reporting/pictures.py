@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convladder.reporting import plots
 from convladder.inference.occlusion import occlude
+from convladder.reporting import plots
 
 SIDE = 72  # pixels of a picture, at most
 MOST_BYTES = 1_200_000  # of all small pictures together

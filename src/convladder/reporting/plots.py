@@ -20,33 +20,8 @@ from matplotlib.figure import Figure
 from convladder.markup import printable
 
 if TYPE_CHECKING:
-    from convladder.benchmarking import Training
     from convladder.evaluating.explaining import Explanation
     from convladder.training.learning_curve import LearningCurve
-
-
-def plot_time_to_accuracy(trainings: "Sequence[Training]", path: Path) -> None:
-    """Draw test error against seconds of training, both logarithmic, a line or a point a training; SVG or PNG."""
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    axes = figure.subplots()
-    names = list(dict.fromkeys(training.name for training in trainings))
-    for training in trainings:
-        axes.plot(
-            training.seconds,
-            [100 * (1 - accuracy) for accuracy in training.accuracies],
-            color=f"C{names.index(training.name)}",
-            marker="o" if len(training.seconds) == 1 else None,
-            linewidth=1.2,
-            label=training.name if training.seed == 0 else None,
-        )
-    axes.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="test error, %")
-    axes.set_title("MNIST: test error against seconds of training on this machine")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.grid(which="both", alpha=0.3)
-    axes.legend()
-    figure.savefig(path)
 
 
 MOST_TILES = 64  # of filters or feature maps, in one picture

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from convladder.models.backbone import SIDE
 from convladder.comparing.comparison import Comparison
-from convladder.data import load_dataset
-from convladder.models.ladder import MODELS, PRETRAINED, suited_rungs
 from convladder.comparing.planning import PLAIN, allot, equalize
-from convladder.training.recipes import ARTICLE, usual_recipe
+from convladder.data.loading import load_dataset
+from convladder.models.backbone import PRETRAINED, SIDE
+from convladder.models.ladder import MODELS, suited_rungs
 from convladder.runs.run import Run
+from convladder.training.recipes import ARTICLE, usual_recipe
 
 # What of a recipe compare takes, for all rungs alike.
 OPTIONS = ("epochs", "until", "batch_size", "learning_rate", "augment", "views", "precision")

@@ -15,27 +15,27 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder import __version__
-from convladder.reporting import plots
-from convladder.models.backbone import SIDE
 from convladder.comparing.comparison import FILE, Comparison
-from convladder.data import Dataset
+from convladder.comparing.settings import describe_difference
 from convladder.data.audit import audit
+from convladder.data.dataset import Dataset
+from convladder.data.features import pool_features
 from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
-from convladder.runs.evaluating import keep_robustness
-from convladder.evaluating.robustness import measure_robustness
-from convladder.data.features import pool_features
 from convladder.evaluating.few import FEW, FEW_FOR_DETAIL, caution, points_digits, rounded
-from convladder.training.learning_curve import measure_learning_curve
-from convladder.reporting.learning_curve import render_learning_curve
-from convladder.models.ladder import MODELS, rung_idea
+from convladder.evaluating.robustness import measure_robustness
+from convladder.files import whole_file
 from convladder.markup import printable, shown
+from convladder.models.backbone import SIDE
+from convladder.models.ladder import MODELS, rung_idea
+from convladder.reporting import plots
+from convladder.reporting.learning_curve import render_learning_curve
 from convladder.reporting.pictures import Gallery, describe_worst, fill, name_top, sort_into_cells
 from convladder.reporting.repeating import command_for, facts_of, recipe_in_words
-from convladder.files import whole_file
-from convladder.runs.run import Run, finished_runs
-from convladder.comparing.settings import describe_difference
 from convladder.reporting.tables import cells_of_comparison
+from convladder.runs.evaluating import keep_robustness
+from convladder.runs.run import Run, finished_runs
+from convladder.training.learning_curve import measure_learning_curve
 
 WIDEST_MATRIX = 20  # classes; of more, the commonest confusions are listed
 CONFUSIONS_LISTED = 30

@@ -2,16 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from convladder.evaluating.few import FEW_FOR_DETAIL, caution, leaks_in_words, rounded
-from convladder.markup import printable
 from convladder.comparing.settings import COLUMNS, MARK, describe_tuned, differing, value_in_words
+from convladder.evaluating.few import FEW_FOR_DETAIL, caution, leaks_in_words, rounded
 
 if TYPE_CHECKING:
     from convladder.data.audit import Audit
@@ -52,30 +50,6 @@ def of_layers(rung: str, rows: "Sequence[LayerSummary]") -> Parts:
         shape = "×".join(f"{side:,}" for side in row.output_shape)
         table.add_row(row.name, row.kind, shape, f"{row.parameters:,}", f"{row.macs:,}", row.arithmetic)
     yield table
-
-
-def of_benchmark(result: dict[str, Any]) -> Parts:
-    """The tables of `benchmark`."""
-    table = Table("contender", "seeds", "seconds, median", "range", "test accuracy", box=SIMPLE_HEAD)
-    for title in ("utilization", "computes in"):
-        table.add_column(title)
-    for row in result["rows"]:
-        table.add_row(
-            row["name"],
-            str(row["seeds"]),
-            f"{row['seconds']:.2f}",
-            f"{row['seconds_low']:.2f} to {row['seconds_high']:.2f}",
-            f"{row['test_accuracy']:.4f}",
-            f"{row['utilization']:.0%}",
-            row["precision"],
-        )
-    yield table
-    for ratio in result["ratios"]:
-        more = "" if ratio["reached"] else "more than "
-        yield (
-            f"{ratio['accuracy']:.2%}: {ratio['peer']} {ratio['peer_seconds']:.1f} s, {ratio['here']} "
-            f"{ratio['here_seconds']:.2f} s: {more}{ratio['ratio']:.0f} times (asked: {ratio['target']})"
-        )
 
 
 def of_audit(result: "Audit") -> Parts:
@@ -163,20 +137,6 @@ def of_comparison(
     for row in cells:
         table.add_row(*row)
     yield table
-
-
-def html_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A table for a notebook: the first column names the row."""
-    head = "".join(f'<th scope="col">{_escaped(title)}</th>' for title in titles)
-    body = "".join(
-        f'<tr><th scope="row">{_escaped(first)}</th>{"".join(f"<td>{_escaped(cell)}</td>" for cell in others)}</tr>'
-        for first, *others in cells
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _escaped(cell: str) -> str:
-    return escape(printable(cell.strip()))
 
 
 def of_reproduction(result: dict[str, Any]) -> Parts:

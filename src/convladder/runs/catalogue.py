@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.inference.classifier import Classifier
 from convladder.errors import ConvladderError
+from convladder.inference.classifier import Classifier
 from convladder.runs.examples import Examples, choose_examples, read_examples
 from convladder.runs.run import Run, embedded_name
 

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data import Dataset, Split, load_dataset
 from convladder.data.csv_tables import is_table
-from convladder.data.dataset import digest_images, join, slices
+from convladder.data.dataset import Dataset, Split, digest_images, join, slices
 from convladder.data.idx import find_idx_files
-from convladder.data.loading import locate
+from convladder.data.loading import load_dataset, locate
 from convladder.errors import ConvladderError, check_choice
+from convladder.evaluating.learned import beside_constant
 from convladder.evaluating.metrics import describe, without
 from convladder.evaluating.robustness import measure_robustness
-from convladder.evaluating.learned import beside_constant
 from convladder.files import write_json
 from convladder.runs.run import Run
 

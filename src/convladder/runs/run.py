@@ -3,10 +3,7 @@
 import contextlib
 import csv
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +13,15 @@ import numpy.typing as npt
 
 from convladder.data.loading import EMBEDDED
 from convladder.errors import ConvladderError
-from convladder.evaluating.few import rounded
 from convladder.evaluating.learned import Beside, likely_cause, set_beside_constant
+from convladder.files import create_folder, unwritable
+from convladder.markup import html_of
 
 if TYPE_CHECKING:
     import keras
 
+    from convladder.data.dataset import Dataset
     from convladder.inference.classifier import Classifier
-    from convladder.data import Dataset
 
 
 SPLITS = ("validation", "test")
@@ -48,26 +46,7 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        from convladder.markup import html_table
-
-        info = self.info
-        cells = [[key, str(info[key])] for key in ("rung", "status", "dataset", "seed") if key in info]
-        cells += [
-            [f"{split} accuracy", rounded(info[key], info["images"][split])]
-            for split in SPLITS
-            if (key := f"{split}_accuracy") in info
-        ]
-        cells += [[key, f"{info[key]:,}"] for key in ("parameters", "macs") if key in info]
-        cells += [["fit seconds", f"{info['fit_seconds']:.1f}"]] if "fit_seconds" in info else []
-        table = html_table(["run", str(self.path)], cells)
-        curves = self.epochs("validation_accuracy")
-        with contextlib.suppress(ModuleNotFoundError):  # what plots is not installed where nothing is trained
-            from convladder.reporting import plots
-
-            if curves:
-                figure = plots.svg_of_learning([curves], 0, info["rung"], info["images"]["validation"])
-                return f'{table}<div style="max-width:20rem">{figure}</div>'
-        return table
+        return html_of(self)
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -146,7 +125,7 @@ class Run:
         Raises:
             ConvladderError: It was built in Python, or it has changed since, or is no longer there.
         """
-        from convladder.data import load_dataset
+        from convladder.data.loading import load_dataset
 
         if not self.info.get("data"):
             raise ConvladderError(
@@ -218,7 +197,7 @@ def create_run_folder(directory: Path, rung: str) -> Path:
             else:
                 return folder
     except OSError as error:
-        raise _unwritable(directory, error) from error
+        raise unwritable(directory, error) from error
 
 
 def finished_runs(directory: Path) -> list[Run]:
@@ -230,98 +209,3 @@ def finished_runs(directory: Path) -> list[Run]:
             if run.info.get("status") == "finished":
                 found.append(run)
     return found
-
-
-def create_folder(folder: Path) -> None:
-    """Make a folder, if it is not there.
-
-    Raises:
-        ConvladderError: It cannot be made; exit status 1.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; rename it when all went well, remove it when not.
-
-    Raises:
-        ConvladderError: It cannot be written: no space, no permission; exit status 1.
-    """
-    try:
-        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-@contextlib.contextmanager
-def whole_folder(path: Path, mark: str) -> Iterator[Path]:
-    """Give an empty folder beside `path` to write to; rename it when all went well, remove it when not.
-
-    Args:
-        path: A folder that is there is replaced if it holds a file named `mark`.
-        mark: The file that tells such a folder from another.
-
-    Raises:
-        ConvladderError: Something else stands there; it cannot be written; exit status 1 for the latter.
-    """
-    if path.exists() and not (path / mark).is_file():
-        raise ConvladderError(f"{path} is there already, and no export. Expected a new path, or a former export.")
-    create_folder(path.parent)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as name:
-            written, former = Path(name) / "written", Path(f"{name}.former")  # which outlives a failure
-            written.mkdir()
-            yield written
-            if path.exists():
-                path.rename(former)
-            try:
-                written.rename(path)
-            except BaseException:
-                if former.exists():
-                    former.rename(path)
-                raise
-            shutil.rmtree(former, ignore_errors=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON that a person can read as well."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write rows that share their keys, under a header."""
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
-    """Write an .npz file."""
-    with whole_file(path) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-
-
-def _unwritable(path: Path, error: OSError) -> ConvladderError:
-    return ConvladderError(
-        f"{path} cannot be written ({error.strerror or error}). "
-        "Expected a directory with room and permission: mend that, or name another one.",
-        exit_status=1,
-    )

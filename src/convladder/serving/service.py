@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from convladder.inference.classifier import Classifier
 from convladder.data.decoding import name_defect, open_picture, read_pixels
 from convladder.errors import ConvladderError, check_choice
+from convladder.inference.classifier import Classifier
 from convladder.processors import count_processors
 from convladder.serving.limits import Limits
 from convladder.serving.observing import Observations

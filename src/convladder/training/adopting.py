@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data import Dataset
+from convladder.data.dataset import Dataset
 from convladder.errors import ConvladderError
 from convladder.training.fused import clone
 

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data import Split
+from convladder.data.dataset import Split
 from convladder.evaluating.calibration import SMALLEST, choose_temperature, row_slices, temper
-from convladder.exporting import LARGEST_DIFFERENCE
+from convladder.exporting.parity import LARGEST_DIFFERENCE
 from convladder.exporting.pretrained import answer
 from convladder.models.blocks import ALL_VIEWS, split_views
 

@@ -27,16 +27,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from convladder.models import backbone
-from convladder.data import Dataset, Split
-from convladder.evaluating import score
+from convladder.data.dataset import Dataset, Split
+from convladder.evaluating.metrics import score
 from convladder.exporting.pretrained import answer
+from convladder.models.ladder import backbone
+from convladder.processors import keep_freed_memory
+from convladder.signals import Stopped, check_stop, defer_signals
 from convladder.training.fitting import BestWeights, Fitted, Interrupted, compile_for, time_fits, training_batches
 from convladder.training.fused import clone
 from convladder.training.pacing import ENDLESS, Deadline, Pace
-from convladder.processors import keep_freed_memory
 from convladder.training.recipes import Recipe, resolve_precision
-from convladder.signals import Stopped, check_stop, defer_signals
 from convladder.training.solving import solve_head
 
 SIDES = (4 / 7, 5 / 7, 6 / 7)  # of the backbone's own: 128, 160 and 192 of 224 pixels, a third of the steps each

@@ -13,17 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from convladder.data import Dataset, Split
-from convladder.training.augmentation import AUGMENT, resize
 from convladder.data.checks import class_weights
-from convladder.data.dataset import release
+from convladder.data.dataset import Dataset, Split, release
+from convladder.evaluating.metrics import predict_probabilities, score
 from convladder.models.summary import count_macs
+from convladder.signals import Stopped, check_stop, defer_signals
+from convladder.training.augmentation import AUGMENT, resize
 from convladder.training.divergence import check_answers, check_loss, check_weights
-from convladder.evaluating import predict_probabilities, score
 from convladder.training.fused import FusedAdam, clone
 from convladder.training.pacing import ENDLESS, Deadline, Pace
 from convladder.training.recipes import Recipe
-from convladder.signals import Stopped, check_stop, defer_signals
 
 # About how many steps TensorFlow runs between two looks of Python: more of them save time in small networks, fewer
 # answer Ctrl-C and move the progress bar sooner. Large networks, or images, get so few that a look takes seconds.

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.evaluating.calibration import SMALLEST, choose_temperature, fit_temperature, temper
 from convladder.data.features import Features
-from convladder.evaluating.few import FEW as FEW_TO_TEMPER
+from convladder.evaluating.calibration import SMALLEST, choose_temperature, fit_temperature, temper
+from convladder.evaluating.few import FEW, FEW_TO_VALIDATE
 from convladder.processors import count_processors
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C
 UNCHOSEN = 1.0  # where no class has two pictures, so that nothing can choose
 USUAL = 0.01  # where none is chosen: within a point of the best for 2 to 120 photographs a class
-FEW = 100  # validation pictures, below which they are pooled
 FOLDS = 5
 MOST_ITERATIONS = 300
 TOLERANCE = 1e-3  # of the gradient: a hundredth of it changed no answer of 227
@@ -87,7 +86,7 @@ def solve(
         num_classes: At least 2.
         views: How many of the two an answer is the mean over.
     """
-    if len(validation_labels) >= FEW:
+    if len(validation_labels) >= FEW_TO_VALIDATE:
         with _one_thread():
             heads = list(_fit_path(train, labels, num_classes))
         answers = [head.predict(validation[:views]) for head in heads]
@@ -215,7 +214,7 @@ def _choose(answers: Sequence[Probabilities], labels: Labels) -> int:
     Without the temperature a stronger penalty would lose for its caution alone: of 1,515 photographs the heads that
     were right most often came fourth and sixth of seven.
     """
-    few = len(labels) < FEW_TO_TEMPER
+    few = len(labels) < FEW
     tempered = [temper(answer, 1.0 if few else fit_temperature(answer, labels)) for answer in answers]
     losses = [-np.log(np.maximum(answer[np.arange(len(labels)), labels], SMALLEST)).mean() for answer in tempered]
     return int(np.argmin(losses))

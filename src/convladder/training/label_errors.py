@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from convladder.training import visual_audit
-from convladder.inference.classifier import Classifier
-from convladder.data import Dataset, Split, load_dataset
 from convladder.data.audit import LABEL_ERRORS, Finding
-from convladder.data.dataset import slices
+from convladder.data.dataset import Dataset, Split, slices
+from convladder.data.features import pool_features
+from convladder.data.loading import load_dataset
 from convladder.errors import ConvladderError, check_range
 from convladder.evaluating.mislabelling import MOST_CONTRADICTED
-from convladder.data.features import pool_features
+from convladder.inference.classifier import Classifier
 from convladder.runs.run import Run
+from convladder.training.train import visual_audit
 
 TIMES_AS_LIKELY = 3.0  # as the label, another class must be
 SURE = 0.7  # of the other class: that it is more probable than the label may be said of two that hardly are
@@ -48,7 +48,7 @@ def find_label_errors(
     Raises:
         ConvladderError: The run was trained on other data, so it may have seen any of these.
     """
-    from convladder.models.ladder import PRETRAINED
+    from convladder.models.backbone import PRETRAINED
 
     if folds:
         check_range("folds", folds, 2, 100)
@@ -96,9 +96,9 @@ def predict_out_of_fold(data: Dataset, run: Run, folds: int) -> npt.NDArray[np.f
     import keras
     from sklearn.model_selection import StratifiedKFold
 
-    from convladder.evaluating import predict_probabilities
-    from convladder.training.fitting import fit
+    from convladder.evaluating.metrics import predict_probabilities
     from convladder.models.ladder import build_model
+    from convladder.training.fitting import fit
     from convladder.training.recipes import Recipe, resolve_precision
 
     recipe = replace(Recipe(**run.info["recipe"]), validate=False, until=None)

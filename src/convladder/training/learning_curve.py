@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data import Dataset
-from convladder.errors import ConvladderError
+from convladder.data.dataset import Dataset
 from convladder.data.features import Features
-from convladder.training.head import USUAL, Labels, Rows, judge
+from convladder.errors import ConvladderError
 from convladder.evaluating.significance import mean_accuracy
+from convladder.training.head import USUAL, Labels, Rows, judge
 
 SIZES = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # pictures a class
 FEWEST = 4  # pictures of a class that takes part

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convladder.errors import ConvladderError, check_choice, check_range
 
 if TYPE_CHECKING:
-    from convladder.data import Dataset
+    from convladder.data.dataset import Dataset
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 AUGMENTATIONS = ("none", "digits", "photos")
@@ -236,3 +236,12 @@ def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
     except OSError:
         return set()
     return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+
+
+def rung_side(rung: str, dataset: "Dataset") -> int:
+    """The height and width at which a rung takes the pictures of a data set, where its user has not named one."""
+    from convladder.models.backbone import PRETRAINED, SIDE
+
+    side = dataset.input_shape[0]
+    named = dataset.source is None or dataset.source["image_size"] is not None
+    return SIDE if rung in PRETRAINED and dataset.photographs and not named else side

@@ -8,15 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from convladder.training.assembling import VIEWS, Answers
-from convladder.models.backbone import FEATURES, NAME
-from convladder.data import Dataset
-from convladder.errors import ConvladderError
-from convladder.evaluating import score
-from convladder.exporting.onnx_file import export_graph
+from convladder.data.dataset import Dataset
 from convladder.data.features import OWN, Extractor, compute_features
-from convladder.training.fitting import Fitted
+from convladder.errors import ConvladderError
 from convladder.evaluating.few import FEW
+from convladder.evaluating.metrics import score
+from convladder.exporting.onnx_file import export_graph
+from convladder.models.backbone import FEATURES, NAME
+from convladder.training.assembling import VIEWS, Answers
+from convladder.training.fitting import Fitted
 from convladder.training.head import Solution, judge_by_folds, solve
 from convladder.training.recipes import Recipe
 

@@ -15,32 +15,33 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from convladder import __version__
-from convladder.training.adopting import adopt
-from convladder.training.assembling import VIEWS, Answers, assemble, calibrate
-from convladder.models.backbone import NAME as BACKBONE
-from convladder.models.backbone import NUM_PARAMETERS
-from convladder.data import Dataset
+from convladder.data.dataset import Dataset
 from convladder.data.leaks import leaked
 from convladder.data.loading import at_size
-from convladder.models.summary import count_macs
 from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.evaluating import describe, predict_probabilities, without
 from convladder.evaluating.calibration import choose_threshold, reliability, temper
-from convladder.runs.examples import choose_examples
-from convladder.exporting import check_answers, export_onnx, parity_images
-from convladder.exporting.pretrained import answer
 from convladder.evaluating.few import FEW
-from convladder.training.finetuning import finetune
-from convladder.training.fitting import Fitted, Interrupted, fit
 from convladder.evaluating.learned import beside_constant
-from convladder.models.ladder import MODELS, PRETRAINED, build_model
-from convladder.training.recipes import rung_side
-from convladder.training.pacing import Deadline, seconds_after
-from convladder.processors import count_processors
-from convladder.training.recipes import Recipe, default_recipe_for, resolve_precision
+from convladder.evaluating.metrics import describe, predict_probabilities, without
+from convladder.exporting.onnx_file import export_onnx
+from convladder.exporting.parity import check_answers, parity_images
+from convladder.exporting.pretrained import answer
 from convladder.files import whole_file, write_arrays, write_csv, write_json
+from convladder.models.backbone import NAME as BACKBONE
+from convladder.models.backbone import NUM_PARAMETERS, PRETRAINED
+from convladder.models.ladder import MODELS, build_model
+from convladder.models.summary import count_macs
+from convladder.processors import count_processors
+from convladder.runs.examples import choose_examples
 from convladder.runs.run import LEARNED, Run, create_run_folder, embedded_name
 from convladder.signals import check_stop, defer_signals, stopped
+from convladder.training.adopting import adopt
+from convladder.training.assembling import VIEWS, Answers, assemble, calibrate
+from convladder.training.finetuning import finetune
+from convladder.training.fitting import Fitted, Interrupted, fit
+from convladder.training.hardware import processor_name
+from convladder.training.pacing import Deadline, seconds_after
+from convladder.training.recipes import Recipe, default_recipe_for, resolve_precision, rung_side
 from convladder.training.solving import check_solvable, solve_head
 
 MANY_PARAMETERS = 50_000_000
@@ -381,13 +382,3 @@ def _write_weights(folder: Path, model: keras.Model, history: Sequence[Mapping[s
         write_csv(folder / "history.csv", history)
     with whole_file(folder / "model.keras") as temporary:
         model.save(temporary)
-
-
-def processor_name() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

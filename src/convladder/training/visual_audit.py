@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data import Dataset
 from convladder.data.audit import LABEL_ERRORS, Audit, Finding
 from convladder.data.checks import Groups, sort_copies
+from convladder.data.dataset import Dataset
+from convladder.data.features import Features
 from convladder.data.overlap import overlap
-from convladder.workers import map_files
 from convladder.data.splits import SPLITS
 from convladder.evaluating.mislabelling import find_mislabelled
-from convladder.data.features import Features
 from convladder.training.head import USUAL, Labels, cross_validate
+from convladder.workers import map_files
 
 FEWEST = (
     8  # pictures of a class, below which none of it is called wrong: of fewer, heads and neighbours tell too little

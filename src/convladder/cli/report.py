@@ -16,6 +16,6 @@ def report(
 ) -> None:
     """What runs show, as one HTML file: for a browser, needing no other file and no network."""
     import_engine()
-    from convladder.reporting import write_report
+    from convladder.reporting.report import write_report
 
     say(str(write_report(runs, path, say=remark)))

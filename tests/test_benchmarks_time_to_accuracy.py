@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from convladder.benchmarking import Training, matrix_product_flops, seconds_until, summarize_trainings
-from convladder.reporting.plots import plot_time_to_accuracy
+from time_to_accuracy import Training, matrix_product_flops, plot_time_to_accuracy, seconds_until, summarize_trainings
 
 
 def training(name: str, seed: int, seconds: list[float], accuracies: list[float]) -> Training:

@@ -13,10 +13,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convladder import startup
-from convladder.reporting import tables
-from convladder.cli.application import AsJson, Deterministic, Ensemble, RunsDirectory, Tracking, app, errors, offer, offer_choices, offer_data, offer_recipe, offer_tracking, remark, say, show, when_stopped
+from convladder.cli.application import (
+    AsJson,
+    Deterministic,
+    Ensemble,
+    RunsDirectory,
+    Tracking,
+    app,
+    errors,
+    offer,
+    offer_choices,
+    offer_data,
+    offer_recipe,
+    offer_tracking,
+    remark,
+    say,
+    show,
+    when_stopped,
+)
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
+from convladder.reporting import tables
 from convladder.training.recipes import MOST_MINUTES
 
 if TYPE_CHECKING:
@@ -111,11 +128,11 @@ def compare(
     from rich.live import Live
 
     from convladder.comparing.comparison import Comparison, climb, conclude
-    from convladder.models.ladder import MODELS, explain_left_out, suited_rungs
     from convladder.comparing.planning import plan
-    from convladder.training.progress import ProgressBar
-    from convladder.reporting import write_report
     from convladder.comparing.trials import Outcome
+    from convladder.models.ladder import MODELS, explain_left_out, suited_rungs
+    from convladder.reporting.report import write_report
+    from convladder.training.progress import ProgressBar
 
     named = list(MODELS) if models == "all" else [name.strip() for name in models.split(",")] if models else []
     for rung in named:

@@ -1,4 +1,4 @@
-"""`evaluate` and `explain`: how good a run is, and what it looks at."""
+"""`explain`: what a run looks at."""
 
 import json
 from collections.abc import Sequence
@@ -8,47 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from convladder.reporting import tables
-from convladder.cli.application import AsJson, app, note_embedded, offer_columns, remark, show
-from convladder.cli.shipping import expand
+from convladder.cli.application import AsJson, app, remark
+from convladder.cli.predict import expand
 from convladder.errors import ConvladderError
 from convladder.markup import printable
 
 RANDOM_NETWORKS = 3  # by chance, one of them may look where the trained one does
-
-
-@app.command()
-@offer_columns
-def evaluate(
-    columns: dict[str, str],
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    split: Annotated[
-        str | None, typer.Option(help="test or validation; of --data also all, which is its default.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Other images of the same classes: a folder, or what else train takes.")
-    ] = None,
-    robustness: Annotated[
-        bool, typer.Option("--robustness", help="Also shift, turn, blur, fade and add noise to 1,000 images.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """How good a run is: by class, how sure it may be, and what it cannot stand."""
-    from convladder.runs.evaluating import evaluate as evaluate_run
-    from convladder.runs.evaluating import load_like
-    from convladder.runs.run import Run
-
-    finished = Run(run)
-    note_embedded(data)
-    remark.hold()
-    other = load_like(finished, data, columns) if data is not None else None
-    for line in other.lines() if other else ():
-        remark(line)
-    result = evaluate_run(finished, split, other, robustness=robustness)
-    if as_json:
-        print(json.dumps(result, indent=2))
-        return
-    show(tables.of_evaluation(result))
 
 
 @app.command()
@@ -149,8 +114,8 @@ def _write_figures(
     seen: list[tuple[Path, Any]], titles: list[str], filters: Any, folder: Path | None, figure: Path | None
 ) -> list[list[str]]:
     """Write the pictures that are wanted; give back, for each source, the files that show it."""
-    from convladder.reporting import plots
     from convladder.files import create_folder, whole_file
+    from convladder.reporting import plots
 
     written: list[list[str]] = [[] for _ in seen]
     if not seen:

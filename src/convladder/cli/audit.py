@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from convladder.reporting import tables
 from convladder.cli.application import AsJson, app, note_embedded, offer_columns, show
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError
+from convladder.reporting import tables
 
 
 @app.command()
@@ -48,15 +48,15 @@ def audit(
     result = audit_pictures(source, columns)
     if run:
         import_engine()
-        from convladder.training.label_errors import find_label_errors
         from convladder.runs.run import Run
+        from convladder.training.label_errors import find_label_errors
 
         result = result.with_findings([find_label_errors(source, Run(run), folds=folds, columns=columns)])
     curve = None
     if labels or learning_curve:
-        from convladder.models.backbone import SIDE
-        from convladder.data import load_dataset
         from convladder.data.features import pool_features
+        from convladder.data.loading import load_dataset
+        from convladder.models.backbone import SIDE
 
         dataset = load_dataset(source, photograph_size=SIDE, columns=columns, keep_leaks=True)
         if dataset.account is None:  # files of arrays beside folders of pictures
@@ -72,8 +72,8 @@ def audit(
             curve = measure_learning_curve(dataset, features, known)
             result = replace(result, learning_curve=curve.as_dict())
     if html:
-        from convladder.reporting.audit import render_audit
         from convladder.files import whole_file
+        from convladder.reporting.audit import render_audit
 
         section = ""
         if curve:

@@ -1,4 +1,4 @@
-"""`export`: a run in the format that is wanted. `predict`: what a shipped model answers."""
+"""`predict`: what a shipped model answers."""
 
 import csv
 import glob
@@ -13,78 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convladder.cli.application import MOST_CLASSES, AsJson, app, remark, say
+from convladder.cli.application import MOST_CLASSES, AsJson, app, remark
 from convladder.errors import ConvladderError
 from convladder.markup import printable
 
 if TYPE_CHECKING:
     from convladder.inference.classifier import Prediction
-    from convladder.runs.run import Run
 
 LONGEST_PATH = 1 << 16  # bytes; systems allow fewer
-
-
-@app.command()
-def export(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The folder of a run; of web, one or more.")],
-    format: Annotated[
-        str, typer.Option(help="onnx, openvino, litert, savedmodel, or web: a page for any static host.")
-    ] = "onnx",
-    path: Annotated[Path | None, typer.Option("--output", help="What to write; by default in the run.")] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="In 8 bits, if that loses little and is faster here.")] = False,
-    runtime: Annotated[
-        Path | None, typer.Option(help="Of web: the folder dist of an installed onnxruntime-web, instead of npm.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write a run's model in a format, if its runtime answers as Keras does; else exit with status 3."""
-    from convladder.engine import import_engine
-
-    import_engine()
-    from convladder.exporting import export as export_run
-    from convladder.runs.run import Run
-
-    chosen = [Run(run) for run in runs]
-    if format == "web":
-        _export_web(chosen, path, runtime, int8, as_json)
-        return
-    if len(chosen) != 1 or runtime:
-        raise ConvladderError(f"Several runs, or a --runtime, were given for {format}. Only the format web takes them.")
-    account = export_run(chosen[0], format, path, int8=int8)
-    if as_json:
-        print(json.dumps(account, indent=2))
-    elif int8:
-        one, many = account["latency"], account["throughput"]
-        say(
-            f"{account['path']}: accuracy {account['accuracy']:.4f}, in float {account['float_accuracy']:.4f}; "
-            f"{one['float_microseconds']['median'] / one['microseconds']['median']:.2f} times as fast one by one, "
-            f"{many['float_microseconds']['median'] / many['microseconds']['median']:.2f} times in batches"
-        )
-    else:
-        say(
-            f"{account['path']}: agrees with Keras on {account['images']:,} images, "
-            f"to {account['largest_difference']:.0e}"
-        )
-
-
-def _export_web(runs: "list[Run]", path: Path | None, runtime: Path | None, int8: bool, as_json: bool) -> None:
-    from convladder.exporting.web import export_web
-
-    names = [run.path.resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        raise ConvladderError(f"The runs are named {', '.join(names)}. Expected names that differ.")
-    if int8:
-        raise ConvladderError("--int8 is not possible as web. Expected the format onnx.")
-    if path is None and len(runs) > 1:
-        raise ConvladderError("Several runs make one page. Expected --output, the folder to write.")
-    folder = path or runs[0].path / "model.web"
-    accounts = export_web(dict(zip(names, runs, strict=True)), folder, runtime)
-    if as_json:
-        print(json.dumps({"format": "web", "path": str(folder), "models": accounts}, indent=2))
-        return
-    for name, account in accounts.items():
-        say(f"{name}: agrees with Keras on {account['images']:,} images, to {account['largest_difference']:.0e}")
-    say(f"{folder}: a page for any web server")
 
 
 @app.command()

@@ -1,0 +1,111 @@
+"""`train`: from data to a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convladder import startup
+from convladder.cli.application import (
+    AsJson,
+    Deterministic,
+    Ensemble,
+    RunsDirectory,
+    Tracking,
+    app,
+    errors,
+    offer_choices,
+    offer_data,
+    offer_recipe,
+    offer_tracking,
+    remark,
+    say,
+)
+from convladder.engine import import_engine
+from convladder.errors import ConvladderError
+from convladder.evaluating.few import caution, leaks_in_words, rounded
+
+
+@app.command()
+@offer_data
+@offer_recipe
+@offer_choices
+@offer_tracking
+def train(
+    dataset: Callable[..., Any],
+    choose: Callable[..., Any],
+    choices: dict[str, Any],
+    tracking: Tracking,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A rung that `convladder models` lists; by default transfer for photographs, else pool."),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Be done when so many are over, instead of --epochs.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order and dropout.")] = 0,
+    ensemble: Ensemble = 1,
+    deterministic: Deterministic = False,
+    runs: RunsDirectory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Train a rung, and write a run folder."""
+    recipe_for = choose(minutes=minutes)
+    import_engine()
+    from convladder.models.backbone import PRETRAINED, SIDE
+    from convladder.models.ladder import check_choices
+    from convladder.training.progress import ProgressBar
+    from convladder.training.solving import check_solvable
+    from convladder.training.tracking import with_tensorboard
+    from convladder.training.train import train as train_model
+
+    if model is not None:
+        check_choices(model, choices)
+    tracking.check()
+    data = dataset(photograph_size=SIDE if model is None or model in PRETRAINED else None)
+    if model is None:
+        model = "transfer" if data.photographs else "pool"
+        why = f"photographs, {data.native_side} pixels at their shorter side" if data.photographs else "no photographs"
+        because = f"The rung is {model}, because these are {why}; --model takes another."
+        chosen = recipe_for(model, data)
+        try:
+            check_choices(model, choices)
+            if model == "transfer":
+                check_solvable(chosen, ensemble)
+        except ConvladderError as error:  # the user has not named the rung that the error speaks of
+            raise ConvladderError(f"{error} {because}") from None
+        remark(because)
+    else:
+        chosen = recipe_for(model, data)
+    look_on = [ProgressBar(model, chosen.batch_size, errors)]
+    callbacks = with_tensorboard(look_on) if tracking.tensorboard else lambda _: look_on
+
+    def begin(folder: Path) -> Any:
+        remark.release()  # the folder is made when nothing is refused any more
+        return callbacks(folder)
+
+    run = train_model(
+        model,
+        data,
+        chosen,
+        seed=seed,
+        ensemble=ensemble,
+        choices=choices,
+        directory=runs,
+        callbacks=begin,
+        deterministic=deterministic,
+        began=startup.BEGAN,
+    )
+    tracking.log(run)
+    if as_json:
+        print(json.dumps({"run": str(run.path)} | run.info, indent=2))
+        return
+    test, tested_by = run.metrics["test"], run.info.get("tested_by")
+    accuracy, low, high = (rounded(test[key], test["images"]) for key in ("accuracy", "low", "high"))
+    by = f", by {tested_by}" if tested_by else ""
+    say(
+        f"{run.path}: test accuracy {accuracy} ({low} to {high} for {test['images']:,} images{by}), fitted in "
+        f"{run.info['fit_seconds']:.1f} s{f'. {run.no_better}' if run.no_better else ''}"
+    )
+    for said in filter(None, (leaks_in_words(test), caution(test, run.info))):
+        remark(said)

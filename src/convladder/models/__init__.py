@@ -1,0 +1,1 @@
+"""What a network is: the ladder, a function per rung; blocks; the pretrained backbone; a summary by layer."""

@@ -1,0 +1,46 @@
+"""What a notebook shows of a Run and of a Comparison: a table, and plots."""
+
+from html import escape
+from typing import Any
+
+from convladder.evaluating.few import rounded
+from convladder.markup import html_table
+from convladder.reporting.tables import cells_of_comparison
+from convladder.runs.run import SPLITS, Run
+
+
+def draw(shown: Any) -> str:
+    """A Run or a Comparison as HTML; a Run without its curve where what draws it is not installed."""
+    return _draw_run(shown) if isinstance(shown, Run) else _draw_comparison(shown)
+
+
+def _draw_run(run: Run) -> str:
+    info = run.info
+    cells = [[key, str(info[key])] for key in ("rung", "status", "dataset", "seed") if key in info]
+    cells += [
+        [f"{split} accuracy", rounded(info[key], info["images"][split])]
+        for split in SPLITS
+        if (key := f"{split}_accuracy") in info
+    ]
+    cells += [[key, f"{info[key]:,}"] for key in ("parameters", "macs") if key in info]
+    cells += [["fit seconds", f"{info['fit_seconds']:.1f}"]] if "fit_seconds" in info else []
+    table = html_table(["run", str(run.path)], cells)
+    curves = run.epochs("validation_accuracy")
+    if not curves:
+        return table
+    try:
+        from convladder.reporting import plots
+    except ModuleNotFoundError:
+        return table
+    figure = plots.svg_of_learning([curves], 0, info["rung"], info["images"]["validation"])
+    return f'{table}<div style="max-width:20rem">{figure}</div>'
+
+
+def _draw_comparison(comparison: Any) -> str:
+    from convladder.reporting import plots
+
+    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in comparison.sentences)
+    figures = plots.svgs_of_costs(comparison.rows, comparison.pareto, len(comparison.runs[0].answers[1]))
+    drawn = "".join(f'<div style="flex:1 1 18rem;max-width:24rem">{figure}</div>' for figure in figures)
+    table = html_table(*cells_of_comparison(comparison.rows, comparison.pareto))
+    return f'{table}<ul>{said}</ul><div style="display:flex;flex-wrap:wrap">{drawn}</div>'
