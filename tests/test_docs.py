@@ -68,9 +68,11 @@ NOT_RUN = {
     ],
     "evaluate.md runs it on a smaller network": ["convladder explain runs/transfer-1"],
     "data.md runs it, and shows what it prints": ["convladder audit clothes --learning-curve"],
-    "pays on some processors and not on others; test_transfer.py does it": ["convladder export runs/transfer-1 --int8"],
-    "takes runs of MNIST; test_report.py does it with smaller ones": ["convladder report runs"],
-    "serves until it is ended; test_serving.py and test_server.py ask it": [
+    "pays on some processors and not on others; test_training_solving.py does it": [
+        "convladder export runs/transfer-1 --int8"
+    ],
+    "takes runs of MNIST; test_reporting_report.py does it with smaller ones": ["convladder report runs"],
+    "serves until it is ended; test_serving_application.py and test_serving_server.py ask it": [
         "convladder serve runs/fast-1",
         "curl --form",
         "export CONVLADDER_API_KEY",
@@ -79,7 +81,7 @@ NOT_RUN = {
         '{"error": ',
         "import numpy as np, tritonclient",
     ],
-    "is nginx's configuration; test_proxies.py runs nginx with it": ["server {"],
+    "is nginx's configuration; test_serving_proxies.py runs nginx with it": ["server {"],
     "what make run printed; its figures that are no measurements are tested below": ["rung         seeds"],
 }
 

@@ -105,7 +105,7 @@ def test_sigterm_ends_a_comparison_and_keeps_its_finished_runs(small_npz: Path, 
 
 @pytest.mark.long
 def test_a_run_of_a_comparison_that_alone_is_told_to_stop_costs_that_run_alone(small_npz: Path, tmp_path: Path) -> None:
-    from test_comparing import newest_descendant
+    from test_comparing_compare import newest_descendant
 
     given = ["--models", "dense", "--data", small_npz, "--epochs", 4, "--seeds", 2]
     process = start("compare", *given, cwd=tmp_path)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from convladder.comparing.comparison import Comparison, climb, conclude
+from convladder.comparing.compare import climb, conclude
+from convladder.comparing.comparison import Comparison
 from convladder.comparing.costs import estimate
 from convladder.comparing.planning import plan
 from convladder.data.dataset import Split

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 from convladder.markup import draw_with  # noqa: E402
 
 if TYPE_CHECKING:
+    from convladder.comparing.compare import compare as compare
     from convladder.comparing.comparison import Comparison as Comparison
-    from convladder.comparing.comparison import compare as compare
     from convladder.data.dataset import Dataset as Dataset
     from convladder.data.dataset import Split as Split
     from convladder.data.loading import load_dataset as load_dataset
@@ -54,7 +54,7 @@ _HOMES = {
     "evaluate": "runs.evaluating",
     "explain": "evaluating.explaining",
     "grad_cam": "evaluating.explaining",
-    "compare": "comparing.comparison",
+    "compare": "comparing.compare",
     "load_dataset": "data.loading",
     "occlude": "inference.occlusion",
     "train": "training.train",

@@ -333,3 +333,12 @@ def load(source: str, **settings: Any) -> "Dataset":
         remark(line)
     remark(describe_classes(dataset))
     return dataset
+
+
+def parse_size(text: str) -> tuple[int, int, int]:
+    """Read 28x28x1."""
+    try:
+        height, width, channels = (int(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise ConvladderError(f"--input {text} is no size. Expected HEIGHTxWIDTHxCHANNELS, as 28x28x1.") from error
+    return height, width, channels

@@ -127,7 +127,8 @@ def compare(
     import_engine()
     from rich.live import Live
 
-    from convladder.comparing.comparison import Comparison, climb, conclude
+    from convladder.comparing.compare import climb, conclude
+    from convladder.comparing.comparison import Comparison
     from convladder.comparing.planning import plan
     from convladder.comparing.trials import Outcome
     from convladder.models.ladder import MODELS, explain_left_out, suited_rungs

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convladder.cli.application import AsJson, app, remark
-from convladder.cli.predict import expand
+from convladder.cli.sources import expand
 from convladder.errors import ConvladderError
 from convladder.markup import printable
 

@@ -2,9 +2,8 @@
 
 import json
 
-from convladder.cli.application import AsJson, Classes, Input, app, show
+from convladder.cli.application import AsJson, Classes, Input, app, parse_size, show
 from convladder.engine import import_engine
-from convladder.errors import ConvladderError
 from convladder.reporting import tables
 
 
@@ -32,12 +31,3 @@ def models(as_json: AsJson = False, size: Input = "28x28x1", classes: Classes = 
         print(json.dumps(rows, indent=2))
         return
     show(tables.of_models(rows))
-
-
-def parse_size(text: str) -> tuple[int, int, int]:
-    """Read 28x28x1."""
-    try:
-        height, width, channels = (int(part) for part in text.lower().split("x"))
-    except ValueError as error:
-        raise ConvladderError(f"--input {text} is no size. Expected HEIGHTxWIDTHxCHANNELS, as 28x28x1.") from error
-    return height, width, channels

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convladder.cli.application import AsJson, Classes, Input, app, offer_choices, show
-from convladder.cli.models import parse_size
+from convladder.cli.application import AsJson, Classes, Input, app, offer_choices, parse_size, show
 from convladder.engine import import_engine
 from convladder.reporting import tables
 

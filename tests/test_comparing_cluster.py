@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import convladder as cl
-from test_training import FILES
+from test_training_train import FILES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("ray")]  # one cluster at a time
 

@@ -20,7 +20,8 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from convladder.comparing.comparison import Comparison, climb, conclude
+from convladder.comparing.compare import climb, conclude
+from convladder.comparing.comparison import Comparison
 from convladder.comparing.comparison import local as processes
 from convladder.comparing.costs import Budget
 from convladder.comparing.differences import ALIKE, BETTER
@@ -30,7 +31,7 @@ from convladder.comparing.trials import Outcome
 from convladder.data.cache import cache_folder
 from convladder.reporting.report import write_report
 from convladder.training.recipes import default_recipe_for
-from test_significance import simulate
+from test_evaluating_significance import simulate
 
 pytestmark = pytest.mark.xdist_group("comparing")  # in one process, so that its runs are made once
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pytest
 
 import convladder as cl
-from convladder.comparing.comparison import Comparison, climb
+from convladder.comparing.compare import climb
+from convladder.comparing.comparison import Comparison
 from convladder.comparing.differences import ALIKE, BETTER
 from convladder.comparing.planning import plan
 from convladder.comparing.settings import identity_of

@@ -14,7 +14,7 @@ import convladder as cl
 from convladder.comparing.settings import identity_of
 from convladder.evaluating.metrics import predict_probabilities
 from convladder.training.adopting import adopt
-from test_fused import NETWORKS, base, network
+from test_training_fused import NETWORKS, base, network
 
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,72 @@
+"""SOURCE, as commands that read pictures take it: to paths."""
+
+import glob
+import os
+import select
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convladder.cli.application import remark
+from convladder.errors import ConvladderError
+
+if TYPE_CHECKING:
+    pass
+
+LONGEST_PATH = 1 << 16  # bytes; systems allow fewer
+
+
+def expand(source: str, null: bool = False) -> Sequence[str] | Iterator[str | None]:
+    """The paths that a SOURCE stands for: a folder's pictures, a pattern's matches, what standard input lists.
+
+    Raises:
+        ConvladderError: A folder without pictures, a pattern without a match.
+    """
+    if source == "-":
+        return read_paths(sys.stdin.fileno(), b"\0" if null else b"\n")
+    if os.path.isdir(source):
+        from convladder.data.folders import list_pictures
+
+        listing = list_pictures(Path(source))
+        if listing.ignored:
+            remark(f"{source}: {listing.count_ignored()}, passed over.")
+        return sorted([*listing.paths, *(path for path, _ in listing.left_out)])  # what cannot be opened says so
+    if glob.has_magic(source) and not os.path.lexists(source):
+        matches = glob.glob(source, recursive=True)
+        found = sorted(path for path in matches if not os.path.isdir(path))
+        if found and "**" not in source and len(found) < len(matches):
+            remark(f"{source}: {len(matches) - len(found):,} folders, passed over.")
+        if not found:
+            raise ConvladderError(f"{source} matches no file. Expected a pattern of pictures, such as 'photos/*.jpg'.")
+        return found
+    return [source]
+
+
+def read_paths(descriptor: int, end: bytes) -> Iterator[str | None]:
+    """The paths that a file, pipe or terminal lists, and None wherever it has no more of them yet.
+
+    Args:
+        descriptor: Where to read. Python's own reading ahead would hide what is there.
+        end: Of a path; at the end of a line, a carriage return belongs to it.
+
+    Raises:
+        ConvladderError: It cannot be read.
+    """
+    rest, part = b"", b"more"
+    while part:
+        if not select.select([descriptor], [], [], 0)[0]:
+            yield None
+        try:
+            part = os.read(descriptor, LONGEST_PATH)
+        except OSError as error:
+            raise ConvladderError(f"Standard input cannot be read ({error.strerror}). Expected paths.") from error
+        *paths, rest = (rest + (part or end)).split(end)  # the last path may lack its end
+        for path in paths:
+            if end == b"\0" and path:
+                yield os.fsdecode(path)
+            elif end == b"\n" and path.strip():
+                yield os.fsdecode(path.rstrip(b"\r"))
+        if len(rest) > LONGEST_PATH:
+            yield None
+            raise ConvladderError(f"Standard input is no list of paths (one has {len(rest):,} bytes or more).")
