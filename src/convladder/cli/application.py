@@ -14,7 +14,7 @@ import typer
 
 from convladder import __version__
 from convladder.cli.streams import PlainConsole
-from convladder.errors import check_choice
+from convladder.errors import ConvladderError, check_choice
 from convladder.signals import stopped
 
 if TYPE_CHECKING:
