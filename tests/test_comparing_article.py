@@ -18,7 +18,7 @@ from convladder.comparing.article import (
     reproduce,
     shift_images,
 )
-from convladder.training.train import fitting
+from convladder.training import fitting
 
 
 @pytest.mark.long

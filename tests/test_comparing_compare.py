@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 import convladder as cl
+from convladder.comparing import local as processes
 from convladder.comparing.compare import climb, conclude
 from convladder.comparing.comparison import Comparison
-from convladder.comparing.comparison import local as processes
 from convladder.comparing.costs import Budget
 from convladder.comparing.differences import ALIKE, BETTER
 from convladder.comparing.local import run_in_processes

@@ -13,7 +13,7 @@ from PIL import Image
 
 import convladder as cl
 from convladder import cli
-from convladder.workers import call_apart, map_files, start_interpreter
+from convladder.workers import map_files, start_interpreter
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("convladder"))
@@ -106,7 +106,6 @@ def test_processes_import_nothing_from_where_their_caller_stands(
     monkeypatch.setattr(sys, "path", [str(trapped) if entry == "here" else entry, *sys.path])
     monkeypatch.setenv("PYTHONPATH", os.pathsep)
     assert list(map_files(abs, list(range(300)))) == list(range(300))
-    assert call_apart(max, 3, 4) == 4
     with start_interpreter("import sys, numpy, PIL, pickle; pickle.dump(sys.path, sys.stdout.buffer)") as process:
         assert process.stdout
         found = pickle.load(process.stdout)
@@ -118,7 +117,7 @@ def test_no_module_but_one_starts_python() -> None:
     for file in (ROOT / "src").rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         assert "import multiprocessing" not in text
-        assert "sys.executable," not in text or file.name == "interpreters.py"
+        assert "sys.executable," not in text or file.name == "workers.py"
 
 
 def test_a_script_keeps_modules_of_its_own(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from scipy.ndimage import center_of_mass
 
 import convladder as cl
 import hostile
+from convladder.training import augmentation
 from convladder.training.augmentation import augment_digits, augment_photos
-from convladder.training.train import augmentation
 
 
 def augment(images: np.ndarray, *seed: int) -> np.ndarray:

@@ -15,9 +15,9 @@ from rich.console import Console
 
 import convladder as cl
 from convladder import cli
+from convladder.training import fitting
 from convladder.training.progress import ProgressBar
 from convladder.training.tracking import check_mlflow, log_to_mlflow, with_tensorboard
-from convladder.training.train import fitting
 
 
 def test_tensorboard_reads_the_epochs_and_training_is_traced_once(small: cl.Dataset, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from convladder.data.cache import cache_folder, keep, make_room, shown
 from convladder.data.dataset import Dataset, digest_images, release
 from convladder.errors import ConvladderError
-from convladder.models.ladder import backbone
+from convladder.models import backbone
 from convladder.processors import count_processors
 from convladder.signals import check_stop
 

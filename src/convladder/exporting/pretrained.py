@@ -14,8 +14,8 @@ from convladder.data.dataset import slices
 from convladder.data.features import open_graph
 from convladder.evaluating.calibration import SMALLEST
 from convladder.evaluating.metrics import predict_probabilities
+from convladder.models import backbone
 from convladder.models.blocks import ALL_VIEWS, members
-from convladder.models.ladder import backbone
 
 IMAGE, PROBABILITIES = "image", "probabilities"
 FROM_THE_END = np.iinfo(np.int64).min  # where a slice ends that runs backwards through all there is

@@ -30,7 +30,7 @@ import tensorflow as tf
 from convladder.data.dataset import Dataset, Split
 from convladder.evaluating.metrics import score
 from convladder.exporting.pretrained import answer
-from convladder.models.ladder import backbone
+from convladder.models import backbone
 from convladder.processors import keep_freed_memory
 from convladder.signals import Stopped, check_stop, defer_signals
 from convladder.training.fitting import BestWeights, Fitted, Interrupted, compile_for, time_fits, training_batches

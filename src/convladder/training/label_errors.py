@@ -15,7 +15,7 @@ from convladder.errors import ConvladderError, check_range
 from convladder.evaluating.mislabelling import MOST_CONTRADICTED
 from convladder.inference.classifier import Classifier
 from convladder.runs.run import Run
-from convladder.training.train import visual_audit
+from convladder.training import visual_audit
 
 TIMES_AS_LIKELY = 3.0  # as the label, another class must be
 SURE = 0.7  # of the other class: that it is more probable than the label may be said of two that hardly are
