@@ -7,7 +7,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from convladder.models import backbone, build_model
+from convladder.models import backbone
+from convladder.models.ladder import build_model
 
 CHECK = Path(__file__).parent / "data" / "backbone-check.npz"
 
