@@ -18,6 +18,7 @@ from starlette.routing import Route
 import convladder as cl
 from convladder.serving.application import create_application
 from convladder.serving.limits import Limits, parse_limits
+from convladder.serving.refusals import Refusal
 from convladder.serving.uploads import read_pictures
 from served import Client, png
 
@@ -290,6 +291,43 @@ def test_forms_are_split_as_they_were_built() -> None:
     pictures = read_pictures(request.read(), request.headers["content-type"], 7)
     assert [content for _, content in pictures] == contents
     assert [name for name, _ in pictures][:2] == names[:2]
+
+
+def test_a_form_is_read_as_the_standard_says_and_never_guessed(caplog: pytest.LogCaptureFixture) -> None:
+    """RFC 2046, section 5.1.1, and RFC 7578. What is wrong is answered, and logged nowhere."""
+
+    def read(body: bytes) -> list[tuple[str, bytes]] | str:
+        try:
+            return read_pictures(body, "multipart/form-data; boundary=x", 2)
+        except Refusal as refusal:
+            return refusal.code
+
+    head = b'Content-Disposition: form-data; name="f"; filename="a.png"\r\n'
+    part = head + b"\r\na\r\n"
+    one = [("a.png", b"a")]
+    assert read(b"--x\r\n" + part + b"--x--") == one
+    assert read(b"\r\n\r\n--x\r\n" + part + b"--x \t\r\n" + part + b"--x--\r\nafter it") == one * 2
+    assert read(b"--x\r\nContent-Type: image/png\r\nX-Empty:\r\n" + part + b"--x--") == one
+    assert read(b"--x\r\n" + part.lower() + b"--x--") == one
+    assert read(b"--x\r\n" + head + b"\r\n\r\n--x--") == [("a.png", b"")]
+    assert read(b"--x\r\n" + head + b"\r\na\r\n--xy--x\r\n--x--") == [("a.png", b"a\r\n--xy--x")]
+    for broken in (
+        b"",
+        part,
+        b"--x\r\n" + part,
+        b"--x\r\n" + part + b"--x-",
+        b"before it\r\n--x\r\n" + part + b"--x--",
+        b"--x\r\n\r\na\r\n--x--",
+        b"--x\r\n" + b"no header\r\n" + part + b"--x--",
+        b"--y\r\n" + part + b"--y--",
+        b"--x\n" + part.replace(b"\r", b"") + b"--x--",
+    ):
+        assert read(broken) == "bad_multipart", broken
+    assert read(b"--x\r\n" + part + (b"--x\r\n" + part) * 2 + b"--x--") == "too_many_images"
+    assert read(b"--x\r\n" + head + b"\r\n" + b"\r\n--xy" * 500_000 + b"\r\n--x--") == "too_many_images"
+    assert read(b"--x\r\n" + part.replace(b"filename", b"file") + b"--x--") == "no_file"
+    assert read(b"--x--") == "no_images"
+    assert not caplog.records
 
 
 def test_limits_are_read() -> None:

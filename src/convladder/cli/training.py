@@ -34,8 +34,8 @@ from convladder.recipes import EPOCHS
 @app.command()
 @offer_data
 @offer_recipe
-@offer_choices
 @offer_tracking
+@offer_choices
 def train(
     dataset: Callable[..., Any],
     choose: Callable[..., Any],

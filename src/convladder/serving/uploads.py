@@ -91,6 +91,8 @@ class _Form:
             self.disposition = self.value
 
     def begin_file(self) -> None:
+        if not self.disposition:
+            raise _broken("a part has no Content-Disposition")
         options = parse_options_header(self.disposition)[1]
         if b"filename" not in options:
             field = options.get(b"name", b"").decode(errors="replace")[:100]
