@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import numpy as np
 import numpy.typing as npt
-from fastapi import FastAPI
 from PIL import Image
+from starlette.types import ASGIApp
 
 
 def png(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -29,7 +29,7 @@ def png(pixels: npt.NDArray[np.uint8]) -> bytes:
 class Client:
     """Asks an application in this process."""
 
-    def __init__(self, app: FastAPI, base_url: str = "http://127.0.0.1") -> None:
+    def __init__(self, app: ASGIApp, base_url: str = "http://127.0.0.1") -> None:
         self.app, self.base_url = app, base_url
 
     def request(self, method: str, path: str, **content: Any) -> httpx.Response:

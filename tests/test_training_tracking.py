@@ -66,6 +66,30 @@ def test_mlflow_s_client_reads_what_was_logged_once(
     assert Path(fetched).read_bytes() == (run.path / "model.onnx").read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of SQLAlchemy
+def test_mlflow_takes_more_metrics_than_one_call_holds(
+    run: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    long = cl.Run(shutil.copytree(run.path, "long"))
+    header, *rows = (long.path / "history.csv").read_text().splitlines()
+    (long.path / "history.csv").write_text("\n".join([header, *rows * 250, ""]))
+    assert len(long.history) == 250 * len(rows) >= 1000
+    uri = f"sqlite:///{tmp_path / 'tracking.db'}"
+    name = log_to_mlflow(long, uri)
+    client = MlflowClient(uri)
+    for key in long.history[0]:
+        logged = sorted((metric.step, metric.value) for metric in client.get_metric_history(name, key))
+        assert [step for step, _ in logged] == list(range(1, len(long.history) + 1))
+        assert [value for _, value in logged] == pytest.approx([row[key] for row in long.history])
+    parameters = client.get_run(name).data.params
+    assert parameters.keys() >= run.info["recipe"].keys() | run.info["choices"].keys()
+    assert parameters["fingerprint"] == run.info["fingerprint"]
+    assert client.get_run(name).data.metrics["test_accuracy"] == run.info["test_accuracy"]
+
+
 def test_an_mlflow_that_does_not_answer_is_said_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(cl.ConvladderError, match="Expected the address of a server"):
         check_mlflow("nowhere://here")

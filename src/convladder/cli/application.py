@@ -90,31 +90,6 @@ CHOICES: dict[str, tuple[type, str]] = {
     "weights": (str, "Its weights, a .weights.h5, .h5 or .keras file; by default from Keras's cache, or downloaded."),
     "residual": (bool, "Whether to connect around every two convolutions."),
 }
-
-
-def offer_choices(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each of CHOICES, and hand it those that were given as `choices`."""
-
-    @functools.wraps(command)
-    def with_choices(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in CHOICES}
-        command(**arguments, choices={name: value for name, value in given.items() if value is not None})
-
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "choices"]
-    options = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[kind | None, typer.Option(help=text, rich_help_panel="Choices of a rung")],
-        )
-        for name, (kind, text) in CHOICES.items()
-    ]
-    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    with_choices.__signature__ = inspect.Signature(keyword_only + options)  # type: ignore[attr-defined]
-    return with_choices
-
-
 RECIPE_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "recipe": (str, "default", "default, or article."),
     "epochs": (float | None, None, "Passes over the training images; a fraction is allowed."),
@@ -220,6 +195,12 @@ def offer_data(command: Callable[..., None]) -> Callable[..., None]:
     return offer(command, "dataset", DATA_OPTIONS, make, "Data")
 
 
+def offer_choices(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each of CHOICES, and hand it those that were given as `choices`."""
+    options = {name: (kind | None, None, text) for name, (kind, text) in CHOICES.items()}
+    return offer(command, "choices", options, _given, "Choices of a rung")
+
+
 def offer_recipe(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a recipe, and hand it `choose_recipe` with what was given."""
 
@@ -236,7 +217,7 @@ def offer_columns(command: Callable[..., None]) -> Callable[..., None]:
 
 def name_columns(**given: str | None) -> dict[str, str]:
     """What --path-column, --label-column and --split-column named, as `load_dataset` takes it."""
-    return {option.removesuffix("_column"): name for option, name in given.items() if name is not None}
+    return {option.removesuffix("_column"): name for option, name in _given(**given).items()}
 
 
 def offer_tracking(command: Callable[..., None]) -> Callable[..., None]:
@@ -273,6 +254,11 @@ def offer(
     return with_options
 
 
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def print_version(wanted: bool) -> None:
     """Answer --version."""
     if wanted:
@@ -301,7 +287,7 @@ def choose_recipe(recipe: str, **changes: Any) -> "Callable[[str, Dataset], Reci
     from convladder.training.recipes import ARTICLE, DEFAULT, default_recipe_for
 
     check_choice("recipe", recipe, ("default", "article"))
-    given = {key: value for key, value in changes.items() if value is not None}
+    given = _given(**changes)
     replace(ARTICLE if recipe == "article" else DEFAULT, **given)  # complains of bad values before anything is loaded
 
     def recipe_for(rung: str, dataset: "Dataset") -> "Recipe":

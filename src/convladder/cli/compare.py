@@ -81,9 +81,9 @@ class Cluster:
 @app.command()
 @offer_data
 @offer_recipe
-@offer_choices
 @functools.partial(offer, parameter="cluster", options=CLUSTER_OPTIONS, make=Cluster, panel="Cluster")
 @offer_tracking
+@offer_choices
 def compare(
     dataset: Callable[..., Any],
     choose: functools.partial[Any],

@@ -49,7 +49,7 @@ def serve(
     from convladder.inference.classifier import Classifier
     from convladder.serving.application import create_application
     from convladder.serving.guard import LOOPBACK
-    from convladder.serving.server import serve as serve_application
+    from convladder.serving.server import run_server
 
     classifiers = {}
     for path in models:
@@ -62,4 +62,4 @@ def serve(
         classifiers[name] = Classifier(file, threads=1)
     hosts = LOOPBACK if loopback or front.names else ()
     application = create_application(classifiers, chosen, api_key=api_key, hosts=hosts, front=front)
-    serve_application(application, host, port, chosen, lambda url: remark(f"{', '.join(classifiers)}: {url}"))
+    run_server(application, host, port, chosen, lambda url: remark(f"{', '.join(classifiers)}: {url}"))

@@ -31,8 +31,8 @@ from convladder.evaluating.few import caution, leaks_in_words, rounded
 @app.command()
 @offer_data
 @offer_recipe
-@offer_choices
 @offer_tracking
+@offer_choices
 def train(
     dataset: Callable[..., Any],
     choose: Callable[..., Any],

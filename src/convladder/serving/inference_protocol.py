@@ -26,7 +26,7 @@ JSON_LENGTH = "inference-header-content-length"
 LARGE_BODY = 65_536  # bytes; more is read in a thread
 
 
-async def server(_request: Request) -> Response:
+async def server_metadata(_request: Request) -> Response:
     """Which server this is."""
     return _json({"name": "convladder", "version": __version__, "extensions": ["binary_tensor_data"]})
 

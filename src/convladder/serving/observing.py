@@ -1,8 +1,23 @@
 """What the server counts, for Prometheus to collect at /metrics."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from starlette.requests import Request
+from starlette.responses import Response
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+async def metrics(request: Request) -> Response:
+    """Answer what has been counted."""
+    return Response(generate_latest(request.app.state.service.observations.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class Observations:

@@ -4,13 +4,13 @@ The page's questions are not part of the API: they carry pixels as bare bytes, b
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from convladder.inference.classifier import Classifier
@@ -20,9 +20,6 @@ from convladder.serving.service import Service
 
 WEB = files("convladder.serving") / "web"
 TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
-
-READING = ["GET", "HEAD"]  # unlike Starlette's, FastAPI's routes do not add HEAD
-router = APIRouter(include_in_schema=False)
 
 
 class Shown:
@@ -47,41 +44,39 @@ class Shown:
         self.catalogue = {"format": 1, "engine": "server", "models": models}
 
 
-def _read(name: str, kind: str) -> Callable[[], Response]:
+def _read(name: str) -> Callable[[Request], Awaitable[Response]]:
     content = (WEB / name).read_bytes()
 
-    def answer() -> Response:
-        return Response(content, media_type=TYPES[kind])
+    async def answer(_request: Request) -> Response:
+        return Response(content, media_type=TYPES[name.rpartition(".")[2]])
 
     return answer
 
 
 # The files are few and small: each has its route, and nothing else of the disk can be asked for.
-for _name in ("index.html", *(f"page/{file.name}" for file in (WEB / "page").iterdir())):
-    _path = "/" if _name == "index.html" else f"/{_name}"
-    router.add_api_route(_path, _read(_name, _name.rpartition(".")[2]), methods=READING)
+index = _read("index.html")
+FILES = {file.name: _read(f"page/{file.name}") for file in (WEB / "page").iterdir()}
 
 
-@router.api_route("/models.json", methods=READING)
 async def models(request: Request) -> Response:
     """What there is to say of the models."""
     return JSONResponse((await _shown(request)).catalogue)
 
 
-@router.api_route("/examples/{name}", methods=READING)
-async def examples(request: Request, name: str) -> Response:
+async def examples(request: Request) -> Response:
     """Test images, one after the other, a byte a value."""
+    name = request.path_params["name"]
     shown = await _shown(request)
     if name not in shown.examples:
         raise Refusal(404, "no_examples", f"There are no test images for {name[:100]!r}.")
     return Response(shown.examples[name], media_type="application/octet-stream")
 
 
-@router.post("/look/{name}")
-async def look(request: Request, name: str, maps: int = 0) -> Response:
+async def look(request: Request) -> Response:
     """Pixels of one image or many in; out float32 probabilities; of one, also float32 peaks and int8 maps by stage."""
     service: Service = request.app.state.service
-    model = service.find_model(name)
+    maps = _read_number(request, "maps")
+    model = service.find_model(request.path_params["name"])
     body = await request.body()
     size = int(np.prod(model.classifier.input_shape))
     count, rest = divmod(len(body), size)
@@ -97,12 +92,21 @@ async def look(request: Request, name: str, maps: int = 0) -> Response:
     return Response(answer, media_type="application/octet-stream")
 
 
-@router.post("/decode/{name}")
-async def decode(request: Request, name: str) -> Response:
+async def decode(request: Request) -> Response:
     """A picture's file in; out the pixels that the model takes of it, a byte a value."""
     service: Service = request.app.state.service
-    pixels = await service.decode(service.find_model(name), ("The picture", await request.body()))
+    model = service.find_model(request.path_params["name"])
+    pixels = await service.decode(model, ("The picture", await request.body()))
     return Response(pixels.tobytes(), media_type="application/octet-stream")
+
+
+def _read_number(request: Request, name: str) -> int:
+    """A whole number in the query; 0 where it is not there."""
+    given = request.query_params.get(name, "0")
+    try:
+        return int(given)
+    except ValueError:
+        raise Refusal(422, "bad_request", f"{name} {given[:100]!r} is no whole number. Expected 0 or 1.") from None
 
 
 def _maps(classifier: Classifier, images: npt.NDArray[np.uint8], stages: list[Stage]) -> bytes:

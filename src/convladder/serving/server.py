@@ -11,8 +11,7 @@ from typing import Any, cast
 
 import httptools
 import uvicorn
-from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from convladder.errors import ConvladderError
@@ -23,7 +22,7 @@ HEAD_BYTES = 65_536  # of a request's line and headers
 IDLE_SECONDS = 60  # between two requests on a connection
 
 
-def serve(app: FastAPI, host: str, port: int, limits: Limits, announce: Callable[[str], None]) -> None:
+def run_server(app: ASGIApp, host: str, port: int, limits: Limits, announce: Callable[[str], None]) -> None:
     """Answer requests until the process is told to end, by SIGINT or SIGTERM; finish what is in flight.
 
     Args:

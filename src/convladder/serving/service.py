@@ -30,7 +30,6 @@ BATCH_IMAGES = 64
 BATCH_PLACES = 1 << 20  # of a batch's images together, so that the maps between layers stay small
 
 Pixels = npt.NDArray[np.uint8]
-Decoded = Pixels | Refusal
 Probabilities = npt.NDArray[np.float32]
 Answer = Probabilities | Refusal
 
@@ -134,8 +133,10 @@ class Service:
         answers = await self._classify_quickly(model, uploads)
         if answers is None:
             loop = asyncio.get_running_loop()
-            budget = Budget(self.limits.pixels, self.limits.seconds)
-            jobs = (loop.run_in_executor(self.threads, _classify, model, chunk, budget) for chunk in _chunks(uploads))
+            allowance = Allowance(self.limits.pixels, self.limits.seconds)
+            jobs = (
+                loop.run_in_executor(self.threads, _classify, model, chunk, allowance) for chunk in _chunks(uploads)
+            )
             answers = [answer for part in await asyncio.gather(*jobs) for answer in part]
         self.observations.images.labels(model.name).inc(sum(not isinstance(answer, Refusal) for answer in answers))
         return answers
@@ -146,7 +147,7 @@ class Service:
         if not (small and model.quick):
             return None
         try:
-            decoded = _decode(model.classifier, uploads, Budget(QUICK_PIXELS, self.limits.seconds))
+            decoded = _decode(model.classifier, uploads, Allowance(QUICK_PIXELS, self.limits.seconds))
         except Refusal:  # few bytes, and many pixels
             return None
         images = _stack(decoded)
@@ -158,9 +159,9 @@ class Service:
         Raises:
             Refusal: It is no picture, has too many pixels, or took too long.
         """
-        budget = Budget(self.limits.pixels, self.limits.seconds)
+        allowance = Allowance(self.limits.pixels, self.limits.seconds)
         loop = asyncio.get_running_loop()
-        [decoded] = await loop.run_in_executor(self.threads, _decode, model.classifier, [upload], budget)
+        [decoded] = await loop.run_in_executor(self.threads, _decode, model.classifier, [upload], allowance)
         if isinstance(decoded, Refusal):
             raise decoded
         return decoded
@@ -171,11 +172,11 @@ class Service:
         if len(images) <= QUICK_IMAGES and model.quick:
             return await model.predict_together(images)
         loop = asyncio.get_running_loop()
-        check = Budget(self.limits.pixels, self.limits.seconds).check_time
+        check = Allowance(self.limits.pixels, self.limits.seconds).check_time
         return await loop.run_in_executor(self.threads, model.predict, images, check)
 
 
-class Budget:
+class Allowance:
     """What is left to one request, of pixels and of time.
 
     Args:
@@ -216,32 +217,32 @@ def _chunks(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:
         yield chunk
 
 
-def _classify(model: Model, uploads: Sequence[Upload], budget: Budget) -> list[Answer]:
-    decoded = _decode(model.classifier, uploads, budget)
+def _classify(model: Model, uploads: Sequence[Upload], allowance: Allowance) -> list[Answer]:
+    decoded = _decode(model.classifier, uploads, allowance)
     images = _stack(decoded)
-    return _merge(decoded, () if images is None else model.predict(images, budget.check_time))
+    return _merge(decoded, () if images is None else model.predict(images, allowance.check_time))
 
 
-def _stack(decoded: Sequence[Decoded]) -> Pixels | None:
+def _stack(decoded: Sequence[Pixels | Refusal]) -> Pixels | None:
     images = [item for item in decoded if not isinstance(item, Refusal)]
     return images[0][np.newaxis] if len(images) == 1 else np.stack(images) if images else None
 
 
-def _merge(decoded: Sequence[Decoded], probabilities: Iterable[Probabilities]) -> list[Answer]:
+def _merge(decoded: Sequence[Pixels | Refusal], probabilities: Iterable[Probabilities]) -> list[Answer]:
     """The refusals of those that were refused, and a row of probabilities for each of the others."""
     rows = iter(probabilities)
     return [item if isinstance(item, Refusal) else next(rows) for item in decoded]
 
 
-def _decode(classifier: Classifier, uploads: Sequence[Upload], budget: Budget) -> list[Decoded]:
-    decoded: list[Decoded] = []
+def _decode(classifier: Classifier, uploads: Sequence[Upload], allowance: Allowance) -> list[Pixels | Refusal]:
+    decoded: list[Pixels | Refusal] = []
     for _, data in uploads:
         try:
             with open_picture(data) as picture:
-                budget.spend(picture.width * picture.height)
+                allowance.spend(picture.width * picture.height)
                 decoded.append(read_pixels(picture, classifier.input_shape, classifier.fit))
         except ConvladderError as error:
-            if isinstance(error.__cause__, Refusal):  # by the budget, which ends the request and not this picture alone
+            if isinstance(error.__cause__, Refusal):  # by the allowance: it ends the request, not this picture alone
                 raise error.__cause__ from None
             code = name_defect(error).replace(" ", "_")
             decoded.append(Refusal({"no_picture": 415, "too_large": 413}.get(code, 422), code, str(error)))

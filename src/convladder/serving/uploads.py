@@ -1,13 +1,15 @@
 """Uploads: from a request's body to the pictures in it."""
 
-import re
+import logging
 
-from python_multipart.multipart import parse_options_header
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from convladder.serving.refusals import Refusal
 
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what is wrong with a form is answered, not logged
+
 Upload = tuple[str, bytes]  # file name and content
-PLAIN_DISPOSITION = re.compile(rb'\r\nContent-Disposition: form-data; name="[^"\\]*"; filename="([^"\\/]*)"\r\n')
 
 
 def read_pictures(body: bytes, content_type: str, most: int) -> list[Upload]:
@@ -23,7 +25,7 @@ def read_pictures(body: bytes, content_type: str, most: int) -> list[Upload]:
     """
     kind, options = parse_options_header(content_type)
     if kind == b"multipart/form-data":
-        pictures = _read_multipart(body, options.get(b"boundary", b""), most)
+        pictures = _read_form(body, options.get(b"boundary", b""), most)
     elif kind.startswith(b"image/") or kind in (b"", b"application/octet-stream"):
         pictures = [("", body)] if body else []
     else:
@@ -38,40 +40,76 @@ def read_pictures(body: bytes, content_type: str, most: int) -> list[Upload]:
     return pictures
 
 
-def _read_multipart(body: bytes, boundary: bytes, most: int) -> list[Upload]:
-    """Split a body that is in memory whole (RFC 2046, section 5.1.1), each part into its header and its content."""
+def _read_form(body: bytes, boundary: bytes, most: int) -> list[Upload]:
     if not boundary:
         raise _broken("Content-Type names no boundary")
-    delimiter = b"\r\n--" + boundary
-    before, *parts = (b"\r\n" + body).split(delimiter, most + 2)
-    if len(parts) > most + 1:
+    # Each boundary costs the parser time, also those of a body that has a million of them.
+    if body.lstrip(b"\r\n").count(b"\r\n--" + boundary) > most:
         raise Refusal(413, "too_many_images", f"The request holds more than {most} images.")
-    if not parts or before.strip():
-        raise _broken("it does not begin with its boundary")
-    if not parts.pop().startswith(b"--"):
+    form = _Form()
+    try:
+        MultipartParser(
+            boundary,
+            {
+                "on_header_begin": form.begin_header,
+                "on_header_field": form.take_header_name,
+                "on_header_value": form.take_header_value,
+                "on_header_end": form.end_header,
+                "on_headers_finished": form.begin_file,
+                "on_part_data": form.take_content,
+                "on_part_end": form.end_file,
+                "on_end": form.end,
+            },
+        ).write(body)
+    except FormParserError as error:
+        raise _broken(str(error)) from error
+    if not form.ended:
         raise _broken("it breaks off before its last boundary")
-    uploads = []
-    for part in parts:
-        head, found, content = part.partition(b"\r\n\r\n")
-        if not found or not head.startswith(b"\r\n"):
-            raise _broken("a part has no header")
-        uploads.append((_read_filename(head), content))
-    return uploads
+    return form.pictures
 
 
-def _read_filename(head: bytes) -> str:
-    plain = PLAIN_DISPOSITION.match(head)
-    if plain:
-        return plain[1].decode(errors="replace")
-    options: dict[bytes, bytes] = {}
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-disposition":
-            options = parse_options_header(value)[1]
-    if b"filename" not in options:
-        field = options.get(b"name", b"").decode(errors="replace")[:100]
-        raise Refusal(400, "no_file", f"The form's field {field!r} is no file. What is asked for stands in the query.")
-    return options[b"filename"].decode(errors="replace")
+class _Form:
+    """The files of a form, gathered by what python-multipart calls while it parses."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Upload] = []
+        self.header = self.value = self.disposition = self.content = b""
+        self.name = ""
+        self.ended = False
+
+    def begin_header(self) -> None:
+        self.header = self.value = b""
+
+    def take_header_name(self, data: bytes, start: int, end: int) -> None:
+        self.header += data[start:end]
+
+    def take_header_value(self, data: bytes, start: int, end: int) -> None:
+        self.value += data[start:end]
+
+    def end_header(self) -> None:
+        if self.header.lower() == b"content-disposition":
+            self.disposition = self.value
+
+    def begin_file(self) -> None:
+        if not self.disposition:
+            raise _broken("a part has no Content-Disposition")
+        options = parse_options_header(self.disposition)[1]
+        if b"filename" not in options:
+            field = options.get(b"name", b"").decode(errors="replace")[:100]
+            raise Refusal(
+                400, "no_file", f"The form's field {field!r} is no file. What is asked for stands in the query."
+            )
+        self.name = options[b"filename"].decode(errors="replace")
+        self.disposition = self.content = b""
+
+    def take_content(self, data: bytes, start: int, end: int) -> None:
+        self.content += data[start:end]
+
+    def end_file(self) -> None:
+        self.pictures.append((self.name, self.content))
+
+    def end(self) -> None:
+        self.ended = True
 
 
 def _broken(reason: str) -> Refusal:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,8 @@ def _find_experiment(client: "MlflowClient") -> str:
 
 
 def _log(run: Run, client: "MlflowClient") -> str:
+    from mlflow.entities import Metric, Param, RunTag
+
     number = _find_experiment(client)
     info, folder = run.info, run.path.resolve()
     # Searched for as a digest: a path may hold any character, and MLflow's search has quotes without an escape.
@@ -93,16 +96,16 @@ def _log(run: Run, client: "MlflowClient") -> str:
     name = str(created.info.run_id)
     kept = ("rung", "seed", "ensemble", "precision", "deterministic", "dataset", "fingerprint", "parameters", "macs")
     parameters = {key: info[key] for key in kept} | info["choices"] | info["recipe"]
-    for key, value in parameters.items():
-        client.log_param(name, key, _text(value))
-    for step, row in enumerate(run.history, start=1):
-        for key, value in row.items():
-            client.log_metric(name, key, value, step=step)
+    now = int(1000 * time.time())
+    metrics = [
+        Metric(key, value, now, step) for step, row in enumerate(run.history, start=1) for key, value in row.items()
+    ]
     results = {f"test_{key}": value for key, value in run.metrics["test"].items() if isinstance(value, float)}
-    for key, value in (results | {"fit_seconds": info["fit_seconds"]}).items():
-        client.log_metric(name, key, value)
+    metrics += [Metric(key, value, now, 0) for key, value in (results | {"fit_seconds": info["fit_seconds"]}).items()]
+    described = [Param(key, _text(value)) for key, value in parameters.items()]
+    # The client splits this where it is more than one call may hold.
+    client.log_batch(name, metrics, described, [RunTag("convladder.folder", _text(folder))])
     client.log_artifact(name, str(folder / "model.onnx"))
-    client.set_tag(name, "convladder.folder", _text(folder))
     client.set_tag(name, "convladder.run", identity)  # the last thing: what was cut off is logged anew
     client.set_terminated(name)
     return name
