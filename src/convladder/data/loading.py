@@ -104,32 +104,16 @@ def load_dataset(
         **({"columns": dict(columns)} if columns else {}),
         **({"keep_leaks": True} if keep_leaks else {}),
     }
-    for name in columns or ():
-        check_choice("column", name, COLUMNS)
-    if columns and not is_table(path):
-        raise ConvladderError(f"{source} has no columns to name. Expected a .csv file with {', '.join(columns)}.")
+    _check_columns(columns, source, path)
     idx_files = find_idx_files(path) if path.is_dir() else {}
-    if source == "mnist":
-        arrays = read_npz(path)
-        for key, expected in MNIST_IDX_MD5.items():
-            if hashlib.md5(encode_idx(arrays[key]), usedforsecurity=False).hexdigest() != expected:
-                raise ConvladderError(f"The embedded MNIST is damaged ({key}). Install convladder again.")
-    elif idx_files:
-        if has_picture_folders(path):
-            raise ConvladderError(
-                f"{path} holds pictures beside {idx_files['x_train'].name} and its kin. Expected one data set: move "
-                "one of them into a folder of its own."
-            )
-        arrays = check_arrays({key: read_idx(file) for key, file in idx_files.items()}, path)
-    elif path.is_dir() or is_table(path):
+    if not idx_files and (path.is_dir() or is_table(path)):
         listing = list_folder(path) if path.is_dir() else list_csv(path, columns)
         name = path.resolve().name if path.is_dir() else path.stem
         if image_size is None and photograph_size is not None and median_side(listing.paths) >= SMALLEST_PHOTOGRAPH:
             settings, origin = replace(settings, image_size=photograph_size), origin | {"image_size": photograph_size}
-        name = printable(name)
-        return replace(load_pictures(listing, name, settings, validation=validation, seed=seed), source=origin)
-    else:
-        arrays = read_npz(path)
+        loaded = load_pictures(listing, printable(name), settings, validation=validation, seed=seed)
+        return replace(loaded, source=origin)
+    arrays = _read_arrays(source, path, idx_files)
     if image_size is not None or channels is not None:
         raise ConvladderError(
             f"{source} holds arrays of {arrays['x_train'].shape[1:]}, which are taken as they are. "
@@ -144,6 +128,31 @@ def load_dataset(
         known=source == "mnist",
     )
     return replace(loaded, source=origin)
+
+
+def _check_columns(columns: Mapping[str, str] | None, source: str | Path, path: Path) -> None:
+    for name in columns or ():
+        check_choice("column", name, COLUMNS)
+    if columns and not is_table(path):
+        raise ConvladderError(f"{source} has no columns to name. Expected a .csv file with {', '.join(columns)}.")
+
+
+def _read_arrays(source: str | Path, path: Path, idx_files: Mapping[str, Path]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of MNIST, of IDX files or of an .npz file, checked."""
+    if source == "mnist":
+        arrays = read_npz(path)
+        for key, expected in MNIST_IDX_MD5.items():
+            if hashlib.md5(encode_idx(arrays[key]), usedforsecurity=False).hexdigest() != expected:
+                raise ConvladderError(f"The embedded MNIST is damaged ({key}). Install convladder again.")
+        return arrays
+    if not idx_files:
+        return read_npz(path)
+    if has_picture_folders(path):
+        raise ConvladderError(
+            f"{path} holds pictures beside {idx_files['x_train'].name} and its kin. Expected one data set: move "
+            "one of them into a folder of its own."
+        )
+    return check_arrays({key: read_idx(file) for key, file in idx_files.items()}, path)
 
 
 def at_size(dataset: Dataset, side: int) -> Dataset:
