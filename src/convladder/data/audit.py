@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -183,30 +183,17 @@ def audit(source: str | Path, columns: Mapping[str, str] | None = None) -> Audit
     names = [listing.paths[number] for number in kept]
     sizes = np.array([(picture.width, picture.height) for picture in pictures], np.int64).reshape(-1, 2)
 
-    def note(check: str, groups: Sequence[Sequence[str]]) -> None:
-        found.setdefault(check, []).extend([list(group) for group in groups])
-
-    def note_rows(check: str, rows: npt.NDArray[np.bool_]) -> None:
-        note(check, [[names[row]] for row in np.flatnonzero(rows)])
-
-    note("misnamed", [[name] for name, picture in zip(names, pictures, strict=True) if _misnamed(name, picture.format)])
-    note("fewer than 16 bits", [[name] for name, picture in zip(names, pictures, strict=True) if picture.few_bits])
-    if len(pictures):
-        note_rows("tiny", sizes.min(axis=1) < TINY)
-        note_rows("odd size", _odd(sizes.min(axis=1), ODD_SIZE))
-        note_rows("odd proportions", _odd(sizes[:, 0] / sizes[:, 1], ODD_PROPORTION))
     one_colour = np.array([_one_colour(thumbnail) for thumbnail in thumbnails], np.bool_)
-    note_rows("one colour", one_colour)
+    _check_files(names, pictures, sizes, one_colour, found)
     digests = np.array([picture.digest for picture in pictures], np.uint64)
     copies = group_equal(digests, one_colour)
-    repeated = np.array([row for group in copies for row in group[1:]], np.int64)
     skip = one_colour.copy()
-    skip[repeated] = True
+    skip[[row for group in copies for row in group[1:]]] = True
     for prefix, groups in (("", copies), ("near ", group_similar(hashes, thumbnails, skip))):
-        for suffix, part in zip(
-            ("", " across classes", " across splits"), sort_copies(groups, labels, splits), strict=True
-        ):
-            note(f"{prefix}copies{suffix}", _named(part, names))
+        within, across_classes, across_splits = sort_copies(groups, labels, splits)
+        found[f"{prefix}copies"] = _named(within, names)
+        found[f"{prefix}copies across classes"] = _named(across_classes, names)
+        found[f"{prefix}copies across splits"] = _named(across_splits, names)
     counts = count_classes(labels, class_names)
     _check_classes(count_classes(labels[splits == 0], class_names), counts, found)
     return Audit(
@@ -267,6 +254,27 @@ def _inspect_all(
     if waiting:
         hash_waiting()
     return kept, pictures, np.concatenate(hashes), np.concatenate(thumbnails)
+
+
+def _check_files(
+    names: Sequence[str],
+    pictures: Sequence[Inspected],
+    sizes: npt.NDArray[np.int64],
+    one_colour: npt.NDArray[np.bool_],
+    found: dict[str, list[list[str]]],
+) -> None:
+    """What is odd in a picture by itself, or beside the median of all."""
+
+    def note(check: str, odd: Iterable[bool | np.bool_]) -> None:
+        found[check] = [[name] for name, is_odd in zip(names, odd, strict=True) if is_odd]
+
+    note("misnamed", [_misnamed(name, picture.format) for name, picture in zip(names, pictures, strict=True)])
+    note("fewer than 16 bits", [picture.few_bits for picture in pictures])
+    if len(pictures):
+        note("tiny", sizes.min(axis=1) < TINY)
+        note("odd size", _odd(sizes.min(axis=1), ODD_SIZE))
+        note("odd proportions", _odd(sizes[:, 0] / sizes[:, 1], ODD_PROPORTION))
+    note("one colour", one_colour)
 
 
 def _check_classes(training: dict[str, int], counts: dict[str, int], found: dict[str, list[list[str]]]) -> None:

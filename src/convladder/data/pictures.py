@@ -1,7 +1,7 @@
 """Pictures in files to a Dataset: listed, split, decoded, and every file accounted for."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,15 +92,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     labels, splits, copies = labels[decoded.sources], splits[decoded.sources], copies[decoded.sources]
     labels, class_names = _drop_empty_classes(labels, class_names)
     parts = {split: _part(decoded, labels, splits, number) for number, split in enumerate(SPLITS)}
-    for split in ("train", "test"):
-        if not len(parts[split]):
-            if split == "train" and len(leaks):
-                raise ConvladderError(f"{name} has no picture for training but copies. Expected others. {said}")
-            if split == "test" and len(labels) > len(np.unique(copies)):
-                raise ConvladderError(NOTHING_TO_TEST.format(name=name))
-            raise ConvladderError(
-                f"{name} has no picture for {split}. Expected two or more in a class, or some in the folder {split}."
-            )
+    _check_parts(parts, name, said, copied=len(labels) > len(np.unique(copies)))
     if len(class_names) < 2:
         raise ConvladderError(f"{name} has one class, {class_names[0]}. Expected at least two folders of pictures.")
     used = [paths[source] for source in decoded.sources]
@@ -128,6 +120,19 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
             paths=tuple(used),
         ),
     )
+
+
+def _check_parts(parts: Mapping[str, Split], name: str, leaks: str, *, copied: bool) -> None:
+    """Refuse data with nothing to train on or to test on, and say where copies are the reason."""
+    if not len(parts["train"]) and leaks:
+        raise ConvladderError(f"{name} has no picture for training but copies. Expected others. {leaks}")
+    if len(parts["train"]) and not len(parts["test"]) and copied:
+        raise ConvladderError(NOTHING_TO_TEST.format(name=name))
+    for split in ("train", "test"):
+        if not len(parts[split]):
+            raise ConvladderError(
+                f"{name} has no picture for {split}. Expected two or more in a class, or some in the folder {split}."
+            )
 
 
 def choose_splits(
