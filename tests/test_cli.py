@@ -250,7 +250,7 @@ BAD = {
     "no batch": (["train", "--batch-size", "0"], "batch size"),
     "no such data": (["train", "--data", "nowhere.npz"], "nowhere.npz cannot be read"),
     "an empty directory as data": (["train", "--data", "."], "Expected <class>/*.jpg"),
-    "unknown fit": (["train", "--fit", "padd"], "Did you mean pad?"),
+    "unknown resize": (["train", "--resize", "padd"], "Did you mean pad?"),
     "no such channels": (["train", "--channels", "2"], "Expected 1, gray, or 3, colours"),
     "a size for arrays": (["compare", "--image-size", "32"], "taken as they are"),
     "unknown recipe": (["train", "--recipe", "articel"], "Did you mean article?"),

@@ -83,7 +83,7 @@ def test_a_changed_file_a_new_one_and_other_settings_are_noticed(
         lambda: cl.load_dataset(folder),
         lambda: cl.load_dataset(folder, image_size=12),
         lambda: cl.load_dataset(folder, channels=1),
-        lambda: cl.load_dataset(folder, fit="pad"),
+        lambda: cl.load_dataset(folder, resize="pad"),
     ]
     for number, load in enumerate(loaders, start=1):
         load()

@@ -111,7 +111,7 @@ def reproduce(
         "recipe": asdict(recipe),
         "precision": resolve_precision(recipe)[0],
         "deterministic": False,
-        "fit": dataset.fit,
+        "fit": dataset.resize,
         "fingerprint": dataset.without_validation().fingerprint if resume else "",
     }
     for seed in range(seeds):

@@ -145,7 +145,7 @@ def _take(
     taken, waiting = [], []
     for trial in trials:
         seen = fingerprint(rung_side(trial.rung, dataset), trial.recipe.validate)
-        run = take_finished(stored, trial.identity(seen, dataset.fit))
+        run = take_finished(stored, trial.identity(seen, dataset.resize))
         if run is None:
             waiting.append(trial)
         else:

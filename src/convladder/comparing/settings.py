@@ -21,7 +21,13 @@ IDENTIFYING = (
 Info = Mapping[str, Any]
 
 # What is said in other words than its key; of what is false nothing is said in the name of a row.
-WORDS = {"augment": "augmentation", "image_size": "pixels", "tested_by": "tested by", "split_seed": "seed of the split"}
+WORDS = {
+    "augment": "augmentation",
+    "fit": "resize",
+    "image_size": "pixels",
+    "tested_by": "tested by",
+    "split_seed": "seed of the split",
+}
 # The columns of a table, where rows differ in them.
 COLUMNS = {key: WORDS.get(key, key) for key in ("image_size", "epochs", "minutes", "augment", "views", "precision")}
 
@@ -35,7 +41,7 @@ def identity_of(info: Info) -> dict[str, Any]:
     Args:
         info: Its run.json; or the same of a run that is not there yet.
     """
-    return {key: info.get(key) for key in IDENTIFYING} | {"fit": _fit(info), "own_network": _own_network(info)}
+    return {key: info.get(key) for key in IDENTIFYING} | {"fit": _resize(info), "own_network": _own_network(info)}
 
 
 def settings_of(info: Info) -> dict[str, Any]:
@@ -51,7 +57,7 @@ def settings_of(info: Info) -> dict[str, Any]:
         **recipe,
         "precision": info.get("precision"),
         "image_size": info.get("input_shape", [None])[0],
-        "fit": _fit(info),
+        "fit": _resize(info),
         "validation": data.get("validation"),
         "split_seed": data.get("seed"),
         "tested_by": info.get("tested_by"),
@@ -118,6 +124,6 @@ def _own_network(info: Info) -> bool:
     return bool(info.get("own_network"))
 
 
-def _fit(info: Info) -> str:
+def _resize(info: Info) -> str:
     """How pictures are brought to the network's proportions; of arrays nothing is."""
     return str(info.get("fit") or (info.get("data") or {}).get("fit") or "")

@@ -19,6 +19,7 @@ from convladder.data.folders import list_folder
 from convladder.data.idx import encode_idx, find_idx_files, read_idx
 from convladder.data.layouts import has_picture_folders
 from convladder.data.pictures import Settings, load_pictures, median_side
+from convladder.data.resizing import accept_fit
 from convladder.errors import ConvladderError, check_choice
 from convladder.markup import printable
 
@@ -37,6 +38,7 @@ MNIST_IDX_MD5 = {
 CLOTHES_SHA256 = "94d324a194ccc4c29a9ef5af92ba3b75e4bdc59dc891e986abbdd0dfc3fbc5fc"
 
 
+@accept_fit
 def load_dataset(
     source: str | Path,
     *,
@@ -45,7 +47,7 @@ def load_dataset(
     image_size: int | None = None,
     photograph_size: int | None = None,
     channels: int | None = None,
-    fit: str = "crop",
+    resize: str = "crop",
     cache: bool = True,
     columns: Mapping[str, str] | None = None,
     keep_leaks: bool = False,
@@ -69,7 +71,7 @@ def load_dataset(
         photograph_size: The same, of pictures whose shorter side is at least 64 pixels by median, where `image_size`
             is not given.
         channels: Of pictures in files: 1, gray, or 3, colours; by default 1 where none has colours.
-        fit: Of pictures in files: "crop", "pad" or "stretch", as `decode_image` takes it.
+        resize: Of pictures in files: "crop", "pad" or "stretch", as `decode_image` takes it.
         cache: Of pictures in files: whether to keep them, decoded, for the next time.
         columns: Of a .csv file, by "path", "label" and "split", the header or number of the column that is meant;
             "none" for a split passes over a column of splits.
@@ -91,7 +93,7 @@ def load_dataset(
     """
     if not 0 <= validation <= 0.5:
         raise ConvladderError(f"A validation share of {validation:g} is out of range. Expected 0 to 0.5.")
-    settings = Settings(image_size, channels, fit, cache, keep_leaks)
+    settings = Settings(image_size, channels, resize, cache, keep_leaks)
     path = locate(source)
     origin = {
         "source": source if source in EMBEDDED else str(path.resolve()),
@@ -99,7 +101,7 @@ def load_dataset(
         "seed": seed,
         "image_size": image_size,
         "channels": channels,
-        "fit": fit,
+        "fit": resize,
         **({} if cache else {"cache": False}),
         **({"columns": dict(columns)} if columns else {}),
         **({"keep_leaks": True} if keep_leaks else {}),

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from convladder.data.cache import Decoded, Shape, decode_files
 from convladder.data.checks import remark
 from convladder.data.dataset import NOTHING_TO_TEST, SMALLEST_PHOTOGRAPH, Account, Dataset, Split, digest_content
-from convladder.data.decoding import FITS, decode_image, open_picture
+from convladder.data.decoding import decode_image, open_picture
 from convladder.data.folders import Listing, sort_classes
 from convladder.data.leaks import LEFT_OUT, number_copies, say_left_out, without_leaks
+from convladder.data.resizing import RESIZINGS
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError, check_choice, check_range
 
@@ -32,7 +33,7 @@ class Settings:
     Attributes:
         image_size: Height and width, or None: the median of the shorter sides, at most 48.
         channels: 1 or 3, or None: 1 where no picture has colours. Both are chosen from 100 files, evenly spread.
-        fit: As `decode_image` takes it.
+        resize: As `decode_image` takes it.
         cache: Whether to keep the decoded pictures for later.
         keep_leaks: Whether to learn from copies of pictures that validate or test.
 
@@ -42,12 +43,12 @@ class Settings:
 
     image_size: int | None
     channels: int | None
-    fit: str
+    resize: str
     cache: bool
     keep_leaks: bool
 
     def __post_init__(self) -> None:
-        check_choice("fit", self.fit, FITS)
+        check_choice("way to resize", self.resize, RESIZINGS)
         if self.image_size is not None:
             check_range("the image size", self.image_size, SMALLEST_SIDE, LARGEST_SIDE)
         if self.channels not in (None, 1, 3):
@@ -82,7 +83,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     labels, splits, copies = labels[order], splits[order], copies[order]
 
     wanted = f"{settings.image_size} {settings.channels}"
-    decoded = decode_files(paths, wanted, lambda: _choose_shape(paths, settings), settings.fit, cache=settings.cache)
+    decoded = decode_files(paths, wanted, lambda: _choose_shape(paths, settings), settings.resize, cache=settings.cache)
     unusable = [(paths[number], reason) for number, reason in decoded.left_out]
     if not len(decoded.sources):
         raise ConvladderError(
@@ -102,7 +103,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
         parts["train"],
         parts["validation"],
         parts["test"],
-        fit=settings.fit,
+        resize=settings.resize,
         native_side=side,
         held_out="test" not in listing.splits,
         alike=_alike(copies, decoded.digests.astype(">u8").view(np.uint64)),

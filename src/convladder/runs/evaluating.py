@@ -145,7 +145,7 @@ def load_like(run: Run, source: str | Path, columns: Mapping[str, str] | None = 
     like: dict[str, Any] = {"columns": columns, "keep_leaks": True}  # nothing is learned from these
     if is_table(path) or (path.is_dir() and not find_idx_files(path)):
         like["cache"] = (run.info.get("data") or {}).get("cache", True)
-        like |= {"image_size": height, "channels": channels, "fit": run.classifier().fit}
+        like |= {"image_size": height, "channels": channels, "resize": run.classifier().resize}
     return load_dataset(source, **like)
 
 

@@ -56,7 +56,7 @@ def find_label_errors(
     height, _, channels = classifier.input_shape
     # As the run's were: its own share and seed of what is held out, and what else it was told.
     settings = {key: value for key, value in (run.info.get("data") or {}).items() if key != "source"}
-    settings |= {"image_size": height, "channels": channels, "fit": classifier.fit}
+    settings |= {"image_size": height, "channels": channels, "fit": classifier.resize}
     settings |= {"columns": columns} if columns else {}
     data = run.arrange(load_dataset(source, **settings))
     if data.fingerprint != run.info["fingerprint"] or data.account is None:

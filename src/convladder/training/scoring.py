@@ -97,7 +97,7 @@ def _describe_shipped(
         "rung": model.name,
         "class_names": data.class_names,
         "input_shape": data.input_shape,
-        "fit": data.fit,
+        "fit": data.resize,
         "fingerprint": data.fingerprint,
         "dataset": data.name,
         "embedded": embedded_name({"data": data.source}),

@@ -312,7 +312,7 @@ def _describe_data(data: Dataset) -> dict[str, Any]:
     return {
         "dataset": data.name,
         "data": None if data.source is None else dict(data.source),
-        "fit": data.fit,
+        "fit": data.resize,
         "fingerprint": data.fingerprint,
         "content": data.identity,
         "photographs": data.photographs,
