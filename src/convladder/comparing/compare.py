@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convladder.comparing.comparison import FILE, Comparison
-from convladder.comparing.costs import SECONDS_AROUND, Budget, count_of, measure_costs
+from convladder.comparing.costs import SECONDS_AROUND, TimeBudget, count_of, measure_costs
 from convladder.comparing.local import run_in_processes
 from convladder.comparing.planning import plan
 from convladder.comparing.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
@@ -99,7 +99,7 @@ def climb(
         say: Takes a line for the user: what was taken, what failed.
     """
     sized = functools.cache(functools.partial(at_size, dataset))
-    budget = Budget(dataset, minutes, sized, began)
+    budget = TimeBudget(dataset, minutes, sized, began)
     outcomes, waiting = _take(trials, [] if fresh else finished_runs(directory), dataset, sized)
     for outcome in outcomes:
         if outcome.run is not None:

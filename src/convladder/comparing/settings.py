@@ -80,13 +80,13 @@ def differing(settings: Sequence[Info]) -> list[str]:
 def row_names(rung: str, settings: Sequence[Info]) -> list[str]:
     """Names of rows of one rung: its own, and of several rows what tells them apart."""
     keys = differing(settings)
-    names = [f"{rung} ({describe(one, keys)})" if keys else rung for one in settings]
+    names = [f"{rung} ({describe_settings(one, keys)})" if keys else rung for one in settings]
     if len(set(names)) < len(names):
         names = [f"{name[:-1]}, data {one['data']:.8})" for name, one in zip(names, settings, strict=True)]
     return names
 
 
-def describe(settings: Info, keys: Sequence[str]) -> str:
+def describe_settings(settings: Info, keys: Sequence[str]) -> str:
     """Some of the settings: epochs 2, augmentation none."""
     return ", ".join(f"{_word(key)} {value_in_words(settings.get(key))}" for key in keys)
 

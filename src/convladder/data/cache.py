@@ -43,7 +43,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedFiles:
     """Pictures, decoded.
 
     Attributes:
@@ -65,7 +65,7 @@ class Decoded:
 
 def decode_files(
     paths: Sequence[str], settings: str, choose_shape: Callable[[], Shape], resize: str, *, cache: bool = True
-) -> Decoded:
+) -> DecodedFiles:
     """Decode files, or map what was decoded before.
 
     Args:
@@ -197,7 +197,7 @@ def _build(folder: Path, paths: Sequence[str], shape: Shape, resize: str) -> Non
     files: list[int] = []
     constant: list[bool] = []
     left_out: list[tuple[int, str]] = []
-    for number, result in enumerate(shown(results, "Decoding pictures", len(paths))):
+    for number, result in enumerate(with_bar(results, "Decoding pictures", len(paths))):
         if isinstance(result, tuple):
             kept.append(number)
             digests.append(result[0])
@@ -227,7 +227,7 @@ def _close_gaps(target: Path, kept: Sequence[int], size: int) -> None:
         os.fsync(file.fileno())
 
 
-def _open(folder: Path) -> Decoded:
+def _open(folder: Path) -> DecodedFiles:
     with np.load(folder / "index.npz", allow_pickle=False) as index:
         sources, shape = index["sources"], tuple(int(side) for side in index["shape"])
         left_out = [(number, reason) for number, reason in json.loads(str(index["left_out"]))]
@@ -237,7 +237,7 @@ def _open(folder: Path) -> Decoded:
         images = np.memmap(folder / "images", np.uint8, "r", shape=(len(sources), *shape))
     else:  # nothing can be mapped from an empty file
         images = np.empty((0, *shape), np.uint8)
-    return Decoded(images, sources, digests, files, constant, left_out)
+    return DecodedFiles(images, sources, digests, files, constant, left_out)
 
 
 def _key(paths: Sequence[str], settings: str, resize: str) -> str:
@@ -298,7 +298,7 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         yield
 
 
-def shown(results: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+def with_bar(results: Iterable[Item], what: str, total: int) -> Iterable[Item]:
     """Show a bar on a terminal's standard error, where it will take a while."""
     if total < SHOWN_FROM or not sys.stderr.isatty():
         return results

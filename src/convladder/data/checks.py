@@ -80,7 +80,7 @@ def class_weights(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | No
     return (len(labels) / (len(present) * np.maximum(counts, 1))).astype(np.float32)
 
 
-def remark(
+def list_remarks(
     paths: Sequence[str],
     labels: npt.NDArray[np.int64],
     splits: npt.NDArray[np.int64],

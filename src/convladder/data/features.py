@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.cache import cache_folder, keep, make_room, shown
+from convladder.data.cache import cache_folder, keep, make_room, with_bar
 from convladder.data.dataset import Dataset, digest_images, release
 from convladder.errors import ConvladderError
 from convladder.models import backbone
@@ -126,7 +126,7 @@ def _compute(parts: Sequence[npt.NDArray[np.uint8]], extractor: Extractor) -> Fe
     features = np.empty((VIEWS, sum(map(len, parts)), features_out.shape[1]), np.float32)
     done = 0
     total = -(-features.shape[1] // IMAGES_A_BATCH)
-    for batch in shown(_batches(parts), "Looking at pictures", total):
+    for batch in with_bar(_batches(parts), "Looking at pictures", total):
         pixels = batch.astype(np.float32)
         for view, seen in enumerate((pixels, np.ascontiguousarray(pixels[:, :, ::-1]))):
             features[view, done : done + len(batch)] = session.run(None, {pixels_in.name: seen})[0]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.cache import Decoded, Shape, decode_files
-from convladder.data.checks import remark
+from convladder.data.cache import DecodedFiles, Shape, decode_files
+from convladder.data.checks import list_remarks
 from convladder.data.dataset import NOTHING_TO_TEST, SMALLEST_PHOTOGRAPH, Account, Dataset, Split, digest_content
 from convladder.data.decoding import decode_image, open_picture
 from convladder.data.folders import Listing, sort_classes
@@ -116,7 +116,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
             remarks=(
                 *listing.notes,
                 *([said] if said else []),
-                *remark(used, labels, splits, class_names, copies.astype(np.uint64), decoded.constant),
+                *list_remarks(used, labels, splits, class_names, copies.astype(np.uint64), decoded.constant),
             ),
             paths=tuple(used),
         ),
@@ -230,6 +230,6 @@ def _drop_empty_classes(
     return renumbered.astype(np.int64), [class_names[label] for label in present]
 
 
-def _part(decoded: Decoded, labels: npt.NDArray[np.int64], splits: npt.NDArray[np.int64], number: int) -> Split:
+def _part(decoded: DecodedFiles, labels: npt.NDArray[np.int64], splits: npt.NDArray[np.int64], number: int) -> Split:
     start, stop = np.searchsorted(splits, [number, number + 1])
     return Split(decoded.images[start:stop], labels[start:stop])

@@ -97,7 +97,7 @@ def share_interval(right: float, images: float, alpha: float = 0.05) -> tuple[fl
     return low, high
 
 
-def describe(
+def describe_predictions(
     probabilities: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
     class_names: Sequence[str],

@@ -18,7 +18,7 @@ from convladder.evaluating.few import FEW_TO_VALIDATE
 from convladder.exporting.onnx_file import convert, find_stages, write_sealed
 from convladder.exporting.parity import parity_images
 from convladder.files import whole_file
-from convladder.inference.artifact import describe
+from convladder.inference.artifact import write_metadata
 from convladder.inference.classifier import IMAGES_A_BATCH, Classifier
 from convladder.runs.run import Run
 
@@ -48,7 +48,7 @@ def export_int8(run: Run, path: Path, metadata: Mapping[str, Any]) -> dict[str, 
     calibration = data.train.images[:: max(1, len(data.train) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
     with whole_file(path) as temporary:
         graph = quantize(convert(model, stages), calibration)
-        described = describe({**metadata, "quantized": "int8"}, version=__version__, stages=list(stages))
+        described = write_metadata({**metadata, "quantized": "int8"}, version=__version__, stages=list(stages))
         write_sealed(graph, described, temporary)
         quantized = Classifier(temporary)
         account = compare_accuracy(quantized, kept, data)

@@ -15,7 +15,7 @@ from convladder.data.idx import find_idx_files
 from convladder.data.loading import load_dataset, locate
 from convladder.errors import ConvladderError, check_choice
 from convladder.evaluating.learned import beside_constant
-from convladder.evaluating.metrics import describe, without
+from convladder.evaluating.metrics import describe_predictions, without
 from convladder.evaluating.robustness import measure_robustness
 from convladder.files import write_json
 from convladder.runs.run import Run
@@ -41,7 +41,7 @@ def evaluate(
             is measured on the run's own test images is kept in its metrics.json.
 
     Returns:
-        What `describe` gives, with `run`, `rung`, `data`, `split`, `temperature`, `test_accuracy`,
+        What `describe_predictions` gives, with `run`, `rung`, `data`, `split`, `temperature`, `test_accuracy`,
         `validation_accuracy`, `fit_seconds`, `tested_by` where that was cross-validation, and `robustness`, as
         `measure_robustness` gives it, where it is known; `beats_constant`, whether it is right more often than always
         the same answer would be, none where that cannot be told, and `no_better`, that in words where it is not.
@@ -68,7 +68,7 @@ def evaluate(
         "rung": run.info["rung"],
         "data": run.info["dataset"] if data is None else data.name if isinstance(data, Dataset) else str(data),
         "split": chosen,
-        **describe(probabilities, labels, run.info["class_names"], threshold),
+        **describe_predictions(probabilities, labels, run.info["class_names"], threshold),
         "temperature": float(run.info.get("temperature", 1)),
         **{key: run.info[key] for key in ("temperature_reason", "threshold_reason") if key in run.info},
         **{key: run.info.get(key) for key in ("test_accuracy", "validation_accuracy", "fit_seconds")},

@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from convladder.data.dataset import Dataset, Split
 from convladder.evaluating.metrics import score
-from convladder.exporting.pretrained import answer
+from convladder.exporting.pretrained import predict_quickly
 from convladder.models import backbone
 from convladder.processors import keep_freed_memory
 from convladder.signals import Stopped, check_stop, defer_signals
@@ -158,7 +158,7 @@ class _BestOfTuned(BestWeights):
         self._first = start.weights
 
     def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
-        return answer(network, self._validation.images)
+        return predict_quickly(network, self._validation.images)
 
     def candidate(self) -> tuple[keras.Model, list[Any]]:
         weights = self.twin.get_weights()

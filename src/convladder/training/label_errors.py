@@ -64,7 +64,7 @@ def find_label_errors(
             f"{run.path} was trained on other data than {source} holds. Expected a run of the same pictures: train one."
         )
     if run.info["rung"] in PRETRAINED and not run.info.get("own_network"):
-        return visual_audit.find_label_errors(data, *pool_features(data))
+        return visual_audit.judge_labels(data, *pool_features(data))
     if folds and run.info.get("own_network"):
         raise ConvladderError(
             f"{run.path} is of a network that its user built, which cannot be built anew. Expected --folds 0, which "

@@ -29,8 +29,6 @@ RESAMPLES = 100
 FEWEST_TESTED = 50  # pictures, below which resampling them shows too little of what is not known
 WIDEST = 0.08  # of the interval of what doubling buys, above which it says nothing
 
-Answers = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Point:
@@ -200,7 +198,7 @@ def measure_learning_curve(dataset: Dataset, features: Features, labels: Labels)
 
 def _answer(
     features: Features, labels: Labels, parts: Sequence[tuple[Rows, Rows]], num_classes: int
-) -> Iterator[tuple[int, Answers]]:
+) -> Iterator[tuple[int, Labels]]:
     """For each size what was answered for the tested pictures, in the order of the parts: shape (draws, tested)."""
     all_of_them = max(int(np.bincount(labels[rest]).max()) for rest, _ in parts)
     for most in [*(size for size in SIZES if size <= all_of_them / 1.2), all_of_them]:
@@ -293,7 +291,7 @@ def _fit_law(numbers: npt.NDArray[np.float64], errors: npt.NDArray[np.float64], 
     return PowerLaw(*map(float, found.x))
 
 
-def _describe_classes(labels: Labels, answers: Answers, names: Sequence[str]) -> Iterator[ClassErrors]:
+def _describe_classes(labels: Labels, answers: Labels, names: Sequence[str]) -> Iterator[ClassErrors]:
     confusion = np.zeros((len(names), len(names)))
     for answer in answers:
         np.add.at(confusion, (labels, answer), 1 / len(answers))

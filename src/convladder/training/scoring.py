@@ -12,10 +12,10 @@ from convladder.data.dataset import Dataset
 from convladder.data.leaks import leaked
 from convladder.evaluating.calibration import choose_threshold, reliability, temper
 from convladder.evaluating.learned import beside_constant
-from convladder.evaluating.metrics import describe, predict_probabilities, without
+from convladder.evaluating.metrics import describe_predictions, predict_probabilities, without
 from convladder.exporting.onnx_file import export_onnx
-from convladder.exporting.parity import check_answers, parity_images
-from convladder.exporting.pretrained import answer
+from convladder.exporting.parity import check_agreement, parity_images
+from convladder.exporting.pretrained import predict_quickly
 from convladder.files import whole_file, write_arrays, write_csv, write_json
 from convladder.runs.examples import choose_examples
 from convladder.runs.run import LEARNED, embedded_name
@@ -45,11 +45,11 @@ def write_results(
     labels = data.validation.labels if answers is None else answers.labels
     metrics, arrays, threshold, why = _validate(calibration, labels, data.class_names)
     if answers is None:
-        shipped = answer(model, data.test.images)
+        shipped = predict_quickly(model, data.test.images)
     else:
         shipped = temper(answers.test, calibration.temperature).astype(np.float32)
     probabilities = shipped if answers is None or answers.by_folds is None else answers.by_folds
-    metrics["test"] = describe(probabilities, data.test.labels, data.class_names, threshold)
+    metrics["test"] = describe_predictions(probabilities, data.test.labels, data.class_names, threshold)
     metrics["test"] |= without(leaked(data), probabilities, data.test.labels)
     write_arrays(folder / LEARNED, digests=np.unique(data.digests[: -len(data.test)]))
     write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels, **arrays)
@@ -58,7 +58,7 @@ def write_results(
     images = parity_images(data)
     expected = predict_probabilities(model, images)
     if answers is not None:  # what was scored was computed without Keras: the model that is kept answers so too
-        check_answers(shipped[: len(images)], expected[: len(shipped)], "The head")
+        check_agreement(shipped[: len(images)], expected[: len(shipped)], "The head")
     fitted = {"temperature": calibration.temperature, "threshold": threshold}
     described = fitted | _describe_shipped(model, data, metrics["test"], answers)
     parity = export_onnx(model, folder / "model.onnx", described, images, expected)
@@ -84,7 +84,9 @@ def _validate(
         return {}, {}, 0.0, "no validation images"
     threshold, why = choose_threshold(calibration.after, labels)
     before = reliability(calibration.before, labels)["ece"]
-    scores = describe(calibration.after, labels, class_names, threshold) | {"ece_before_temperature": before}
+    scores = describe_predictions(calibration.after, labels, class_names, threshold) | {
+        "ece_before_temperature": before
+    }
     arrays: dict[str, npt.NDArray[Any]] = {"validation_probabilities": calibration.after, "validation_labels": labels}
     return {"validation": scores}, arrays, threshold, why
 

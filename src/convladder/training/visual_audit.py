@@ -46,7 +46,7 @@ def audit_visually(
     copies = {path: number for number, group in enumerate(groups) for path in group}
     findings = find_altered_copies(dataset, features, labels, copies)
     if not labels_judged:
-        audit = audit.with_findings([find_label_errors(dataset, features, labels)])
+        audit = audit.with_findings([judge_labels(dataset, features, labels)])
     # A picture with a wrong label lies far from its class, and has been named.
     named = {group[0] for finding in audit.findings if finding.check == LABEL_ERRORS for group in finding.groups}
     findings.append(find_outliers(dataset, features, labels, named))
@@ -56,7 +56,7 @@ def audit_visually(
     return audit.with_findings(findings, [note] if few else [])
 
 
-def find_label_errors(dataset: Dataset, features: Features, labels: Labels) -> Finding:
+def judge_labels(dataset: Dataset, features: Features, labels: Labels) -> Finding:
     """Pictures whose labels are probably wrong, by heads that have not seen them.
 
     Each is judged by heads that are fitted to the other folds (Northcutt et al. 2021, arXiv:1911.00068). Where classes
