@@ -45,7 +45,7 @@ PLACES_TRIED = 1 << 19  # of the images of a step that is measured: 128 of 64×6
 MAPS = 4  # in a report, of a rung
 SECONDS_OF_REPORT = 5.0
 
-BATCH = 128  # images at a time, for the throughput
+THROUGHPUT_BATCH = 128  # images at a time, for the throughput
 REPEATS = 100
 SECONDS_OF_MEASURING = 0.25
 
@@ -239,10 +239,10 @@ def measure_costs(run: Run, images: npt.NDArray[np.uint8]) -> None:
     predict = run.classifier().predict_probabilities
     count = len(images)
     one = _median_seconds(lambda turn: predict(images[turn % count : turn % count + 1]))
-    many = _median_seconds(lambda _: predict(images[:BATCH]))
+    many = _median_seconds(lambda _: predict(images[:THROUGHPUT_BATCH]))
     costs: dict[str, Any] = {
         "latency_seconds": one,
-        "images_per_second": min(BATCH, count) / many,
+        "images_per_second": min(THROUGHPUT_BATCH, count) / many,
         "bytes": (run.path / "model.onnx").stat().st_size,
     }
     run.metrics["costs"] = costs

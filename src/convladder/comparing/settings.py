@@ -21,7 +21,7 @@ IDENTIFYING = (
 Info = Mapping[str, Any]
 
 # What is said in other words than its key; of what is false nothing is said in the name of a row.
-WORDS = {
+SETTING_WORDS = {
     "augment": "augmentation",
     "fit": "resize",
     "image_size": "pixels",
@@ -29,7 +29,9 @@ WORDS = {
     "split_seed": "seed of the split",
 }
 # The columns of a table, where rows differ in them.
-COLUMNS = {key: WORDS.get(key, key) for key in ("image_size", "epochs", "minutes", "augment", "views", "precision")}
+DIFFERING_COLUMNS = {
+    key: SETTING_WORDS.get(key, key) for key in ("image_size", "epochs", "minutes", "augment", "views", "precision")
+}
 
 # Marks a rung that has a recipe of its own.
 MARK = "†"
@@ -117,7 +119,7 @@ def value_in_words(value: Any) -> str:
 
 
 def _word(key: str) -> str:
-    return WORDS.get(key, key.replace("_", " "))
+    return SETTING_WORDS.get(key, key.replace("_", " "))
 
 
 def _own_network(info: Info) -> bool:

@@ -32,7 +32,7 @@ from convladder.errors import ConvladderError, check_range
 from convladder.startup import has_home
 from convladder.workers import chunk_size, map_files
 
-VERSION = 4  # of what stands in an entry, and of how pictures are decoded
+PICTURES_VERSION = 4  # of what stands in an entry, and of how pictures are decoded
 LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
 SHOWN_FROM = 1000  # pictures from which a bar is shown
@@ -242,7 +242,7 @@ def _open(folder: Path) -> DecodedFiles:
 
 def _key(paths: Sequence[str], settings: str, resize: str) -> str:
     """A hash over what the pixels depend on. The time of the last status change tells what keeps its size and date."""
-    digest = hashlib.sha256(f"{VERSION} {PIL.__version__} {settings} {resize}".encode())
+    digest = hashlib.sha256(f"{PICTURES_VERSION} {PIL.__version__} {settings} {resize}".encode())
     for path in paths:
         digest.update(b"\0" + os.fsencode(path))
         with contextlib.suppress(OSError):  # gone since it was listed

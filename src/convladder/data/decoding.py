@@ -40,7 +40,7 @@ from convladder.data.png import without_metadata
 from convladder.data.resizing import RESIZINGS, accept_fit
 from convladder.errors import ConvladderError, check_choice
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+PICTURE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 # What one picture may take: a file of some kilobytes may claim more, and keep a processor busy or fill the memory.
 PIXEL_LIMIT = 100_000_000
 BYTE_LIMIT = 800_000_000
@@ -166,7 +166,7 @@ def _take_highest_bits(picture: Image.Image, file: Any, swapped: str) -> None:
     if bits == 16:
         return
     file.seek(0)
-    with Image.open(file, formats=FORMATS) as low:
+    with Image.open(file, formats=PICTURE_FORMATS) as low:
         low.tile = [
             tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
             for tile in low.tile
@@ -225,14 +225,14 @@ def open_picture(path: str | Path | bytes) -> Iterator[Image.Image]:
     name = "The picture" if isinstance(path, bytes) else path
     try:
         # By a file and not a path: mapped into memory, Pillow 13 garbles a TIFF that is to be turned by a quarter.
-        with _as_file(path) as file, Image.open(without_metadata(file), formats=FORMATS) as picture:
+        with _as_file(path) as file, Image.open(without_metadata(file), formats=PICTURE_FORMATS) as picture:
             if picture.width * picture.height > PIXEL_LIMIT:
                 raise Image.DecompressionBombError(
                     f"{picture.width:,}×{picture.height:,} pixels, where {PIXEL_LIMIT:,} are the limit"
                 )
             yield picture
     except UnidentifiedImageError as error:
-        raise ConvladderError(f"{name} is no picture. Expected one of: {', '.join(FORMATS)}.") from error
+        raise ConvladderError(f"{name} is no picture. Expected one of: {', '.join(PICTURE_FORMATS)}.") from error
     except Exception as error:  # what a damaged file makes a decoder raise has no common class
         reason = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
         raise ConvladderError(f"{name} cannot be read ({reason}).") from error

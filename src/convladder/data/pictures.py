@@ -21,7 +21,7 @@ from convladder.errors import ConvladderError, check_choice, check_range
 TEST_SHARE = 0.15  # of each class, where the folder does not say what is for testing
 SAMPLE = 100  # files that size and channels are chosen from, where they are not given
 LARGEST_DEFAULT_SIDE = 48  # what two cores train on from scratch in a minute a rung
-SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
+SMALLEST_IMAGE_SIZE, LARGEST_IMAGE_SIZE = 8, 1024
 COPY = "copies of pictures for validation or testing"
 GRAY_TOLERANCE = 8  # of 255: how far the three channels of a gray picture may lie apart
 
@@ -50,7 +50,7 @@ class Settings:
     def __post_init__(self) -> None:
         check_choice("way to resize", self.resize, RESIZINGS)
         if self.image_size is not None:
-            check_range("the image size", self.image_size, SMALLEST_SIDE, LARGEST_SIDE)
+            check_range("the image size", self.image_size, SMALLEST_IMAGE_SIZE, LARGEST_IMAGE_SIZE)
         if self.channels not in (None, 1, 3):
             raise ConvladderError(f"{self.channels} channels are not possible. Expected 1, gray, or 3, colours.")
 
@@ -186,7 +186,7 @@ def median_side(paths: Sequence[str]) -> int:
 def _choose_shape(paths: Sequence[str], settings: Settings) -> Shape:
     side, channels = settings.image_size, settings.channels
     if side is None:
-        side = int(np.clip(median_side(paths) or LARGEST_DEFAULT_SIDE, SMALLEST_SIDE, LARGEST_DEFAULT_SIDE))
+        side = int(np.clip(median_side(paths) or LARGEST_DEFAULT_SIDE, SMALLEST_IMAGE_SIZE, LARGEST_DEFAULT_SIDE))
     if channels is None:
         channels = 3 if any(map(_has_colours, _sample(paths))) else 1
     return side, side, channels

@@ -15,7 +15,7 @@ from convladder.data.dataset import release
 from convladder.evaluating.metrics import share_right
 
 IMAGES = 1000  # at most, and fewer large ones, so that a large network takes tens of seconds and not minutes
-PLACES = 1 << 22  # of these images together
+MOST_PLACES = 1 << 22  # of these images together
 SEED = 0
 # Of a slice's images together, since noise takes some 35 bytes a value. By fours, because `shift` has four directions.
 VALUES_A_SLICE = 1 << 21
@@ -95,7 +95,7 @@ CHANGES = (
 def count_images(images: npt.NDArray[np.uint8]) -> int:
     """How many of these are taken: 1,000 of up to 64×64, 83 of 224×224."""
     height, width = images.shape[1:3]
-    return max(1, min(len(images), IMAGES, PLACES // (height * width)))
+    return max(1, min(len(images), IMAGES, MOST_PLACES // (height * width)))
 
 
 def measure_robustness(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import keras
 
-NAME = "efficientnet-lite0"
+BACKBONE = "efficientnet-lite0"
 PRETRAINED = ("transfer", "finetune")  # rungs that start from these weights, and scale pixels as it does
 SIDE = 224  # pixels: what it was trained for
 SMALLEST_SIDE = 96  # pixels: smaller images are enlarged inside the model
@@ -176,7 +176,7 @@ class _Graph:
 
         graph = helper.make_graph(
             self._nodes,
-            NAME,
+            BACKBONE,
             [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", *input_shape])],
             [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["batch", NUM_FEATURES])],
             self._constants,
@@ -205,5 +205,5 @@ def _add_input(graph: _Graph, input_shape: tuple[int, int, int]) -> str:
 @cache
 def read_weights() -> Mapping[str, npt.NDArray[np.float32]]:
     """By "block02_expand/kernel" and "/bias"; kernels (height, width, in, out), depthwise (height, width, in, 1)."""
-    with np.load(Path(str(files("convladder.models") / f"{NAME}.npz")), allow_pickle=False) as archive:
+    with np.load(Path(str(files("convladder.models") / f"{BACKBONE}.npz")), allow_pickle=False) as archive:
         return {name: archive[name].astype(np.float32) for name in archive.files}

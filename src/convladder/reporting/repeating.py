@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from convladder.comparing.comparison import Comparison
-from convladder.comparing.planning import PLAIN, allot, equalize
+from convladder.comparing.planning import PLAIN_RUNG, allot, equalize
 from convladder.data.loading import load_dataset
 from convladder.models.backbone import PRETRAINED, SIDE
 from convladder.models.ladder import MODELS, suited_rungs
@@ -125,7 +125,7 @@ def _asked_for(runs: Sequence[Run]) -> dict[str, Any] | None:
         """Of the recipes, and what else compare would do otherwise: the values that the runs have."""
         recipes = {rung: replace(recipe, **given) for rung, recipe in usual.items()}
         if minutes is not None:
-            recipes = equalize(recipes, recipes[PLAIN], minutes)
+            recipes = equalize(recipes, recipes[PLAIN_RUNG], minutes)
         trials = {trial.rung: trial for trial in allot(recipes, choices, ensemble)}
         found: dict[str, Any] = {}
         for info in infos:

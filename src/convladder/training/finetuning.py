@@ -41,7 +41,7 @@ from convladder.training.solving import solve_head
 
 SIDES = (4 / 7, 5 / 7, 6 / 7)  # of the backbone's own: 128, 160 and 192 of 224 pixels, a third of the steps each
 STRIDE = 32  # of the backbone: sides are its multiples
-SMALLEST_SIDE = 64
+SMALLEST_TUNED_SIDE = 64
 MOST_SOLVED = 10_000  # training pictures on which the first head is solved; of more, as many as fit into
 SOLVED_BYTES = 500_000_000
 MEANS = (0.5, 0.75, 0.25)  # shares of the tuned weights in what is tried at the end
@@ -124,7 +124,7 @@ def sides_of(input_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
     whole = backbone.enlarged(*input_shape[:2])
 
     def rounded(side: float) -> int:
-        return max(SMALLEST_SIDE, STRIDE * round(side / STRIDE))
+        return max(SMALLEST_TUNED_SIDE, STRIDE * round(side / STRIDE))
 
     return [(rounded(share * whole[0]), rounded(share * whole[1])) for share in SIDES]
 

@@ -18,7 +18,7 @@ from convladder.runs.run import Run
 from convladder.training import visual_audit
 
 TIMES_AS_LIKELY = 3.0  # as the label, another class must be
-SURE = 0.7  # of the other class: that it is more probable than the label may be said of two that hardly are
+SURE_OF_ERROR = 0.7  # of the other class: that it is more probable than the label may be said of two that hardly are
 
 
 def find_label_errors(
@@ -128,7 +128,7 @@ def _say(
     """For each row: its path, and what it is labelled and looks like."""
     for row in ranked:
         looks_like = int(probabilities[row].argmax())
-        if probabilities[row, looks_like] >= max(SURE, TIMES_AS_LIKELY * probabilities[row, labels[row]]):
+        if probabilities[row, looks_like] >= max(SURE_OF_ERROR, TIMES_AS_LIKELY * probabilities[row, labels[row]]):
             yield [
                 names[row],
                 f"labelled {class_names[labels[row]]}, looks like {class_names[looks_like]} "

@@ -18,7 +18,7 @@ from convladder.evaluating.significance import mean_accuracy
 from convladder.training.head import USUAL, Labels, Rows, judge
 
 SIZES = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # pictures a class
-FEWEST = 4  # pictures of a class that takes part
+FEWEST_A_CLASS = 4  # pictures of a class that takes part
 FOLDS = 5
 DRAWS = 5  # where few pictures are drawn, which varies; of MANY or more in all, and where all are, fewer
 DRAWS_OF_MANY = 2
@@ -145,7 +145,7 @@ class LearningCurve:
                 f"most often with {involved.confused_with}."
             )
         if self.left_out:
-            lines.append(f"Left out, with fewer than {FEWEST} pictures: {', '.join(self.left_out)}.")
+            lines.append(f"Left out, with fewer than {FEWEST_A_CLASS} pictures: {', '.join(self.left_out)}.")
         return lines
 
 
@@ -163,11 +163,11 @@ def measure_learning_curve(dataset: Dataset, features: Features, labels: Labels)
     from sklearn.model_selection import StratifiedKFold
 
     counts = np.bincount(labels, minlength=dataset.num_classes)
-    present = np.flatnonzero(counts >= FEWEST)
+    present = np.flatnonzero(counts >= FEWEST_A_CLASS)
     if len(present) < 2:
         raise ConvladderError(
-            f"{dataset.name} has {len(present)} classes with {FEWEST} pictures or more. Expected at least 2 for a "
-            "learning curve: add pictures."
+            f"{dataset.name} has {len(present)} classes with {FEWEST_A_CLASS} pictures or more. Expected at least 2 "
+            "for a learning curve: add pictures."
         )
     rows = np.flatnonzero(np.isin(labels, present))
     features, labels = features[:, rows], np.searchsorted(present, labels[rows])
@@ -192,7 +192,7 @@ def measure_learning_curve(dataset: Dataset, features: Features, labels: Labels)
         doubling=doubling,
         reason=reason,
         classes=tuple(_describe_classes(labels[tested], answers[max(answers)], names)),
-        left_out=tuple(name for name, count in zip(dataset.class_names, counts, strict=True) if count < FEWEST),
+        left_out=tuple(name for name, count in zip(dataset.class_names, counts, strict=True) if count < FEWEST_A_CLASS),
     )
 
 

@@ -21,8 +21,7 @@ from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.evaluating.few import FEW
 from convladder.exporting.parity import parity_images
 from convladder.files import write_json
-from convladder.models.backbone import NAME as BACKBONE
-from convladder.models.backbone import NUM_PARAMETERS, PRETRAINED
+from convladder.models.backbone import BACKBONE, NUM_PARAMETERS, PRETRAINED
 from convladder.models.ladder import MODELS, build_model
 from convladder.models.summary import count_macs
 from convladder.processors import count_processors

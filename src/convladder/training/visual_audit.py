@@ -22,7 +22,7 @@ FEWEST = (
     8  # pictures of a class, below which none of it is called wrong: of fewer, heads and neighbours tell too little
 )
 ROUNDS = 3  # of cross-validation, each with other folds, whose chance would accuse some pictures
-ALIKE = 0.65  # cosine of the features of two pictures, from which it is looked whether one is a part of the other
+MAYBE_SAME = 0.65  # cosine of the features of two pictures, from which it is looked whether one is a part of the other
 SAME = 0.83  # of their overlap, from which it is
 OUTLYING, OUTLYING_IN_CLASS = 2.5, 3.5  # deviations above the median of all distances, and of those of the class
 NEIGHBOURS = 20  # at most; of small classes a quarter
@@ -165,7 +165,7 @@ def _nearest_pairs(features: Features) -> list[tuple[int, int]]:
         rows = np.arange(len(part))
         cosines[rows, start + rows] = -1  # with itself
         nearest = cosines.argmax(axis=1)
-        for row in np.flatnonzero(cosines[rows, nearest] >= ALIKE):
+        for row in np.flatnonzero(cosines[rows, nearest] >= MAYBE_SAME):
             first, second = sorted((start + int(row), int(nearest[row])))
             pairs.add((first, second))
     return sorted(pairs)
