@@ -221,10 +221,12 @@ def offer_data(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say what it works on, and hand it what loads that as `dataset`."""
 
     def make(data: str, resize: str | None, fit: str | None, **given: Any) -> Callable[..., Any]:
-        if resize and fit:
+        if resize is not None and fit is not None:
             raise ConvladderError("--resize and --fit are two names of one option. Expected --resize alone.")
         columns = name_columns(**{name: given.pop(name) for name in COLUMN_OPTIONS})
-        return functools.partial(load, data, **given, resize=resize or fit or "crop", columns=columns)
+        chosen = fit if resize is None else resize
+        resized = {} if chosen is None else {"resize": chosen}
+        return functools.partial(load, data, **given, **resized, columns=columns)
 
     return offer(command, "dataset", DATA_OPTIONS, make, "Data")
 

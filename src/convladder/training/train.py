@@ -148,7 +148,8 @@ class _Plan:
     @property
     def backbone(self) -> str:
         """What a pretrained rung stands on."""
-        return str(self.choices.get("backbone", BACKBONE))
+        name: str = self.choices.get("backbone", BACKBONE)
+        return name
 
     def build(self, number: int) -> keras.Model:
         """A network that nothing has been fitted to yet."""
