@@ -18,7 +18,7 @@ PROMISING = 0.6  # of the first look: one in eight pairs of unlike photographs o
 DETAIL = 3 / 64  # of the longer side: what is larger, as a garment's outline before a wall, many pictures share
 SMALLEST_CROP = 0.5  # of the picture's sides
 SMALLEST_PART = 6  # pixels of a side: in less there is too little to compare
-NOISE = 1.0  # gray levels: what varies less is noise
+LEAST_CONTRAST = 1.0  # gray levels: what varies less is noise
 
 Gray = npt.NDArray[np.float32]
 
@@ -72,8 +72,8 @@ def _search(part: Gray, whole: Gray) -> Iterator[float]:
         product = product[:, : height - down + 1, : width - across + 1].max(axis=0)  # places that lie within the whole
         count = down * across
         varying = _sum_boxes(squares, down, across) - _sum_boxes(sums, down, across) ** 2 / count
-        places = np.sqrt(np.maximum(varying, NOISE * count))
-        yield float((product / places).max()) / max(float(np.linalg.norm(small)), (NOISE * count) ** 0.5)
+        places = np.sqrt(np.maximum(varying, LEAST_CONTRAST * count))
+        yield float((product / places).max()) / max(float(np.linalg.norm(small)), (LEAST_CONTRAST * count) ** 0.5)
 
 
 def _shrink(gray: Gray, side: int) -> Gray:

@@ -97,6 +97,8 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     if len(class_names) < 2:
         raise ConvladderError(f"{name} has one class, {class_names[0]}. Expected at least two folders of pictures.")
     used = [paths[source] for source in decoded.sources]
+    remarks = list_remarks(used, labels, splits, class_names, copies.astype(np.uint64), decoded.constant)
+    remarks = [said, *remarks] if said else remarks
     return Dataset(
         name,
         tuple(class_names),
@@ -109,17 +111,19 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
         alike=_alike(copies, decoded.digests.astype(">u8").view(np.uint64)),
         leaks_left_out=len(leaks),
         content=_content(class_names, labels, splits, decoded.files),
-        account=Account(
-            files=len(listing.paths) + len(listing.left_out) + sum(listing.ignored.values()),
-            ignored=dict(listing.ignored),
-            left_out=(*listing.left_out, *unusable, *((listing.paths[number], COPY) for number in leaks)),
-            remarks=(
-                *listing.notes,
-                *([said] if said else []),
-                *list_remarks(used, labels, splits, class_names, copies.astype(np.uint64), decoded.constant),
-            ),
-            paths=tuple(used),
-        ),
+        account=_account(listing, [*unusable, *((listing.paths[number], COPY) for number in leaks)], remarks, used),
+    )
+
+
+def _account(
+    listing: Listing, left_out: Sequence[tuple[str, str]], remarks: Sequence[str], used: Sequence[str]
+) -> Account:
+    return Account(
+        files=len(listing.paths) + len(listing.left_out) + sum(listing.ignored.values()),
+        ignored=dict(listing.ignored),
+        left_out=(*listing.left_out, *left_out),
+        remarks=(*listing.notes, *remarks),
+        paths=tuple(used),
     )
 
 
