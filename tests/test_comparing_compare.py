@@ -23,7 +23,7 @@ import convladder as cl
 from convladder.comparing import local as processes
 from convladder.comparing.compare import climb, conclude
 from convladder.comparing.comparison import Comparison
-from convladder.comparing.costs import Budget
+from convladder.comparing.costs import TimeBudget
 from convladder.comparing.differences import ALIKE, BETTER
 from convladder.comparing.local import run_in_processes
 from convladder.comparing.planning import plan
@@ -325,7 +325,7 @@ def newest_descendant(process: int) -> int:
 
 def test_a_budget_starts_what_fits_and_names_the_rest(small: cl.Dataset, tmp_path: Path) -> None:
     trials = plan(small, ["dense", "conv"], default_recipe_for, seeds=2)
-    budget = Budget(small, minutes=1)
+    budget = TimeBudget(small, minutes=1)
     assert budget.seconds(trials[1]) > budget.seconds(trials[0])
     budget.learn(trials[0], 15.0)
     budget.learn(trials[1], 66.5)  # with start and report from 92 to 149 s, by whatever measures it
@@ -363,7 +363,7 @@ def test_what_failed_teaches_nothing_of_how_long_a_run_takes(small: cl.Dataset, 
 
 def test_with_little_time_the_quickest_come_first_and_no_second_seed_before_them(small: cl.Dataset) -> None:
     trials = plan(small, ["dense", "conv", "pool"], default_recipe_for, seeds=2)
-    budget = Budget(small, minutes=3)
+    budget = TimeBudget(small, minutes=3)
     for trial, seconds in zip(trials, (30.0, 20.0, 10.0), strict=False):
         budget.learn(trial, seconds)
     ordered = budget.quickest_first(trials)
@@ -374,7 +374,7 @@ def test_with_little_time_the_quickest_come_first_and_no_second_seed_before_them
 
 def test_a_short_run_corrects_the_estimate_of_a_long_one_by_little(small: cl.Dataset) -> None:
     (dense, conv) = plan(small, ["dense", "conv"], lambda *_: replace(cl.DEFAULT, epochs=50), seeds=1)
-    budget = Budget(small, None)
+    budget = TimeBudget(small, None)
     before, told = budget.seconds(conv), budget.seconds(dense)
     budget.learn(dense, 5 * told)
     assert before < budget.seconds(conv) < 4 * before
@@ -382,8 +382,8 @@ def test_a_short_run_corrects_the_estimate_of_a_long_one_by_little(small: cl.Dat
 
 def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) -> None:
     (dense, conv) = plan(small, ["dense", "conv"], default_recipe_for, seeds=1)
-    assert Budget(small, None).seconds(conv) < Budget(mnist, None).seconds(conv)
-    assert Budget(mnist, None).seconds(dense) < Budget(mnist, None).seconds(conv)
+    assert TimeBudget(small, None).seconds(conv) < TimeBudget(mnist, None).seconds(conv)
+    assert TimeBudget(mnist, None).seconds(dense) < TimeBudget(mnist, None).seconds(conv)
 
 
 def test_pictures_that_are_not_kept_are_compared(mnist: cl.Dataset, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def answers(accuracy: float, seed: int = 0, images: int = 1000) -> npt.NDArray[n
         ({"recipe": {"minutes": 2.0}}, "minutes 2"),
         ({"precision": "bfloat16"}, "precision bfloat16"),
         ({"input_shape": [32, 32, 1]}, "pixels 32"),
-        ({"fit": "pad"}, "fit pad"),
+        ({"fit": "pad"}, "resize pad"),
         ({"ensemble": 3}, "ensemble 3"),
         ({"choices": {"pooling": "average"}}, "pooling average"),
         ({"fingerprint": "another"}, "data another"),
@@ -220,7 +220,7 @@ def test_where_nothing_is_cheaper_nothing_is_said_of_the_cheaper(tmp_path: Path)
 
 def test_a_run_that_differs_in_anything_that_counts_is_not_taken_for_another(tmp_path: Path, small: cl.Dataset) -> None:
     (trial,) = plan(small, ["dense"], default_recipe_for, seeds=1)
-    identity = trial.identity(small.fingerprint, small.fit)
+    identity = trial.identity(small.fingerprint, small.resize)
     run = cl.train("dense", small, trial.recipe, directory=tmp_path, by_folds=False)
     assert identity_of(json.loads((run.path / "run.json").read_text())) == json.loads(json.dumps(identity))
     changes: list[dict[str, Any]] = [
@@ -246,7 +246,7 @@ def test_runs_of_another_fit_are_not_taken(tmp_path: Path, mnist: cl.Dataset) ->
         (tmp_path / "digits" / str(digit)).mkdir(parents=True)
         for number, image in enumerate(mnist.train.images[mnist.train.labels == digit][:60]):
             Image.fromarray(image[..., 0]).save(tmp_path / "digits" / str(digit) / f"{number}.png")
-    crop, pad = (cl.load_dataset(tmp_path / "digits", fit=fit) for fit in ("crop", "pad"))
+    crop, pad = (cl.load_dataset(tmp_path / "digits", resize=resize) for resize in ("crop", "pad"))
     assert crop.fingerprint == pad.fingerprint
 
     def one_epoch(rung: str, data: cl.Dataset) -> cl.Recipe:

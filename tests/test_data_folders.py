@@ -190,7 +190,7 @@ def test_folders_that_are_no_data_are_refused_with_what_was_expected(tmp_path: P
 
 def test_settings_out_of_range_are_refused(tmp_path: Path, small_arrays: dict[str, np.ndarray]) -> None:
     classes(tmp_path, 3, "a", "b")
-    for settings in ({"image_size": 4}, {"channels": 4}, {"fit": "croop"}, {"image_size": 5000}):
+    for settings in ({"image_size": 4}, {"channels": 4}, {"resize": "croop"}, {"image_size": 5000}):
         with pytest.raises(cl.ConvladderError, match="Expected"):
             cl.load_dataset(tmp_path, **settings)
     np.savez(tmp_path / "data.npz", **small_arrays)  # type: ignore[arg-type]

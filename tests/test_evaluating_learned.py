@@ -15,16 +15,16 @@ from scipy.stats import binomtest
 import convladder as cl
 from convladder.comparing.comparison import Comparison
 from convladder.evaluating.learned import beside_constant, likely_cause, set_beside_constant
-from convladder.evaluating.metrics import describe
+from convladder.evaluating.metrics import describe_predictions
 from convladder.reporting import tables
 from convladder.reporting.report import write_report
 
 
 def judge(labels: Sequence[int], taken: Sequence[int]) -> Any:
-    """Of answers, by what `describe` says of them."""
+    """Of answers, by what `describe_predictions` says of them."""
     classes = max(*labels, *taken) + 1
     probabilities = np.eye(classes, dtype=np.float32)[list(taken)]
-    test = describe(probabilities, np.array(labels, np.int64), [f"class {n}" for n in range(classes)])
+    test = describe_predictions(probabilities, np.array(labels, np.int64), [f"class {n}" for n in range(classes)])
     found = beside_constant(test)
     counts = (np.bincount(numbers, minlength=classes).tolist() for numbers in (labels, taken))
     assert found == set_beside_constant(int((np.array(labels) == np.array(taken)).sum()), *counts)

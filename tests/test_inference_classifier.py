@@ -214,7 +214,7 @@ def test_threads_may_share_a_classifier(run: cl.Run, small: cl.Dataset) -> None:
 
 
 def test_pictures_are_fitted_as_they_were_for_training(run: cl.Run, small: cl.Dataset, tmp_path: Path) -> None:
-    assert run.classifier().fit == small.fit
+    assert run.classifier().resize == small.resize
     rewrite(run, tmp_path / "crop.onnx", fit="crop")
     wide = np.pad(small.test.images[0, ..., 0], ((0, 0), (14, 14)), constant_values=255)
     Image.fromarray(wide).save(tmp_path / "wide.png")

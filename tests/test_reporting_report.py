@@ -178,7 +178,7 @@ def test_the_command_is_the_one_that_makes_these_runs(small_npz: Path, directory
         ({"cache": False}, " --no-cache "),
         ({"keep_leaks": True}, " --keep-leaks "),
         ({"columns": {"label": "the breed", "split": "none"}}, " '--label-column=the breed' --split-column=none "),
-        ({"fit": "pad"}, " --fit pad "),
+        ({"fit": "pad"}, " --resize pad "),
         ({"channels": 3}, " --channels=3 "),
         ({"validation": 0.2}, None),  # of Python alone
         ({"seed": 7}, None),
@@ -204,7 +204,7 @@ def test_the_command_pasted_into_a_shell_makes_these_runs(tmp_path: Path, small:
         for number, image in enumerate(small.train.images[small.train.labels == len(name)][:30]):
             Image.fromarray(image[..., 0]).save(folder / name / f"{number}.png")
     (tmp_path / "elsewhere").mkdir()
-    dataset = cl.load_dataset(folder, image_size=28, fit="pad")
+    dataset = cl.load_dataset(folder, image_size=28, resize="pad")
     recipe = replace(default_recipe_for("dense", dataset), epochs=0.1234567, batch_size=16)
     cl.train("dense", dataset, recipe, directory=tmp_path / "runs", deterministic=True)
     command = command_for(cl.Comparison((cl.Run(tmp_path / "runs" / "dense-1"),)))
@@ -216,7 +216,7 @@ def test_the_command_pasted_into_a_shell_makes_these_runs(tmp_path: Path, small:
     assert finished.returncode == 0, finished.stderr
     assert "1 of 1 runs are there already" in finished.stderr  # so it is the same data, recipe and seed
     assert list((tmp_path / "elsewhere").iterdir()) == []
-    other = cl.load_dataset(folder, image_size=28, fit="pad", validation=0.2)  # which compare has no option for
+    other = cl.load_dataset(folder, image_size=28, resize="pad", validation=0.2)  # which compare has no option for
     cl.train("dense", other, recipe, directory=tmp_path / "runs")
     assert command_for(cl.Comparison((cl.Run(tmp_path / "runs" / "dense-2"),))) is None
 

@@ -128,7 +128,12 @@ DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
         "Height and width of pictures; by default 224 for transfer and finetune, else what they have, 48 at most.",
     ),
     "channels": (int | None, None, "1, gray, or 3, colours; by default 1 where no picture has colours."),
-    "fit": (str, "crop", "How pictures of other proportions are brought to that size: crop, pad or stretch."),
+    "resize": (
+        str | None,
+        None,
+        "How pictures of other proportions are brought to that size: crop, the default, pad or stretch.",
+    ),
+    "fit": (str | None, None, "What --resize was called before."),
     "cache": (bool, True, "Whether to keep decoded pictures for the next time."),
     "keep_leaks": (
         bool,
@@ -138,6 +143,8 @@ DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     **COLUMN_OPTIONS,
 }
 
+
+FORMER = ("fit",)  # names that options had before: accepted, and not shown
 
 TRACKING_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "tensorboard": (bool, False, "Write what TensorBoard reads, into the run's folder."),
@@ -188,9 +195,13 @@ def when_stopped(kept: Callable[[], str]) -> Iterator[None]:
 def offer_data(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say what it works on, and hand it what loads that as `dataset`."""
 
-    def make(data: str, **given: Any) -> Callable[..., Any]:
+    def make(data: str, resize: str | None, fit: str | None, **given: Any) -> Callable[..., Any]:
+        if resize is not None and fit is not None:
+            raise ConvladderError("--resize and --fit are two names of one option. Expected --resize alone.")
         columns = name_columns(**{name: given.pop(name) for name in COLUMN_OPTIONS})
-        return functools.partial(load, data, **given, columns=columns)
+        chosen = fit if resize is None else resize
+        resized = {} if chosen is None else {"resize": chosen}
+        return functools.partial(load, data, **given, **resized, columns=columns)
 
     return offer(command, "dataset", DATA_OPTIONS, make, "Data")
 
@@ -245,7 +256,7 @@ def offer(
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=default,
-            annotation=Annotated[kind, typer.Option(help=text, rich_help_panel=panel)],
+            annotation=Annotated[kind, typer.Option(help=text, rich_help_panel=panel, hidden=name in FORMER)],
         )
         for name, (kind, default, text) in options.items()
     ]

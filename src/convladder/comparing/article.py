@@ -111,7 +111,7 @@ def reproduce(
         "recipe": asdict(recipe),
         "precision": resolve_precision(recipe)[0],
         "deterministic": False,
-        "fit": dataset.fit,
+        "fit": dataset.resize,
         "fingerprint": dataset.without_validation().fingerprint if resume else "",
     }
     for seed in range(seeds):
@@ -143,7 +143,7 @@ def network_row(name: str, runs: Sequence[Run]) -> dict[str, Any]:
         "name": name,
         "parameters": runs[0].info["parameters"],
         "article_parameters": article.parameters,
-        "test_accuracy": mean_accuracy(runs),
+        "test_accuracy": mean_test_accuracy(runs),
         "article_test_accuracy": article.test_accuracy,
         "seconds_per_epoch": statistics.fmean(seconds_per_epoch(runs)),
         "article_seconds_per_epoch": article.seconds_per_epoch,
@@ -270,7 +270,7 @@ def _regularization_claim(trained: Trained, dataset: Dataset) -> Claim:
     gaps = {}
     for name in ("pool", "dropout", "L1", "L2"):
         on_training = [float((_answers(run, whole.train.images) == whole.train.labels).mean()) for run in trained[name]]
-        gaps[name] = statistics.fmean(on_training) - mean_accuracy(trained[name])
+        gaps[name] = statistics.fmean(on_training) - mean_test_accuracy(trained[name])
     # The gap's noise is that of the test images, and of the two networks' disagreement on them.
     narrowed = []
     for name in ("dropout", "L1", "L2"):
@@ -292,7 +292,7 @@ def _residual_claim(trained: Trained) -> Claim:
     difference, low, high = accuracy_difference(correct(trained["residual"]), correct(trained["deep"]))
     return Claim(
         "In a very deep network residual connections help",
-        f"{mean_accuracy(trained['deep']):.4f} without, {mean_accuracy(trained['residual']):.4f} with; "
+        f"{mean_test_accuracy(trained['deep']):.4f} without, {mean_test_accuracy(trained['residual']):.4f} with; "
         f"{_points(difference, low, high)}",
         HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED,
     )
@@ -334,7 +334,7 @@ def correct(runs: Sequence[Run]) -> npt.NDArray[np.bool_]:
     return np.stack([taken == labels for taken, labels in (run.answers for run in runs)])
 
 
-def mean_accuracy(runs: Sequence[Run]) -> float:
+def mean_test_accuracy(runs: Sequence[Run]) -> float:
     """Test accuracy, the mean over runs."""
     return statistics.fmean(run.info["test_accuracy"] for run in runs)
 

@@ -82,7 +82,7 @@ def run_on_ray(
                 trial,
                 shared(rung_side(trial.rung, dataset)),
                 target,
-                _key(trial.identity(fingerprint, dataset.fit)) if storage else "",
+                _key(trial.identity(fingerprint, dataset.resize)) if storage else "",
                 cores,
                 starts,
                 home,

@@ -15,7 +15,7 @@ from convladder.comparing.differences import ALIKE, level_of, set_beside
 from convladder.comparing.settings import describe_tuned, row_names, settings_of
 from convladder.errors import ConvladderError
 from convladder.evaluating.few import FEW, caution, leaks_in_words, points_of, rounded
-from convladder.evaluating.significance import Answers, estimate_difference, mean_accuracy
+from convladder.evaluating.significance import RightAnswers, estimate_difference, mean_accuracy
 from convladder.markup import html_of
 from convladder.models.ladder import MODELS
 from convladder.runs.run import Run
@@ -216,7 +216,7 @@ class Comparison:
         return html_of(self)
 
     @cached_property
-    def _answers(self) -> dict[str, Answers]:
+    def _answers(self) -> dict[str, RightAnswers]:
         return {name: np.stack([_right(run) for run in group]) for name, group in self.groups.items()}
 
     def _judge(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -234,12 +234,12 @@ def _seeds(run: Run) -> set[int]:
     return set(range(run.info["seed"], run.info["seed"] + run.info.get("ensemble", 1)))
 
 
-def _right(run: Run) -> Answers:
+def _right(run: Run) -> RightAnswers:
     taken, labels = run.answers
     return np.asarray(taken == labels)
 
 
-def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
+def _row(name: str, group: Sequence[Run], answers: RightAnswers) -> dict[str, Any]:
     accuracy, low, high = mean_accuracy(answers)
     costs = [run.metrics["costs"] for run in group if "costs" in run.metrics]
     validation = [run.info["validation_accuracy"] for run in group if "validation_accuracy" in run.info]

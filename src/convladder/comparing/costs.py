@@ -45,13 +45,13 @@ PLACES_TRIED = 1 << 19  # of the images of a step that is measured: 128 of 64×6
 MAPS = 4  # in a report, of a rung
 SECONDS_OF_REPORT = 5.0
 
-BATCH = 128  # images at a time, for the throughput
+THROUGHPUT_BATCH = 128  # images at a time, for the throughput
 REPEATS = 100
 SECONDS_OF_MEASURING = 0.25
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunSeconds:
     """Seconds that a run will take: of the run, and of what the report measures of a rung."""
 
     run: float
@@ -66,7 +66,7 @@ def estimate(
     choices: Mapping[str, Any] | None = None,
     ensemble: int = 1,
     shared: bool = False,
-) -> Estimate:
+) -> RunSeconds:
     """About how long one run will take on this machine, from a few steps of its network.
 
     Args:
@@ -99,7 +99,7 @@ def estimate(
     if recipe.minutes is not None:
         seconds = 60 * recipe.minutes
     changed = count_images(dataset.test.images) * (1 + sum(len(change.severities) - 1 for change in CHANGES))
-    return Estimate(seconds, 4 * SECONDS_OF_MEASURING + views * (changed + covered) * one_pass)
+    return RunSeconds(seconds, 4 * SECONDS_OF_MEASURING + views * (changed + covered) * one_pass)
 
 
 def _measure_training(network: keras.Model, recipe: Recipe, dataset: Dataset) -> float:
@@ -145,7 +145,7 @@ def _measure_backbone(dataset: Dataset) -> float:
     return max(1e-4, (seconds[1] - seconds[0]) / (2 * (len(more) - len(few))))
 
 
-class Budget:
+class TimeBudget:
     """Foresees how long trials take, from those that are finished, and lets begin what fits into the minutes."""
 
     def __init__(
@@ -161,7 +161,7 @@ class Budget:
         began = time.monotonic() if began is None else began
         self._ends = math.inf if minutes is None else began + 60 * minutes
         self._seconds: dict[str, list[float]] = {}
-        self._estimates: dict[str, Estimate] = {}
+        self._estimates: dict[str, RunSeconds] = {}
         self._began: dict[Trial, float] = {}
 
     def learn(self, trial: Trial, seconds: float | None = None) -> None:
@@ -210,7 +210,7 @@ class Budget:
         """Whether one of these was given out already, as to a cluster, which carries out several at a time."""
         return not self._began.keys().isdisjoint(trials)
 
-    def _estimate(self, trial: Trial) -> Estimate:
+    def _estimate(self, trial: Trial) -> RunSeconds:
         if trial.rung not in self._estimates:
             dataset = self._sized(rung_side(trial.rung, self._dataset))
             cached = (dataset.source or {}).get("cache", True)  # then one rung computes features, and both have them
@@ -239,10 +239,10 @@ def measure_costs(run: Run, images: npt.NDArray[np.uint8]) -> None:
     predict = run.classifier().predict_probabilities
     count = len(images)
     one = _median_seconds(lambda turn: predict(images[turn % count : turn % count + 1]))
-    many = _median_seconds(lambda _: predict(images[:BATCH]))
+    many = _median_seconds(lambda _: predict(images[:THROUGHPUT_BATCH]))
     costs: dict[str, Any] = {
         "latency_seconds": one,
-        "images_per_second": min(BATCH, count) / many,
+        "images_per_second": min(THROUGHPUT_BATCH, count) / many,
         "bytes": (run.path / "model.onnx").stat().st_size,
     }
     run.metrics["costs"] = costs

@@ -14,7 +14,7 @@ from convladder.models.ladder import MODELS, build_model, rung_choices
 from convladder.training.recipes import EQUAL, MOST_MINUTES, TUNED, Recipe, default_recipe, rung_side
 from convladder.training.solving import idle_options
 
-PLAIN = next(rung for rung in MODELS if rung not in TUNED)  # of the article's ladder, which has one recipe
+PLAIN_RUNG = next(rung for rung in MODELS if rung not in TUNED)  # of the article's ladder, which has one recipe
 
 
 def plan(
@@ -42,7 +42,7 @@ def plan(
     recipes = {rung: recipe_for(rung, dataset) for rung in MODELS if rung in rungs}
     if equal_minutes is not None:
         check_range("equal minutes", equal_minutes, 0.05, MOST_MINUTES)
-        recipes = equalize(recipes, recipe_for(PLAIN, dataset), equal_minutes, say)
+        recipes = equalize(recipes, recipe_for(PLAIN_RUNG, dataset), equal_minutes, say)
     choices = dict(choices or {})
     if choices.get("weights"):  # a process of a cluster runs in another folder
         choices["weights"] = str(Path(choices["weights"]).absolute())

@@ -21,9 +21,17 @@ IDENTIFYING = (
 Info = Mapping[str, Any]
 
 # What is said in other words than its key; of what is false nothing is said in the name of a row.
-WORDS = {"augment": "augmentation", "image_size": "pixels", "tested_by": "tested by", "split_seed": "seed of the split"}
+SETTING_WORDS = {
+    "augment": "augmentation",
+    "fit": "resize",
+    "image_size": "pixels",
+    "tested_by": "tested by",
+    "split_seed": "seed of the split",
+}
 # The columns of a table, where rows differ in them.
-COLUMNS = {key: WORDS.get(key, key) for key in ("image_size", "epochs", "minutes", "augment", "views", "precision")}
+DIFFERING_COLUMNS = {
+    key: SETTING_WORDS.get(key, key) for key in ("image_size", "epochs", "minutes", "augment", "views", "precision")
+}
 
 # Marks a rung that has a recipe of its own.
 MARK = "†"
@@ -35,7 +43,7 @@ def identity_of(info: Info) -> dict[str, Any]:
     Args:
         info: Its run.json; or the same of a run that is not there yet.
     """
-    return {key: info.get(key) for key in IDENTIFYING} | {"fit": _fit(info), "own_network": _own_network(info)}
+    return {key: info.get(key) for key in IDENTIFYING} | {"fit": _resize(info), "own_network": _own_network(info)}
 
 
 def settings_of(info: Info) -> dict[str, Any]:
@@ -51,7 +59,7 @@ def settings_of(info: Info) -> dict[str, Any]:
         **recipe,
         "precision": info.get("precision"),
         "image_size": info.get("input_shape", [None])[0],
-        "fit": _fit(info),
+        "fit": _resize(info),
         "validation": data.get("validation"),
         "split_seed": data.get("seed"),
         "tested_by": info.get("tested_by"),
@@ -74,13 +82,13 @@ def differing(settings: Sequence[Info]) -> list[str]:
 def row_names(rung: str, settings: Sequence[Info]) -> list[str]:
     """Names of rows of one rung: its own, and of several rows what tells them apart."""
     keys = differing(settings)
-    names = [f"{rung} ({describe(one, keys)})" if keys else rung for one in settings]
+    names = [f"{rung} ({describe_settings(one, keys)})" if keys else rung for one in settings]
     if len(set(names)) < len(names):
         names = [f"{name[:-1]}, data {one['data']:.8})" for name, one in zip(names, settings, strict=True)]
     return names
 
 
-def describe(settings: Info, keys: Sequence[str]) -> str:
+def describe_settings(settings: Info, keys: Sequence[str]) -> str:
     """Some of the settings: epochs 2, augmentation none."""
     return ", ".join(f"{_word(key)} {value_in_words(settings.get(key))}" for key in keys)
 
@@ -111,13 +119,13 @@ def value_in_words(value: Any) -> str:
 
 
 def _word(key: str) -> str:
-    return WORDS.get(key, key.replace("_", " "))
+    return SETTING_WORDS.get(key, key.replace("_", " "))
 
 
 def _own_network(info: Info) -> bool:
     return bool(info.get("own_network"))
 
 
-def _fit(info: Info) -> str:
+def _resize(info: Info) -> str:
     """How pictures are brought to the network's proportions; of arrays nothing is."""
     return str(info.get("fit") or (info.get("data") or {}).get("fit") or "")

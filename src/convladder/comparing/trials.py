@@ -42,8 +42,8 @@ class Trial:
         """What it is called while it runs."""
         return f"{self.rung}, seed {self.seed}"
 
-    def identity(self, fingerprint: str, fit: str) -> dict[str, Any]:
-        """That of a run that may be taken for this one, on data of this fingerprint, whose pictures fit so."""
+    def identity(self, fingerprint: str, resize: str) -> dict[str, Any]:
+        """That of a run that may be taken for this one, on data of this fingerprint, whose pictures are resized so."""
         return identity_of(
             {
                 "rung": self.rung,
@@ -53,7 +53,7 @@ class Trial:
                 "precision": resolve_precision(self.recipe)[0],
                 "seed": self.seed,
                 "deterministic": self.deterministic,
-                "fit": fit,
+                "fit": resize,
                 "fingerprint": fingerprint,
             }
         )

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.checks import remark, too_many_classes
+from convladder.data.checks import list_remarks, too_many_classes
 from convladder.data.dataset import Dataset, Split, digest_images
 from convladder.data.leaks import LEFT_OUT, say_left_out, without_leaks
 from convladder.data.splits import SPLITS
@@ -99,7 +99,7 @@ def load_arrays(
     if not len(kept):
         raise ConvladderError(f"{name} has no image for training but copies. Expected others. {lines[0]}")
     used = np.concatenate([kept, held_out, np.arange(trained, len(labels))])
-    lines += remark(
+    lines += list_remarks(
         [names[row] for row in used], labels[used], splits[used], class_names, digests[used], constant[used]
     )
     train, validated = (Split(images[rows], labels[rows]) for rows in (kept, held_out))

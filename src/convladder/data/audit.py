@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from convladder.data.candidates import NOT_READ, READ
 from convladder.data.checks import (
-    FEW,
+    FEW_A_CLASS,
     IMBALANCE,
     Groups,
     count_classes,
@@ -26,7 +26,7 @@ from convladder.data.csv_tables import is_table, list_csv
 from convladder.data.decoding import decode_image, name_defect, open_picture, significant_bits
 from convladder.data.folders import Listing, list_folder, sort_classes
 from convladder.data.loading import locate
-from convladder.data.similarity import SIDE, group_similar, hash_thumbnails
+from convladder.data.similarity import HASHED_SIDE, group_similar, hash_thumbnails
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError
 from convladder.workers import chunk_size, map_files
@@ -36,7 +36,7 @@ ODD_SIZE = 4.0  # times the median, or that part of it
 ODD_PROPORTION = 2.0
 HASHED_AT_ONCE = 1024
 
-ENDINGS = {
+ENDINGS_OF_FORMAT = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "PNG": (".png", ".apng"),
@@ -74,7 +74,7 @@ ADVICE = {
     "good.",
     "odd size": f"More than {ODD_SIZE:g} times the median, or less than that part of it: perhaps an icon.",
     "odd proportions": f"More than {ODD_PROPORTION:g} times the width or height usual: crop cuts, stretch distorts.",
-    "few pictures": f"Fewer than {FEW} pictures for training: too few to learn a class from.",
+    "few pictures": f"Fewer than {FEW_A_CLASS} pictures for training: too few to learn a class from.",
     "imbalance": f"One class has at least {IMBALANCE:g} times as many pictures as another: training weighs them.",
     "class without pictures": "No file of the class can be used; it is left out.",
     "class names alike": "They differ in case, spaces or Unicode composition alone: perhaps they are one class.",
@@ -183,30 +183,17 @@ def audit(source: str | Path, columns: Mapping[str, str] | None = None) -> Audit
     names = [listing.paths[number] for number in kept]
     sizes = np.array([(picture.width, picture.height) for picture in pictures], np.int64).reshape(-1, 2)
 
-    def note(check: str, groups: Sequence[Sequence[str]]) -> None:
-        found.setdefault(check, []).extend([list(group) for group in groups])
-
-    def note_rows(check: str, rows: npt.NDArray[np.bool_]) -> None:
-        note(check, [[names[row]] for row in np.flatnonzero(rows)])
-
-    note("misnamed", [[name] for name, picture in zip(names, pictures, strict=True) if _misnamed(name, picture.format)])
-    note("fewer than 16 bits", [[name] for name, picture in zip(names, pictures, strict=True) if picture.few_bits])
-    if len(pictures):
-        note_rows("tiny", sizes.min(axis=1) < TINY)
-        note_rows("odd size", _odd(sizes.min(axis=1), ODD_SIZE))
-        note_rows("odd proportions", _odd(sizes[:, 0] / sizes[:, 1], ODD_PROPORTION))
     one_colour = np.array([_one_colour(thumbnail) for thumbnail in thumbnails], np.bool_)
-    note_rows("one colour", one_colour)
+    _check_files(names, pictures, sizes, one_colour, found)
     digests = np.array([picture.digest for picture in pictures], np.uint64)
     copies = group_equal(digests, one_colour)
-    repeated = np.array([row for group in copies for row in group[1:]], np.int64)
     skip = one_colour.copy()
-    skip[repeated] = True
+    skip[[row for group in copies for row in group[1:]]] = True
     for prefix, groups in (("", copies), ("near ", group_similar(hashes, thumbnails, skip))):
-        for suffix, part in zip(
-            ("", " across classes", " across splits"), sort_copies(groups, labels, splits), strict=True
-        ):
-            note(f"{prefix}copies{suffix}", _named(part, names))
+        within, across_classes, across_splits = sort_copies(groups, labels, splits)
+        found[f"{prefix}copies"] = _named(within, names)
+        found[f"{prefix}copies across classes"] = _named(across_classes, names)
+        found[f"{prefix}copies across splits"] = _named(across_splits, names)
     counts = count_classes(labels, class_names)
     _check_classes(count_classes(labels[splits == 0], class_names), counts, found)
     return Audit(
@@ -230,7 +217,7 @@ def inspect_file(path: str) -> Inspected | str:
         with open_picture(file) as picture:
             form, (width, height) = picture.format or "", picture.size
             few_bits = significant_bits(picture) < 16
-        pixels = decode_image(file, (SIDE, SIDE, 3))
+        pixels = decode_image(file, (HASHED_SIDE, HASHED_SIDE, 3))
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=8)).digest()
     except ConvladderError as error:
@@ -246,11 +233,13 @@ def _inspect_all(
     """Which files can be used, what they are, their hashes and thumbnails of 16×16; the others go to `found`."""
     kept: list[int] = []
     pictures: list[Inspected] = []
-    hashes, thumbnails = [np.empty(0, np.uint64)], [np.empty((0, SIDE // 2, SIDE // 2, 3), np.uint8)]
+    hashes, thumbnails = [np.empty(0, np.uint64)], [np.empty((0, HASHED_SIDE // 2, HASHED_SIDE // 2, 3), np.uint8)]
     waiting: list[bytes] = []
 
     def hash_waiting() -> None:
-        hashed, halves = hash_thumbnails(np.frombuffer(b"".join(waiting), np.uint8).reshape(-1, SIDE, SIDE, 3))
+        hashed, halves = hash_thumbnails(
+            np.frombuffer(b"".join(waiting), np.uint8).reshape(-1, HASHED_SIDE, HASHED_SIDE, 3)
+        )
         hashes.append(hashed)
         thumbnails.append(halves)
         waiting.clear()
@@ -269,6 +258,27 @@ def _inspect_all(
     return kept, pictures, np.concatenate(hashes), np.concatenate(thumbnails)
 
 
+def _check_files(
+    names: Sequence[str],
+    pictures: Sequence[Inspected],
+    sizes: npt.NDArray[np.int64],
+    one_colour: npt.NDArray[np.bool_],
+    found: dict[str, list[list[str]]],
+) -> None:
+    """What is odd in a picture by itself, or beside the median of all."""
+
+    def note(check: str, odd: Iterable[bool | np.bool_]) -> None:
+        found[check] = [[name] for name, is_odd in zip(names, odd, strict=True) if is_odd]
+
+    note("misnamed", [_misnamed(name, picture.format) for name, picture in zip(names, pictures, strict=True)])
+    note("fewer than 16 bits", [picture.few_bits for picture in pictures])
+    if len(pictures):
+        note("tiny", sizes.min(axis=1) < TINY)
+        note("odd size", _odd(sizes.min(axis=1), ODD_SIZE))
+        note("odd proportions", _odd(sizes[:, 0] / sizes[:, 1], ODD_PROPORTION))
+    note("one colour", one_colour)
+
+
 def _check_classes(training: dict[str, int], counts: dict[str, int], found: dict[str, list[list[str]]]) -> None:
     names = list(counts)
     found["class without pictures"] = [[name] for name, count in counts.items() if not count]
@@ -283,7 +293,7 @@ def _check_classes(training: dict[str, int], counts: dict[str, int], found: dict
 
 def _misnamed(name: str, form: str) -> bool:
     ending = os.path.splitext(name)[1].lower()
-    return ending in READ + NOT_READ and ending not in ENDINGS.get(form, (ending,))
+    return ending in READ + NOT_READ and ending not in ENDINGS_OF_FORMAT.get(form, (ending,))
 
 
 def _odd(values: npt.NDArray[np.float64] | npt.NDArray[np.int64], factor: float) -> npt.NDArray[np.bool_]:

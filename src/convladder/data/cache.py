@@ -32,7 +32,7 @@ from convladder.errors import ConvladderError, check_range
 from convladder.startup import has_home
 from convladder.workers import chunk_size, map_files
 
-VERSION = 4  # of what stands in an entry, and of how pictures are decoded
+PICTURES_VERSION = 4  # of what stands in an entry, and of how pictures are decoded
 LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
 SHOWN_FROM = 1000  # pictures from which a bar is shown
@@ -43,7 +43,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedFiles:
     """Pictures, decoded.
 
     Attributes:
@@ -64,15 +64,15 @@ class Decoded:
 
 
 def decode_files(
-    paths: Sequence[str], settings: str, choose_shape: Callable[[], Shape], fit: str, *, cache: bool = True
-) -> Decoded:
+    paths: Sequence[str], settings: str, choose_shape: Callable[[], Shape], resize: str, *, cache: bool = True
+) -> DecodedFiles:
     """Decode files, or map what was decoded before.
 
     Args:
         paths: The files.
-        settings: What else the pixels depend on, but for `fit`.
+        settings: What else the pixels depend on, but for `resize`.
         choose_shape: Gives (height, width, channels); called only where nothing was decoded before.
-        fit: As `decode_image` takes it.
+        resize: As `decode_image` takes it.
         cache: Whether to keep what is decoded for later; without, it lies in a temporary file that is gone with
             the process.
 
@@ -89,15 +89,15 @@ def decode_files(
     try:
         if root is None:
             with tempfile.TemporaryDirectory(prefix="convladder-") as folder:
-                _build(Path(folder), paths, choose_shape(), fit)
+                _build(Path(folder), paths, choose_shape(), resize)
                 return _open(Path(folder))  # a mapped file stays readable when its name is gone
 
         def build(folder: Path) -> None:
             shape = choose_shape()
             make_room(folder.parent, len(paths) * int(np.prod(shape)))
-            _build(folder, paths, shape, fit)
+            _build(folder, paths, shape, resize)
 
-        return keep(root, _key(paths, settings, fit), build, _open)
+        return keep(root, _key(paths, settings, resize), build, _open)
     except OSError as error:
         raise ConvladderError(
             f"Decoded pictures cannot be written to {root or os.environ.get('TMPDIR', '/tmp')} "
@@ -159,13 +159,13 @@ class DecodeInto:
 
     target: str
     input_shape: Shape
-    fit: str
+    resize: str
 
     def __call__(self, item: tuple[int, str]) -> tuple[int, int, bool] | str:
         """Digests of the pixels and of the file, and whether all pixels are alike; or why the file is left out."""
         row, path = item
         try:
-            pixels = decode_image(path, self.input_shape, self.fit)
+            pixels = decode_image(path, self.input_shape, self.resize)
             file = _digest(Path(path).read_bytes())
         except ConvladderError as error:
             return "empty" if _is_empty(path) else name_defect(error)
@@ -185,19 +185,19 @@ def _digest(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
-def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str) -> None:
+def _build(folder: Path, paths: Sequence[str], shape: Shape, resize: str) -> None:
     needed = len(paths) * int(np.prod(shape))
     if shutil.disk_usage(folder).free < needed:
         raise OSError(0, f"{needed / 1e9:.1f} GB are needed")
     target = folder / "images"
     target.touch()
-    results = map_files(DecodeInto(str(target), shape, fit), list(enumerate(paths)), chunk_size(paths))
+    results = map_files(DecodeInto(str(target), shape, resize), list(enumerate(paths)), chunk_size(paths))
     kept: list[int] = []
     digests: list[int] = []
     files: list[int] = []
     constant: list[bool] = []
     left_out: list[tuple[int, str]] = []
-    for number, result in enumerate(shown(results, "Decoding pictures", len(paths))):
+    for number, result in enumerate(with_bar(results, "Decoding pictures", len(paths))):
         if isinstance(result, tuple):
             kept.append(number)
             digests.append(result[0])
@@ -227,7 +227,7 @@ def _close_gaps(target: Path, kept: Sequence[int], size: int) -> None:
         os.fsync(file.fileno())
 
 
-def _open(folder: Path) -> Decoded:
+def _open(folder: Path) -> DecodedFiles:
     with np.load(folder / "index.npz", allow_pickle=False) as index:
         sources, shape = index["sources"], tuple(int(side) for side in index["shape"])
         left_out = [(number, reason) for number, reason in json.loads(str(index["left_out"]))]
@@ -237,12 +237,12 @@ def _open(folder: Path) -> Decoded:
         images = np.memmap(folder / "images", np.uint8, "r", shape=(len(sources), *shape))
     else:  # nothing can be mapped from an empty file
         images = np.empty((0, *shape), np.uint8)
-    return Decoded(images, sources, digests, files, constant, left_out)
+    return DecodedFiles(images, sources, digests, files, constant, left_out)
 
 
-def _key(paths: Sequence[str], settings: str, fit: str) -> str:
+def _key(paths: Sequence[str], settings: str, resize: str) -> str:
     """A hash over what the pixels depend on. The time of the last status change tells what keeps its size and date."""
-    digest = hashlib.sha256(f"{VERSION} {PIL.__version__} {settings} {fit}".encode())
+    digest = hashlib.sha256(f"{PICTURES_VERSION} {PIL.__version__} {settings} {resize}".encode())
     for path in paths:
         digest.update(b"\0" + os.fsencode(path))
         with contextlib.suppress(OSError):  # gone since it was listed
@@ -298,7 +298,7 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         yield
 
 
-def shown(results: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+def with_bar(results: Iterable[Item], what: str, total: int) -> Iterable[Item]:
     """Show a bar on a terminal's standard error, where it will take a while."""
     if total < SHOWN_FROM or not sys.stderr.isatty():
         return results

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from convladder.data.splits import SPLITS
 
-MOST_CLASSES = 0.5  # of the pictures: as many labels are no classes, but numbers or names of each
+MOST_CLASSES_A_PICTURE = 0.5  # of the pictures: as many labels are no classes, but numbers or names of each
 FEWEST_TO_JUDGE = 20  # pictures
-FEW = 10  # training pictures of a class, below which it is said
+FEW_A_CLASS = 10  # training pictures of a class, below which it is said
 IMBALANCE = 2.0  # of the largest class to the smallest, from which it is said, and weighed in training
 
 Groups = list[npt.NDArray[np.int64]]
@@ -53,7 +53,7 @@ def same_class_names(names: Sequence[str]) -> list[list[str]]:
 
 def few_pictures(counts: dict[str, int]) -> dict[str, int]:
     """The classes with fewer than 10 pictures."""
-    return {name: count for name, count in counts.items() if count < FEW}
+    return {name: count for name, count in counts.items() if count < FEW_A_CLASS}
 
 
 def imbalance(counts: dict[str, int]) -> float:
@@ -64,7 +64,7 @@ def imbalance(counts: dict[str, int]) -> float:
 
 def too_many_classes(classes: int, pictures: int) -> bool:
     """Whether there are so many labels that they can be no classes."""
-    return pictures >= FEWEST_TO_JUDGE and classes > MOST_CLASSES * pictures
+    return pictures >= FEWEST_TO_JUDGE and classes > MOST_CLASSES_A_PICTURE * pictures
 
 
 def class_weights(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
@@ -80,7 +80,7 @@ def class_weights(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | No
     return (len(labels) / (len(present) * np.maximum(counts, 1))).astype(np.float32)
 
 
-def remark(
+def list_remarks(
     paths: Sequence[str],
     labels: npt.NDArray[np.int64],
     splits: npt.NDArray[np.int64],
@@ -128,7 +128,7 @@ def remark(
     few = few_pictures(counts)
     if few:
         listed = ", ".join(f"{name} {count}" for name, count in few.items())
-        lines.append(f"Classes with fewer than {FEW} pictures for training: {listed}.")
+        lines.append(f"Classes with fewer than {FEW_A_CLASS} pictures for training: {listed}.")
     tested = count_classes(labels[splits == 2], class_names)
     untested = [name for name in class_names if not tested[name]]
     if untested:

@@ -18,7 +18,7 @@ from convladder.data.splits import recognize_split, resolve_evaluation, tokenize
 from convladder.errors import ConvladderError
 from convladder.markup import printable
 
-TABLES = (".csv", ".tsv")
+TABLE_ENDINGS = (".csv", ".tsv")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 COLUMNS = ("path", "label", "split")
 NONE = "none"  # in place of a split column
@@ -56,7 +56,7 @@ class _Table(NamedTuple):
 
 def is_table(path: Path) -> bool:
     """Whether a path is that of a table of pictures."""
-    return path.suffix.lower() in TABLES and not path.is_dir()
+    return path.suffix.lower() in TABLE_ENDINGS and not path.is_dir()
 
 
 def list_csv(path: Path, columns: Mapping[str, str] | None = None) -> Listing:

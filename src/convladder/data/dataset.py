@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convladder.data.resizing import accept_fit
 from convladder.errors import ConvladderError
 from convladder.markup import printable
 from convladder.signals import check_stop
@@ -94,7 +95,7 @@ class Dataset:
         train: What the weights are fitted to.
         validation: What the epoch and the rung are chosen on; may be empty.
         test: Read once, when everything has been chosen.
-        fit: How pictures of other proportions were brought to this size, and shall be for predictions: "crop", "pad"
+        resize: How pictures of other proportions were brought to this size, and shall be for predictions: "crop", "pad"
             or "stretch".
         account: Of data from files of pictures, what became of each file.
         native_side: Of data from files of pictures, the median of their shorter sides in pixels; 0 of arrays.
@@ -106,7 +107,7 @@ class Dataset:
         alike: Of pictures with near copies, by the digest of their pixels, what is equal for near copies.
         noticed: Of arrays, a line for each thing that whoever trains on them should know.
         source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or the
-            name of an embedded set, and its settings; none for data built in Python.
+            name of an embedded set, and its settings, as run.json keeps them; none for data built in Python.
     """
 
     name: str
@@ -114,7 +115,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    fit: str = "stretch"
+    resize: str = "stretch"
     account: Account | None = None
     native_side: int = 0
     held_out: bool = False
@@ -124,6 +125,11 @@ class Dataset:
     alike: Mapping[int, int] = field(default_factory=dict)
     noticed: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = field(default=None, compare=False)
+
+    @property
+    def fit(self) -> str:
+        """What `resize` was called before."""
+        return self.resize
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -220,6 +226,9 @@ class Dataset:
             account=account,
             by_folds=True,
         )
+
+
+Dataset.__init__ = accept_fit(Dataset.__init__)  # type: ignore[method-assign]
 
 
 def describe_classes(data: Dataset) -> str:

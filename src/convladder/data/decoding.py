@@ -37,10 +37,10 @@ from PIL.TiffImagePlugin import (
 )
 
 from convladder.data.png import without_metadata
+from convladder.data.resizing import RESIZINGS, accept_fit
 from convladder.errors import ConvladderError, check_choice
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
-FITS = ("crop", "pad", "stretch")
+PICTURE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 # What one picture may take: a file of some kilobytes may claim more, and keep a processor busy or fill the memory.
 PIXEL_LIMIT = 100_000_000
 BYTE_LIMIT = 800_000_000
@@ -63,15 +63,16 @@ UPRIGHT = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+@accept_fit
 def decode_image(
-    path: str | Path | bytes, input_shape: tuple[int, int, int], fit: str = "stretch"
+    path: str | Path | bytes, input_shape: tuple[int, int, int], resize: str = "stretch"
 ) -> npt.NDArray[np.uint8]:
     """Read a picture by its content, turn it upright, and bring it to a model's size and channels.
 
     Args:
         path: A JPEG, PNG, BMP, GIF, WebP or TIFF file, whatever its name; or the bytes of one.
         input_shape: (height, width, channels) of the model; 1 or 3 channels.
-        fit: How another proportion is brought to the model's: "crop" cuts off what is too long, in equal parts on
+        resize: How another proportion is brought to the model's: "crop" cuts off what is too long, in equal parts on
             both sides; "pad" puts black on both sides of what is too short; "stretch" changes the proportion.
 
     Returns:
@@ -81,18 +82,18 @@ def decode_image(
         ConvladderError: No such file, no picture of these formats, a damaged one, one of more than 100 million pixels,
             or one whose decoding would take more than 800 MB; `name_defect` tells which.
     """
-    check_choice("fit", fit, FITS)
+    check_choice("way to resize", resize, RESIZINGS)
     with open_picture(path) as picture:
-        return read_pixels(picture, input_shape, fit)
+        return read_pixels(picture, input_shape, resize)
 
 
-def read_pixels(picture: Image.Image, input_shape: tuple[int, int, int], fit: str) -> npt.NDArray[np.uint8]:
+def read_pixels(picture: Image.Image, input_shape: tuple[int, int, int], resize: str) -> npt.NDArray[np.uint8]:
     """What `decode_image` makes of an opened picture, for those who look at its header first; it is closed."""
     height, width, channels = input_shape
     # To stretch, Pillow brings all rows to the width first; they are columns yet, where it is to be turned.
-    stretched = width * max(picture.size) if fit == "stretch" else 0
+    stretched = width * max(picture.size) if resize == "stretch" else 0
     pixels = _read_upright(picture, "L" if channels == 1 else "RGB", max(width, height), stretched)
-    return np.asarray(_resize(pixels, width, height, fit), dtype=np.uint8).reshape(input_shape)
+    return np.asarray(_resize(pixels, width, height, resize), dtype=np.uint8).reshape(input_shape)
 
 
 def _read_upright(picture: Image.Image, mode: str, side: int, stretched: int = 0) -> Image.Image:
@@ -165,7 +166,7 @@ def _take_highest_bits(picture: Image.Image, file: Any, swapped: str) -> None:
     if bits == 16:
         return
     file.seek(0)
-    with Image.open(file, formats=FORMATS) as low:
+    with Image.open(file, formats=PICTURE_FORMATS) as low:
         low.tile = [
             tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
             for tile in low.tile
@@ -224,14 +225,14 @@ def open_picture(path: str | Path | bytes) -> Iterator[Image.Image]:
     name = "The picture" if isinstance(path, bytes) else path
     try:
         # By a file and not a path: mapped into memory, Pillow 13 garbles a TIFF that is to be turned by a quarter.
-        with _as_file(path) as file, Image.open(without_metadata(file), formats=FORMATS) as picture:
+        with _as_file(path) as file, Image.open(without_metadata(file), formats=PICTURE_FORMATS) as picture:
             if picture.width * picture.height > PIXEL_LIMIT:
                 raise Image.DecompressionBombError(
                     f"{picture.width:,}×{picture.height:,} pixels, where {PIXEL_LIMIT:,} are the limit"
                 )
             yield picture
     except UnidentifiedImageError as error:
-        raise ConvladderError(f"{name} is no picture. Expected one of: {', '.join(FORMATS)}.") from error
+        raise ConvladderError(f"{name} is no picture. Expected one of: {', '.join(PICTURE_FORMATS)}.") from error
     except Exception as error:  # what a damaged file makes a decoder raise has no common class
         reason = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
         raise ConvladderError(f"{name} cannot be read ({reason}).") from error
@@ -313,13 +314,13 @@ def _range(picture: Image.Image) -> tuple[float, float]:
     return min(ends, default=0.0), max(ends, default=0.0)
 
 
-def _resize(picture: Image.Image, width: int, height: int, fit: str) -> Image.Image:
+def _resize(picture: Image.Image, width: int, height: int, resize: str) -> Image.Image:
     if picture.size == (width, height):
         return picture
     bilinear = Image.Resampling.BILINEAR  # Pillow widens it when it shrinks, which is antialiasing
-    if fit == "stretch":
+    if resize == "stretch":
         return picture.resize((width, height), bilinear)
-    if fit == "crop":
+    if resize == "crop":
         scale = min(picture.width / width, picture.height / height)  # of the source's pixels, to one of the model's
         # Rounding may not lead out of the picture: 239 / 224 · 224 is more than 239, and Pillow refuses such a box.
         across, down = min(scale * width, picture.width), min(scale * height, picture.height)

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.cache import cache_folder, keep, make_room, shown
+from convladder.data.cache import cache_folder, keep, make_room, with_bar
 from convladder.data.dataset import Dataset, digest_images, release
 from convladder.errors import ConvladderError
 from convladder.models import backbone
 from convladder.processors import count_processors
 from convladder.signals import check_stop
 
-VERSION = 1  # of what stands in an entry, and of how features are computed
+FEATURES_VERSION = 1  # of what stands in an entry, and of how features are computed
 IMAGES_A_BATCH = 16
-VIEWS = 2  # the picture and its mirror image
+FEATURE_VIEWS = 2  # the picture and its mirror image
 
 Features = npt.NDArray[np.float32]
 
@@ -43,7 +43,7 @@ class Extractor:
     build_graph: Callable[[tuple[int, int, int]], bytes]
 
 
-OWN = Extractor(backbone.NAME, "", backbone.build_graph)
+OWN = Extractor(backbone.BACKBONE, "", backbone.build_graph)
 
 
 def compute_features(
@@ -97,7 +97,7 @@ def are_kept(parts: Sequence[npt.NDArray[np.uint8]]) -> bool:
 
 
 def _name_entry(known: npt.NDArray[np.uint64], shape: tuple[int, ...], extractor: Extractor) -> str:
-    described = f"{VERSION} {extractor.name}{extractor.weights} {'×'.join(map(str, shape))}"
+    described = f"{FEATURES_VERSION} {extractor.name}{extractor.weights} {'×'.join(map(str, shape))}"
     return hashlib.sha256(described.encode() + known.tobytes()).hexdigest()[:32]
 
 
@@ -123,10 +123,10 @@ def open_graph(content: bytes) -> Any:
 def _compute(parts: Sequence[npt.NDArray[np.uint8]], extractor: Extractor) -> Features:
     session = open_graph(extractor.build_graph(parts[0].shape[1:]))
     (pixels_in,), (features_out,) = session.get_inputs(), session.get_outputs()
-    features = np.empty((VIEWS, sum(map(len, parts)), features_out.shape[1]), np.float32)
+    features = np.empty((FEATURE_VIEWS, sum(map(len, parts)), features_out.shape[1]), np.float32)
     done = 0
     total = -(-features.shape[1] // IMAGES_A_BATCH)
-    for batch in shown(_batches(parts), "Looking at pictures", total):
+    for batch in with_bar(_batches(parts), "Looking at pictures", total):
         pixels = batch.astype(np.float32)
         for view, seen in enumerate((pixels, np.ascontiguousarray(pixels[:, :, ::-1]))):
             features[view, done : done + len(batch)] = session.run(None, {pixels_in.name: seen})[0]

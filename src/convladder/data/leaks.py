@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from convladder.data.cache import cache_folder, decode_files
 from convladder.data.checks import group_equal
-from convladder.data.similarity import SIDE, group_similar, hash_thumbnails
+from convladder.data.similarity import HASHED_SIDE, group_similar, hash_thumbnails
 from convladder.data.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def number_copies(paths: Sequence[str], *, near: bool, cache: bool) -> Rows:
         near: Whether near copies count. Of drawings, and of small pictures, many are alike and no copies.
         cache: As `decode_files` takes it.
     """
-    small = decode_files(paths, "copies", lambda: (SIDE, SIDE, 3), "crop", cache=cache and cache_folder() is not None)
+    small = decode_files(
+        paths, "copies", lambda: (HASHED_SIDE, HASHED_SIDE, 3), "crop", cache=cache and cache_folder() is not None
+    )
     numbers = np.arange(len(paths))
     repeated = small.constant.copy()
     for group in group_equal(small.digests, small.constant):

@@ -17,8 +17,8 @@ COARSE, FINE = 32, 64  # pixels of the longer side: for a first look, and for a 
 PROMISING = 0.6  # of the first look: one in eight pairs of unlike photographs of a kind has more, and all crops
 DETAIL = 3 / 64  # of the longer side: what is larger, as a garment's outline before a wall, many pictures share
 SMALLEST_CROP = 0.5  # of the picture's sides
-SMALLEST = 6  # pixels of a side: in less there is too little to compare
-FAINT = 1.0  # gray levels: what varies less is noise
+SMALLEST_PART = 6  # pixels of a side: in less there is too little to compare
+LEAST_CONTRAST = 1.0  # gray levels: what varies less is noise
 
 Gray = npt.NDArray[np.float32]
 
@@ -63,7 +63,7 @@ def _search(part: Gray, whole: Gray) -> Iterator[float]:
     step = 1 + 2 / max(whole.shape)  # a pixel on each side
     scales = largest * step ** -np.arange(1 - np.log(SMALLEST_CROP) / np.log(step))
     for down, across in dict.fromkeys((round(scale * part.shape[0]), round(scale * part.shape[1])) for scale in scales):
-        if min(down, across) < SMALLEST:
+        if min(down, across) < SMALLEST_PART:
             return
         small = np.asarray(Image.fromarray(part).resize((across, down), Image.Resampling.BILINEAR))
         small = small - small.mean()
@@ -72,8 +72,8 @@ def _search(part: Gray, whole: Gray) -> Iterator[float]:
         product = product[:, : height - down + 1, : width - across + 1].max(axis=0)  # places that lie within the whole
         count = down * across
         varying = _sum_boxes(squares, down, across) - _sum_boxes(sums, down, across) ** 2 / count
-        places = np.sqrt(np.maximum(varying, FAINT * count))
-        yield float((product / places).max()) / max(float(np.linalg.norm(small)), (FAINT * count) ** 0.5)
+        places = np.sqrt(np.maximum(varying, LEAST_CONTRAST * count))
+        yield float((product / places).max()) / max(float(np.linalg.norm(small)), (LEAST_CONTRAST * count) ** 0.5)
 
 
 def _shrink(gray: Gray, side: int) -> Gray:

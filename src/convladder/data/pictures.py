@@ -1,26 +1,27 @@
 """Pictures in files to a Dataset: listed, split, decoded, and every file accounted for."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.cache import Decoded, Shape, decode_files
-from convladder.data.checks import remark
+from convladder.data.cache import DecodedFiles, Shape, decode_files
+from convladder.data.checks import list_remarks
 from convladder.data.dataset import NOTHING_TO_TEST, SMALLEST_PHOTOGRAPH, Account, Dataset, Split, digest_content
-from convladder.data.decoding import FITS, decode_image, open_picture
+from convladder.data.decoding import decode_image, open_picture
 from convladder.data.folders import Listing, sort_classes
 from convladder.data.leaks import LEFT_OUT, number_copies, say_left_out, without_leaks
+from convladder.data.resizing import RESIZINGS
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError, check_choice, check_range
 
 TEST_SHARE = 0.15  # of each class, where the folder does not say what is for testing
 SAMPLE = 100  # files that size and channels are chosen from, where they are not given
 LARGEST_DEFAULT_SIDE = 48  # what two cores train on from scratch in a minute a rung
-SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
+SMALLEST_IMAGE_SIZE, LARGEST_IMAGE_SIZE = 8, 1024
 COPY = "copies of pictures for validation or testing"
 GRAY_TOLERANCE = 8  # of 255: how far the three channels of a gray picture may lie apart
 
@@ -32,7 +33,7 @@ class Settings:
     Attributes:
         image_size: Height and width, or None: the median of the shorter sides, at most 48.
         channels: 1 or 3, or None: 1 where no picture has colours. Both are chosen from 100 files, evenly spread.
-        fit: As `decode_image` takes it.
+        resize: As `decode_image` takes it.
         cache: Whether to keep the decoded pictures for later.
         keep_leaks: Whether to learn from copies of pictures that validate or test.
 
@@ -42,14 +43,14 @@ class Settings:
 
     image_size: int | None
     channels: int | None
-    fit: str
+    resize: str
     cache: bool
     keep_leaks: bool
 
     def __post_init__(self) -> None:
-        check_choice("fit", self.fit, FITS)
+        check_choice("way to resize", self.resize, RESIZINGS)
         if self.image_size is not None:
-            check_range("the image size", self.image_size, SMALLEST_SIDE, LARGEST_SIDE)
+            check_range("the image size", self.image_size, SMALLEST_IMAGE_SIZE, LARGEST_IMAGE_SIZE)
         if self.channels not in (None, 1, 3):
             raise ConvladderError(f"{self.channels} channels are not possible. Expected 1, gray, or 3, colours.")
 
@@ -82,7 +83,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     labels, splits, copies = labels[order], splits[order], copies[order]
 
     wanted = f"{settings.image_size} {settings.channels}"
-    decoded = decode_files(paths, wanted, lambda: _choose_shape(paths, settings), settings.fit, cache=settings.cache)
+    decoded = decode_files(paths, wanted, lambda: _choose_shape(paths, settings), settings.resize, cache=settings.cache)
     unusable = [(paths[number], reason) for number, reason in decoded.left_out]
     if not len(decoded.sources):
         raise ConvladderError(
@@ -92,42 +93,51 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     labels, splits, copies = labels[decoded.sources], splits[decoded.sources], copies[decoded.sources]
     labels, class_names = _drop_empty_classes(labels, class_names)
     parts = {split: _part(decoded, labels, splits, number) for number, split in enumerate(SPLITS)}
-    for split in ("train", "test"):
-        if not len(parts[split]):
-            if split == "train" and len(leaks):
-                raise ConvladderError(f"{name} has no picture for training but copies. Expected others. {said}")
-            if split == "test" and len(labels) > len(np.unique(copies)):
-                raise ConvladderError(NOTHING_TO_TEST.format(name=name))
-            raise ConvladderError(
-                f"{name} has no picture for {split}. Expected two or more in a class, or some in the folder {split}."
-            )
+    _check_parts(parts, name, said, copied=len(labels) > len(np.unique(copies)))
     if len(class_names) < 2:
         raise ConvladderError(f"{name} has one class, {class_names[0]}. Expected at least two folders of pictures.")
     used = [paths[source] for source in decoded.sources]
+    remarks = list_remarks(used, labels, splits, class_names, copies.astype(np.uint64), decoded.constant)
+    remarks = [said, *remarks] if said else remarks
     return Dataset(
         name,
         tuple(class_names),
         parts["train"],
         parts["validation"],
         parts["test"],
-        fit=settings.fit,
+        resize=settings.resize,
         native_side=side,
         held_out="test" not in listing.splits,
         alike=_alike(copies, decoded.digests.astype(">u8").view(np.uint64)),
         leaks_left_out=len(leaks),
         content=_content(class_names, labels, splits, decoded.files),
-        account=Account(
-            files=len(listing.paths) + len(listing.left_out) + sum(listing.ignored.values()),
-            ignored=dict(listing.ignored),
-            left_out=(*listing.left_out, *unusable, *((listing.paths[number], COPY) for number in leaks)),
-            remarks=(
-                *listing.notes,
-                *([said] if said else []),
-                *remark(used, labels, splits, class_names, copies.astype(np.uint64), decoded.constant),
-            ),
-            paths=tuple(used),
-        ),
+        account=_account(listing, [*unusable, *((listing.paths[number], COPY) for number in leaks)], remarks, used),
     )
+
+
+def _account(
+    listing: Listing, left_out: Sequence[tuple[str, str]], remarks: Sequence[str], used: Sequence[str]
+) -> Account:
+    return Account(
+        files=len(listing.paths) + len(listing.left_out) + sum(listing.ignored.values()),
+        ignored=dict(listing.ignored),
+        left_out=(*listing.left_out, *left_out),
+        remarks=(*listing.notes, *remarks),
+        paths=tuple(used),
+    )
+
+
+def _check_parts(parts: Mapping[str, Split], name: str, leaks: str, *, copied: bool) -> None:
+    """Refuse data with nothing to train on or to test on, and say where copies are the reason."""
+    if not len(parts["train"]) and leaks:
+        raise ConvladderError(f"{name} has no picture for training but copies. Expected others. {leaks}")
+    if len(parts["train"]) and not len(parts["test"]) and copied:
+        raise ConvladderError(NOTHING_TO_TEST.format(name=name))
+    for split in ("train", "test"):
+        if not len(parts[split]):
+            raise ConvladderError(
+                f"{name} has no picture for {split}. Expected two or more in a class, or some in the folder {split}."
+            )
 
 
 def choose_splits(
@@ -180,7 +190,7 @@ def median_side(paths: Sequence[str]) -> int:
 def _choose_shape(paths: Sequence[str], settings: Settings) -> Shape:
     side, channels = settings.image_size, settings.channels
     if side is None:
-        side = int(np.clip(median_side(paths) or LARGEST_DEFAULT_SIDE, SMALLEST_SIDE, LARGEST_DEFAULT_SIDE))
+        side = int(np.clip(median_side(paths) or LARGEST_DEFAULT_SIDE, SMALLEST_IMAGE_SIZE, LARGEST_DEFAULT_SIDE))
     if channels is None:
         channels = 3 if any(map(_has_colours, _sample(paths))) else 1
     return side, side, channels
@@ -224,6 +234,6 @@ def _drop_empty_classes(
     return renumbered.astype(np.int64), [class_names[label] for label in present]
 
 
-def _part(decoded: Decoded, labels: npt.NDArray[np.int64], splits: npt.NDArray[np.int64], number: int) -> Split:
+def _part(decoded: DecodedFiles, labels: npt.NDArray[np.int64], splits: npt.NDArray[np.int64], number: int) -> Split:
     start, stop = np.searchsorted(splits, [number, number + 1])
     return Split(decoded.images[start:stop], labels[start:stop])

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from convladder.data.checks import Groups
 
-SIDE = 32  # of what is hashed
+HASHED_SIDE = 32  # of what is hashed
 LOW = 8  # frequencies a side that are kept: 64 bits
 FAR = 6  # bits that the hashes of near copies may differ by; of unlike photographs 12 or more do
 BANDS = (0, 9, 18, 27, 36, 45, 54, 64)  # one more than FAR: of hashes so near, at least one band is equal
@@ -36,7 +36,7 @@ def perceptual_hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
 def hash_thumbnails(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
     """The hashes of pictures of shape (count, 32, 32, 3), and the pictures at half the size, for a second look."""
     gray = (pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-    halves = pixels.reshape(-1, SIDE // 2, 2, SIDE // 2, 2, 3).mean(axis=(2, 4))
+    halves = pixels.reshape(-1, HASHED_SIDE // 2, 2, HASHED_SIDE // 2, 2, 3).mean(axis=(2, 4))
     return perceptual_hashes(gray), halves.astype(np.uint8)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 SPLITS = ("train", "validation", "test")
 EVALUATION = "evaluation"  # the test where nothing else is called so, else the validation
 
-WORDS = {
+SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev", "development"), "validation"),
     **dict.fromkeys(("test", "testing", "holdout", "heldout"), "test"),
@@ -25,7 +25,7 @@ FILLERS = word_set(
     "set sets subset data dataset datasets image images img imgs picture pictures photo photos pic pics jpg jpeg png "
     "sample samples split folder files part parts batch fold chunk shard"
 )
-GLUED = re.compile(rf"({'|'.join(WORDS)})({'|'.join(FILLERS)})")
+GLUED = re.compile(rf"({'|'.join(SPLIT_WORDS)})({'|'.join(FILLERS)})")
 TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
 
 
@@ -48,10 +48,12 @@ def tokenize(name: str) -> list[str]:
 def recognize_split(name: str) -> Recognized | None:
     """The split that a name tells, where it tells one: train_set, Testing, seg_train, valid-images, TEST1, dev."""
     words = tokenize(name)
-    found = [WORDS[word] for word in words if word in WORDS]
+    found = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
     if len(found) != 1:
         return None
-    return Recognized(found[0], " ".join(w for w in words if w not in WORDS and w not in FILLERS and not w.isdecimal()))
+    return Recognized(
+        found[0], " ".join(w for w in words if w not in SPLIT_WORDS and w not in FILLERS and not w.isdecimal())
+    )
 
 
 def resolve_evaluation(splits: Iterable[str]) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import keras
 
 TOP_K = (1, 2, 3, 5)
-WIDEST_MATRIX = 500  # classes; of 9,000 a confusion matrix is a file of a gigabyte, with hardly anything in it
+WIDEST_STORED_MATRIX = 500  # classes; of 9,000 a confusion matrix is a file of a gigabyte, with hardly anything in it
 
 
 def predict_probabilities(model: "keras.Model", images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -97,7 +97,7 @@ def share_interval(right: float, images: float, alpha: float = 0.05) -> tuple[fl
     return low, high
 
 
-def describe(
+def describe_predictions(
     probabilities: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
     class_names: Sequence[str],
@@ -151,7 +151,7 @@ def describe(
             for name, *values, support in zip(class_names, *by_class, strict=True)
         ],
         "confusion": confusion_matrix(labels, answers, labels=classes).tolist()
-        if len(class_names) <= WIDEST_MATRIX
+        if len(class_names) <= WIDEST_STORED_MATRIX
         else None,
         "confusions": count_confusions(labels, answers),
         "calibration": reliability(probabilities, labels),

@@ -15,11 +15,11 @@ from convladder.data.dataset import release
 from convladder.evaluating.metrics import share_right
 
 IMAGES = 1000  # at most, and fewer large ones, so that a large network takes tens of seconds and not minutes
-PLACES = 1 << 22  # of these images together
+MOST_PLACES = 1 << 22  # of these images together
 SEED = 0
 # Of a slice's images together, since noise takes some 35 bytes a value. By fours, because `shift` has four directions.
 VALUES_A_SLICE = 1 << 21
-Pixels = npt.NDArray[np.float32]
+FloatPixels = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Change:
     name: str
     unit: str
     severities: tuple[float, ...]
-    apply: Callable[..., Pixels]
+    apply: Callable[..., FloatPixels]
 
 
-def shift(pixels: Pixels, share: float) -> Pixels:
+def shift(pixels: FloatPixels, share: float) -> FloatPixels:
     """Move the images by a share of their width, each fourth of them left, up, right or down."""
     from scipy.ndimage import shift as move
 
@@ -52,7 +52,7 @@ def shift(pixels: Pixels, share: float) -> Pixels:
     return moved
 
 
-def rotate(pixels: Pixels, degrees: float) -> Pixels:
+def rotate(pixels: FloatPixels, degrees: float) -> FloatPixels:
     """Turn the images around their middle, half of them left and half of them right."""
     from scipy.ndimage import rotate as turn
 
@@ -62,13 +62,13 @@ def rotate(pixels: Pixels, degrees: float) -> Pixels:
     return turned
 
 
-def add_noise(pixels: Pixels, deviation: float, rng: np.random.Generator | None = None) -> Pixels:
+def add_noise(pixels: FloatPixels, deviation: float, rng: np.random.Generator | None = None) -> FloatPixels:
     """Add normal noise to each value by itself; the deviation is a share of the range."""
     noise = (rng or np.random.default_rng(SEED)).normal(0, 255 * deviation, pixels.shape)
     return np.asarray(pixels + noise, np.float32)
 
 
-def blur(pixels: Pixels, share: float) -> Pixels:
+def blur(pixels: FloatPixels, share: float) -> FloatPixels:
     """Blur by a Gaussian whose deviation is a share of the width."""
     from scipy.ndimage import gaussian_filter
 
@@ -76,7 +76,7 @@ def blur(pixels: Pixels, share: float) -> Pixels:
     return np.asarray(gaussian_filter(pixels, deviation, axes=(1, 2), mode="nearest"))
 
 
-def fade(pixels: Pixels, lost: float) -> Pixels:
+def fade(pixels: FloatPixels, lost: float) -> FloatPixels:
     """Take a share of the contrast away: bring every value nearer to its image's mean."""
     mean = pixels.mean(axis=(1, 2, 3), keepdims=True)
     return np.asarray(mean + (1 - lost) * (pixels - mean), np.float32)
@@ -95,7 +95,7 @@ CHANGES = (
 def count_images(images: npt.NDArray[np.uint8]) -> int:
     """How many of these are taken: 1,000 of up to 64×64, 83 of 224×224."""
     height, width = images.shape[1:3]
-    return max(1, min(len(images), IMAGES, PLACES // (height * width)))
+    return max(1, min(len(images), IMAGES, MOST_PLACES // (height * width)))
 
 
 def measure_robustness(

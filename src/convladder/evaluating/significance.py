@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from convladder.evaluating.metrics import share_interval
 
-Answers = npt.NDArray[np.bool_]
+RightAnswers = npt.NDArray[np.bool_]
 
 ALPHA = 0.05
 
@@ -87,7 +87,7 @@ class Estimate:
         return math.sqrt(of_images + self.over_seeds.margin(alpha) ** 2)
 
 
-def estimate_difference(upper: Answers, lower: Answers) -> Estimate:
+def estimate_difference(upper: RightAnswers, lower: RightAnswers) -> Estimate:
     """How much more accurate one network is than another, on the same images.
 
     The variance has two parts: of the difference on the same test images, and, where a network has two seeds or more,
@@ -101,13 +101,13 @@ def estimate_difference(upper: Answers, lower: Answers) -> Estimate:
     return Estimate(float(per_image.mean()), by_image, images, _over_seeds([upper, lower]))
 
 
-def accuracy_difference(upper: Answers, lower: Answers) -> tuple[float, float, float]:
+def accuracy_difference(upper: RightAnswers, lower: RightAnswers) -> tuple[float, float, float]:
     """The difference of two networks' mean accuracies, and the ends of its 95 % interval."""
     difference = estimate_difference(upper, lower)
     return difference.value, *difference.interval()
 
 
-def mean_accuracy(answers: Answers) -> tuple[float, float, float]:
+def mean_accuracy(answers: RightAnswers) -> tuple[float, float, float]:
     """A network's accuracy over its seeds, and a 95 % interval for other seeds and other images like these.
 
     It is that of a single network on as many images as would leave the same variance (Korn and Graubard 1998). With one
@@ -134,16 +134,16 @@ def _quantile(degrees: float, alpha: float) -> float:
     return float(-stdtrit(degrees, alpha / 2))
 
 
-def _over_seeds(networks: Sequence[Answers]) -> OverSeeds:
+def _over_seeds(networks: Sequence[RightAnswers]) -> OverSeeds:
     chance, _ = _variance_over_seeds(networks, _chance)
     return OverSeeds(*_variance_over_seeds(networks), chance)
 
 
-def _spread(answers: Answers) -> float:
+def _spread(answers: RightAnswers) -> float:
     return float(answers.mean(axis=1).var(ddof=1))
 
 
-def _chance(answers: Answers) -> float:
+def _chance(answers: RightAnswers) -> float:
     """What of the spread is chance, since each seed makes something else of an image: the interaction of a table."""
     seeds, images = answers.shape
     share = np.count_nonzero(answers) / answers.size
@@ -152,7 +152,7 @@ def _chance(answers: Answers) -> float:
 
 
 def _variance_over_seeds(
-    networks: Sequence[Answers], spread: Callable[[Answers], float] = _spread
+    networks: Sequence[RightAnswers], spread: Callable[[RightAnswers], float] = _spread
 ) -> tuple[float, float]:
     """Of the sum of the networks' mean accuracies; and its degrees of freedom, Welch's (1947)."""
     parts = [(spread(network) / len(network), len(network) - 1.0) for network in networks if len(network) > 1]

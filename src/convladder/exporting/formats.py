@@ -18,7 +18,7 @@ from convladder import __version__
 from convladder.errors import ConvladderError, check_choice
 from convladder.evaluating.metrics import predict_probabilities
 from convladder.exporting.onnx_file import convert, export_onnx, find_stages, with_stages
-from convladder.exporting.parity import Answer, check_parity, parity_images
+from convladder.exporting.parity import Predict, check_parity, parity_images
 from convladder.exporting.pretrained import PROBABILITIES
 from convladder.files import whole_folder
 from convladder.inference.classifier import Classifier
@@ -43,7 +43,7 @@ class Format:
     """
 
     write: Callable[[keras.Model, Path], None]
-    load: Callable[[Path], Answer]
+    load: Callable[[Path], Predict]
     runtime: str
     extra: str
     told: Mapping[str, Any] = field(default_factory=dict)
@@ -148,7 +148,7 @@ def _write_openvino(model: keras.Model, folder: Path) -> None:
     (folder / "model.onnx").unlink()
 
 
-def _load_openvino(folder: Path) -> Answer:
+def _load_openvino(folder: Path) -> Predict:
     compiled = import_openvino().Core().compile_model(folder / "model.xml", "CPU", COMPILE)
     return lambda images: np.asarray(compiled(images.astype(np.float32))[PROBABILITIES])
 
@@ -157,7 +157,7 @@ def _write_litert(model: keras.Model, folder: Path) -> None:
     with_stages(model, find_stages(model)).export(str(folder / "model.tflite"), format="litert", verbose=False)
 
 
-def _load_litert(folder: Path) -> Answer:
+def _load_litert(folder: Path) -> Predict:
     from ai_edge_litert.interpreter import Interpreter
 
     signature = Interpreter(str(folder / "model.tflite")).get_signature_runner()
@@ -169,7 +169,7 @@ def _write_savedmodel(model: keras.Model, folder: Path) -> None:
     with_stages(model, find_stages(model)).export(str(folder), format="tf_saved_model", verbose=False)
 
 
-def _load_savedmodel(folder: Path) -> Answer:
+def _load_savedmodel(folder: Path) -> Predict:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(folder)

@@ -18,13 +18,13 @@ from convladder.evaluating.few import FEW_TO_VALIDATE
 from convladder.exporting.onnx_file import convert, find_stages, write_sealed
 from convladder.exporting.parity import parity_images
 from convladder.files import whole_file
-from convladder.inference.artifact import describe
+from convladder.inference.artifact import write_metadata
 from convladder.inference.classifier import IMAGES_A_BATCH, Classifier
 from convladder.runs.run import Run
 
 CALIBRATION_IMAGES = 500
 LARGEST_DROP = 0.001  # of validation accuracy
-ROUNDS = 9
+TIMED_ROUNDS = 9
 ROUNDS_TO_WIN = 8  # by chance in 2 of 100
 SECONDS_A_ROUND = 0.1
 
@@ -48,7 +48,7 @@ def export_int8(run: Run, path: Path, metadata: Mapping[str, Any]) -> dict[str, 
     calibration = data.train.images[:: max(1, len(data.train) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
     with whole_file(path) as temporary:
         graph = quantize(convert(model, stages), calibration)
-        described = describe({**metadata, "quantized": "int8"}, version=__version__, stages=list(stages))
+        described = write_metadata({**metadata, "quantized": "int8"}, version=__version__, stages=list(stages))
         write_sealed(graph, described, temporary)
         quantized = Classifier(temporary)
         account = compare_accuracy(quantized, kept, data)
@@ -59,8 +59,8 @@ def export_int8(run: Run, path: Path, metadata: Mapping[str, Any]) -> dict[str, 
         if drop > LARGEST_DROP or slower:
             raise ConvladderError(
                 f"Quantized, {run.path} is not better: {_tell(account)}. Expected at most {LARGEST_DROP * 100:.1f} "
-                f"points less accuracy, and to be faster both ways in {ROUNDS_TO_WIN} of {ROUNDS} rounds, so nothing "
-                "was written.",
+                f"points less accuracy, and to be faster both ways in {ROUNDS_TO_WIN} of {TIMED_ROUNDS} rounds, so "
+                "nothing was written.",
                 exit_status=3,
             )
     return account
@@ -108,12 +108,12 @@ def quantize(graph: Any, images: npt.NDArray[np.uint8]) -> Any:
 def compare_speed(one: Classifier, other: Classifier, images: npt.NDArray[np.uint8]) -> dict[str, Any]:
     """Microseconds an image of two classifiers in alternation: medians, ranges, and the rounds that `one` won."""
     repeats = max(1, round(SECONDS_A_ROUND / max(1e-6, _seconds(other, images, 3))))
-    rounds = [(_seconds(one, images, repeats), _seconds(other, images, repeats)) for _ in range(ROUNDS)]
+    rounds = [(_seconds(one, images, repeats), _seconds(other, images, repeats)) for _ in range(TIMED_ROUNDS)]
     microseconds = [[1e6 * seconds / len(images) for seconds in column] for column in zip(*rounds, strict=True)]
     named = zip(("microseconds", "float_microseconds"), microseconds, strict=True)
     return {
         name: {"median": statistics.median(values), "low": min(values), "high": max(values)} for name, values in named
-    } | {"rounds": ROUNDS, "rounds_won": sum(first < second for first, second in rounds)}
+    } | {"rounds": TIMED_ROUNDS, "rounds_won": sum(first < second for first, second in rounds)}
 
 
 def _seconds(classifier: Classifier, images: npt.NDArray[np.uint8], repeats: int) -> float:
@@ -159,6 +159,6 @@ def _tell(account: Mapping[str, Any]) -> str:
         told.append(
             f"{images} {quantized['median']:.1f} µs ({quantized['low']:.1f} to {quantized['high']:.1f}) an image for "
             f"{whole['median']:.1f} ({whole['low']:.1f} to {whole['high']:.1f}), faster in "
-            f"{account[what]['rounds_won']} of {ROUNDS} rounds"
+            f"{account[what]['rounds_won']} of {TIMED_ROUNDS} rounds"
         )
     return "; ".join(told)

@@ -16,7 +16,7 @@ from convladder import __version__
 from convladder.exporting.parity import check_parity
 from convladder.exporting.pretrained import PROBABILITIES, convert_pretrained
 from convladder.files import whole_file
-from convladder.inference.artifact import METADATA_KEY, describe, seal
+from convladder.inference.artifact import METADATA_KEY, seal, write_metadata
 from convladder.inference.classifier import Classifier
 from convladder.models.blocks import ALL_VIEWS, FirstView, members, settle
 
@@ -49,7 +49,7 @@ def export_onnx(
     stages = find_stages(model)
     with whole_file(path) as temporary:
         graph = convert(model, stages)
-        described = describe(metadata, version=__version__, stages=list(stages))
+        described = write_metadata(metadata, version=__version__, stages=list(stages))
         write_sealed(graph, described, temporary)
         return check_parity(Classifier(temporary).predict_probabilities, images, expected)
 

@@ -14,7 +14,7 @@ PARITY_IMAGES = 1000
 PARITY_PIXELS = 4_000_000  # of these images together: 1,000 of 63×63, 79 of 224×224
 
 # From pixels, uint8 (count, height, width, channels), to probabilities, float32 (count, num_classes).
-Answer: TypeAlias = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+Predict: TypeAlias = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 
 def parity_images(data: Dataset) -> npt.NDArray[np.uint8]:
@@ -28,7 +28,7 @@ def parity_images(data: Dataset) -> npt.NDArray[np.uint8]:
 
 
 def check_parity(
-    answer: Answer, images: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32], what: str = "The exported model"
+    answer: Predict, images: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32], what: str = "The exported model"
 ) -> dict[str, Any]:
     """Compare answers with Keras's, or refuse what gave them.
 
@@ -38,10 +38,10 @@ def check_parity(
     Raises:
         ConvladderError: A probability differs by more than 1e-4, or a label flips; exit status 3.
     """
-    return check_answers(np.concatenate([answer(part) for part in slices(images)]), expected, what)
+    return check_agreement(np.concatenate([answer(part) for part in slices(images)]), expected, what)
 
 
-def check_answers(answered: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], what: str) -> dict[str, Any]:
+def check_agreement(answered: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], what: str) -> dict[str, Any]:
     """As `check_parity`, of answers that are there already, both of shape (count, num_classes)."""
     difference = float(np.abs(answered - expected).max())
     flips = int((answered.argmax(axis=1) != expected.argmax(axis=1)).sum())

@@ -51,7 +51,7 @@ def convert_pretrained(model: keras.Model, stages: Sequence[str]) -> Any | None:
     return graph
 
 
-def answer(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def predict_quickly(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """As `predict_probabilities`, by ONNX Runtime where the network is the package's backbone under a head."""
     graph = convert_pretrained(model, ())
     if graph is None:

@@ -21,7 +21,7 @@ from convladder.runs.catalogue import describe_examples, describe_model, find_ex
 
 MODELS_FILE = "models.json"
 PACKAGE = "onnxruntime-web"
-VERSION = "1.30.0"
+RUNTIME_VERSION = "1.30.0"
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 SECONDS_FOR_NPM = 300
@@ -73,7 +73,9 @@ def _write_runtime(target: Path, installed: Path | None) -> None:
         source = installed or _fetch(Path(temporary))
         for name in RUNTIME_FILES:
             if not (source / name).is_file():
-                raise ConvladderError(f"{source} holds no {name}. Expected the folder dist of {PACKAGE} {VERSION}.")
+                raise ConvladderError(
+                    f"{source} holds no {name}. Expected the folder dist of {PACKAGE} {RUNTIME_VERSION}."
+                )
             shutil.copyfile(source / name, target / re.sub(r"\.mjs$", ".js", name))
     (target / "NOTICE.txt").write_bytes((SERVING / "runtime-notice.txt").read_bytes())
 
@@ -83,7 +85,7 @@ def _fetch(folder: Path) -> Path:
     printed = _call(
         "npm",
         "pack",
-        f"{PACKAGE}@{VERSION}",
+        f"{PACKAGE}@{RUNTIME_VERSION}",
         "--json",
         "--pack-destination",
         str(folder),
@@ -93,7 +95,7 @@ def _fetch(folder: Path) -> Path:
     (packed,) = json.loads(printed)
     if packed["integrity"] != INTEGRITY:
         raise ConvladderError(
-            f"npm fetched {PACKAGE} {VERSION} with the checksum {packed['integrity']}. Expected {INTEGRITY}.",
+            f"npm fetched {PACKAGE} {RUNTIME_VERSION} with the checksum {packed['integrity']}. Expected {INTEGRITY}.",
             exit_status=1,
         )
     with tarfile.open(folder / packed["filename"]) as archive:

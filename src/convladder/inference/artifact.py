@@ -137,7 +137,7 @@ def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
     return metadata
 
 
-def describe(metadata: Mapping[str, Any], **more: Any) -> str:
+def write_metadata(metadata: Mapping[str, Any], **more: Any) -> str:
     """A description as it is stored, its digest still to be put in by `seal`."""
     return json.dumps({"format": FORMAT, "digest": NO_DIGEST, **metadata, **more})
 

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from convladder.data.decoding import FITS, decode_image
+from convladder.data.decoding import decode_image
+from convladder.data.resizing import RESIZINGS
 from convladder.errors import ConvladderError
 from convladder.inference.artifact import METADATA_KEY, Artifact, read_artifact, read_metadata
 from convladder.processors import count_threads
@@ -61,7 +62,7 @@ class Classifier:
         path: The file.
         class_names: One a label.
         input_shape: (height, width, channels).
-        fit: How a picture of another proportion is brought to that size, as it was for training.
+        resize: How a picture of another proportion is brought to that size, as it was for training.
         temperature: What the logits were divided by, so that probabilities are as often right as they say.
         threshold: Below this probability it abstains; 0, never.
         stages: The names of the feature maps that `feature_maps` gives.
@@ -85,7 +86,7 @@ class Classifier:
         self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
         height, width, channels = self.metadata["input_shape"]
         self.input_shape: tuple[int, int, int] = (height, width, channels)
-        self.fit: str = self.metadata.get("fit", "stretch")
+        self.resize: str = self.metadata.get("fit", "stretch")
         self.temperature: float = float(self.metadata.get("temperature", 1.0))
         self.threshold: float = float(self.metadata.get("threshold", 0.0))
         self.stages: tuple[str, ...] = tuple(self.metadata["stages"])
@@ -93,6 +94,11 @@ class Classifier:
         self._maps_session: onnxruntime.InferenceSession | None = None
         self._threads = threads
         self._lock = threading.Lock()
+
+    @property
+    def fit(self) -> str:
+        """What `resize` was called before."""
+        return self.resize
 
     def predict_probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities of shape (count, num_classes) for pixels of shape (count, height, width, channels), 0–255.
@@ -145,7 +151,7 @@ class Classifier:
         Raises:
             ConvladderError: It cannot be read, or is no picture.
         """
-        return decode_image(source if isinstance(source, bytes) else Path(source), self.input_shape, self.fit)
+        return decode_image(source if isinstance(source, bytes) else Path(source), self.input_shape, self.resize)
 
     def predict(
         self, sources: str | Path | Iterable[str | Path | None], top: int | None = None
@@ -176,7 +182,7 @@ class Classifier:
     def _predict(self, sources: Iterable[str | Path | None], top: int | None) -> Iterator[Prediction | ConvladderError]:
         total = length_hint(sources)  # 0 of what has no length
         paths = (None if source is None else _as_path(source) for source in sources)
-        decode = functools.partial(_decode, input_shape=self.input_shape, fit=self.fit)
+        decode = functools.partial(_decode, input_shape=self.input_shape, resize=self.resize)
         height, width, _ = self.input_shape
         largest = max(1, min(IMAGES_A_BATCH, PLACES_A_BATCH // (height * width)))
         size = 1  # doubled from batch to batch, so that the first answer waits for no other picture
@@ -228,9 +234,9 @@ def _as_path(source: str | Path) -> str:
     return str(source)
 
 
-def _decode(source: str, *, input_shape: tuple[int, int, int], fit: str) -> npt.NDArray[np.uint8] | ConvladderError:
+def _decode(source: str, *, input_shape: tuple[int, int, int], resize: str) -> npt.NDArray[np.uint8] | ConvladderError:
     try:
-        return decode_image(Path(source), input_shape, fit)
+        return decode_image(Path(source), input_shape, resize)
     except ConvladderError as error:
         return error
 
@@ -257,6 +263,8 @@ def _check_graph(
             f"{artifact.path} names the stages {', '.join(classifier.stages)}, and gives "
             f"{', '.join(artifact.outputs[1:]) or 'none'}. Expected the same: export it again."
         )
-    if classifier.fit not in FITS:
-        raise ConvladderError(f"{artifact.path} has the fit {classifier.fit!r}. Expected one of: {', '.join(FITS)}.")
+    if classifier.resize not in RESIZINGS:
+        raise ConvladderError(
+            f"{artifact.path} has the fit {classifier.resize!r}. Expected one of: {', '.join(RESIZINGS)}."
+        )
     return inputs[0].name, [outputs[0].name]

@@ -14,7 +14,7 @@ from convladder.errors import ConvladderError, check_range
 PATCH = 1 / 5  # of the side: the patch that covers
 STEPS = 24  # along a side, at most
 PLACES = 24 * 112  # steps times pixels of a side, at most: 12 steps at 224 pixels, which take a second, not four
-BATCH = 64  # covered pictures at a time
+COVERED_AT_ONCE = 64  # covered pictures at a time
 
 
 def occlude(
@@ -47,8 +47,8 @@ def occlude(
         label = int(answer.argmax())
     check_range("label", label, 0, len(answer) - 1)
     lost: list[float] = []
-    for start in range(0, len(places), BATCH):
-        part = places[start : start + BATCH]
+    for start in range(0, len(places), COVERED_AT_ONCE):
+        part = places[start : start + COVERED_AT_ONCE]
         covered = np.repeat(image[np.newaxis], len(part), axis=0)
         for row, (top, left) in enumerate(part):
             covered[row, max(0, top) : top + size, max(0, left) : left + size] = ground

@@ -16,10 +16,10 @@ import numpy as np
 from keras import layers
 
 from convladder.errors import ConvladderError, check_choice
-from convladder.models.backbone import FEATURES, NAME, enlarged
+from convladder.models.backbone import BACKBONE, FEATURES, enlarged
 from convladder.models.blocks import settle
 
-ENDINGS = (".h5", ".keras")  # .weights.h5 among them
+WEIGHT_ENDINGS = (".h5", ".keras")  # .weights.h5 among them
 PROBES = 255 * np.concatenate([np.zeros((1, 3)), np.eye(3)])  # black, red, green, blue
 SMALLER = 0.75  # of the side where a stage begins: the next one begins there
 DEVIATIONS = (0.229, 0.224, 0.225)  # of the colours of ImageNet's pictures, as EfficientNet's weights hold them
@@ -27,7 +27,7 @@ DEVIATIONS = (0.229, 0.224, 0.225)  # of the colours of ImageNet's pictures, as 
 
 def list_backbones() -> list[str]:
     """The package's own, then the networks of `keras.applications`."""
-    return [NAME, *(name for name in sorted(vars(keras.applications)) if name[0].isupper())]
+    return [BACKBONE, *(name for name in sorted(vars(keras.applications)) if name[0].isupper())]
 
 
 def check_backbone(name: str, weights: str | None) -> None:
@@ -35,12 +35,12 @@ def check_backbone(name: str, weights: str | None) -> None:
     check_choice("backbone", name, list_backbones())
     if weights is None:
         return
-    if name == NAME:
+    if name == BACKBONE:
         raise ConvladderError(
-            f"--weights {weights} is of no use to {NAME}, whose weights come with the package. Expected --backbone, "
-            "the network that they are of, with it."
+            f"--weights {weights} is of no use to {BACKBONE}, whose weights come with the package. Expected "
+            "--backbone, the network that they are of, with it."
         )
-    if not weights.endswith(ENDINGS):
+    if not weights.endswith(WEIGHT_ENDINGS):
         raise ConvladderError(f"--weights {weights} is no file of weights. Expected .weights.h5, .h5 or .keras.")
     try:
         Path(weights).open("rb").close()

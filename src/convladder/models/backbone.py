@@ -17,7 +17,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import keras
 
-NAME = "efficientnet-lite0"
+BACKBONE = "efficientnet-lite0"
 PRETRAINED = ("transfer", "finetune")  # rungs that start from these weights, and scale pixels as it does
 SIDE = 224  # pixels: what it was trained for
 SMALLEST_SIDE = 96  # pixels: smaller images are enlarged inside the model
@@ -121,66 +121,89 @@ def build_graph(input_shape: tuple[int, int, int]) -> bytes:
     Args:
         input_shape: Height, width and channels.
     """
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights = read_weights()
-    nodes: list[Any] = []
-    constants: list[Any] = []
-
-    def constant(name: str, value: npt.NDArray[Any]) -> str:
-        constants.append(numpy_helper.from_array(value, name))
-        return name
-
-    def add(kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
-        return name
-
-    def convolve(x: str, name: str, stride: int, *, groups: int = 1, activate: bool = True) -> str:
-        # From (height, width, in, out) to ONNX's (out, in, height, width); a depthwise kernel has one channel in.
-        kernel = weights[f"{name}/kernel"].transpose((3, 2, 0, 1) if groups == 1 else (2, 3, 0, 1))
-        inputs = [x, constant(f"{name}/kernel", kernel), constant(f"{name}/bias", weights[f"{name}/bias"])]
-        x = add("Conv", inputs, name, strides=[stride, stride], group=groups, auto_pad="SAME_UPPER")
-        return add("Clip", [x, "zero", "six"], f"{name}_relu") if activate else x
-
-    height, width, channels = input_shape
-    constant("zero", np.array(0, np.float32))
-    constant("six", np.array(6, np.float32))
-    x = add("Transpose", ["pixels"], "channels_first", perm=[0, 3, 1, 2])
-    if channels == 1:
-        x = add("Concat", [x] * 3, "gray_to_colors", axis=1)
-    if enlarged(height, width) != (height, width):
-        ratios = np.divide(enlarged(height, width), (height, width))
-        sizes = constant("ratios", np.array([1, 1, *ratios], np.float32))
-        x = add("Resize", [x, "", sizes], "enlarge", mode="linear", coordinate_transformation_mode="half_pixel")
-    x = add("Sub", [x, constant("mean", np.array(127, np.float32))], "centered")
-    x = add("Mul", [x, constant("scale", np.array(1 / 128, np.float32))], "rescale")
-    x = convolve(x, "stem", 2)
+    graph = _Graph()
+    x = _add_input(graph, input_shape)
+    x = graph.convolve(x, "stem", 2)
     filters = STEM_FILTERS
     for block in list_blocks():
         shortcut = x
         if block.expansion > 1:
-            x = convolve(x, f"{block.name}_expand", 1)
-        x = convolve(x, f"{block.name}_depthwise", block.stride, groups=block.expansion * filters)
-        x = convolve(x, f"{block.name}_project", 1, activate=False)
+            x = graph.convolve(x, f"{block.name}_expand", 1)
+        x = graph.convolve(x, f"{block.name}_depthwise", block.stride, groups=block.expansion * filters)
+        x = graph.convolve(x, f"{block.name}_project", 1, activate=False)
         if block.stride == 1 and block.filters == filters:
-            x = add("Add", [shortcut, x], f"{block.name}_add")
+            x = graph.add("Add", [shortcut, x], f"{block.name}_add")
         filters = block.filters
-    x = add("GlobalAveragePool", [convolve(x, "head", 1)], "mean_over_places")
-    add("Flatten", [x], FEATURES)
-    graph = helper.make_graph(
-        nodes,
-        NAME,
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", *input_shape])],
-        [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["batch", NUM_FEATURES])],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    content: bytes = model.SerializeToString()
-    return content
+    x = graph.add("GlobalAveragePool", [graph.convolve(x, "head", 1)], "mean_over_places")
+    graph.add("Flatten", [x], FEATURES)
+    return graph.serialize(input_shape)
+
+
+class _Graph:
+    """The nodes and constants of an ONNX graph, in the order in which they are added."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+
+    def constant(self, name: str, value: npt.NDArray[Any]) -> str:
+        """Add a constant; give back its name."""
+        from onnx import numpy_helper
+
+        self._constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def add(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        """Add a node; give back its name, which is that of its output too."""
+        from onnx import helper
+
+        self._nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    def convolve(self, x: str, name: str, stride: int, *, groups: int = 1, activate: bool = True) -> str:
+        """Add a convolution with the package's weights, and a ReLU6 after it."""
+        weights = read_weights()
+        # From (height, width, in, out) to ONNX's (out, in, height, width); a depthwise kernel has one channel in.
+        kernel = weights[f"{name}/kernel"].transpose((3, 2, 0, 1) if groups == 1 else (2, 3, 0, 1))
+        bias = weights[f"{name}/bias"]
+        inputs = [x, self.constant(f"{name}/kernel", kernel), self.constant(f"{name}/bias", bias)]
+        x = self.add("Conv", inputs, name, strides=[stride, stride], group=groups, auto_pad="SAME_UPPER")
+        return self.add("Clip", [x, "zero", "six"], f"{name}_relu") if activate else x
+
+    def serialize(self, input_shape: tuple[int, int, int]) -> bytes:
+        """The whole model, from `pixels` to `features`."""
+        from onnx import TensorProto, helper
+
+        graph = helper.make_graph(
+            self._nodes,
+            BACKBONE,
+            [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", *input_shape])],
+            [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["batch", NUM_FEATURES])],
+            self._constants,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        content: bytes = model.SerializeToString()
+        return content
+
+
+def _add_input(graph: _Graph, input_shape: tuple[int, int, int]) -> str:
+    """Add what makes of `pixels` what the first convolution takes."""
+    height, width, channels = input_shape
+    graph.constant("zero", np.array(0, np.float32))
+    graph.constant("six", np.array(6, np.float32))
+    x = graph.add("Transpose", ["pixels"], "channels_first", perm=[0, 3, 1, 2])
+    if channels == 1:
+        x = graph.add("Concat", [x] * 3, "gray_to_colors", axis=1)
+    if enlarged(height, width) != (height, width):
+        ratios = np.divide(enlarged(height, width), (height, width))
+        sizes = graph.constant("ratios", np.array([1, 1, *ratios], np.float32))
+        x = graph.add("Resize", [x, "", sizes], "enlarge", mode="linear", coordinate_transformation_mode="half_pixel")
+    x = graph.add("Sub", [x, graph.constant("mean", np.array(127, np.float32))], "centered")
+    return graph.add("Mul", [x, graph.constant("scale", np.array(1 / 128, np.float32))], "rescale")
 
 
 @cache
 def read_weights() -> Mapping[str, npt.NDArray[np.float32]]:
     """By "block02_expand/kernel" and "/bias"; kernels (height, width, in, out), depthwise (height, width, in, 1)."""
-    with np.load(Path(str(files("convladder.models") / f"{NAME}.npz")), allow_pickle=False) as archive:
+    with np.load(Path(str(files("convladder.models") / f"{BACKBONE}.npz")), allow_pickle=False) as archive:
         return {name: archive[name].astype(np.float32) for name in archive.files}

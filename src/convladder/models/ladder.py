@@ -15,8 +15,7 @@ from keras import layers
 
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.models import applications
-from convladder.models.backbone import NAME as BACKBONE
-from convladder.models.backbone import PRETRAINED, build_features, load_weights
+from convladder.models.backbone import BACKBONE, PRETRAINED, build_features, load_weights
 from convladder.models.blocks import convolve, hidden_layers, inception_module, normalize, normalize_and_activate, pool
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096

@@ -6,7 +6,7 @@ from typing import Any
 from convladder.evaluating.few import rounded
 from convladder.markup import html_table
 from convladder.reporting.tables import cells_of_comparison
-from convladder.runs.run import SPLITS, Run
+from convladder.runs.run import SCORED_SPLITS, Run
 
 
 def draw(shown: Any) -> str:
@@ -19,7 +19,7 @@ def _draw_run(run: Run) -> str:
     cells = [[key, str(info[key])] for key in ("rung", "status", "dataset", "seed") if key in info]
     cells += [
         [f"{split} accuracy", rounded(info[key], info["images"][split])]
-        for split in SPLITS
+        for split in SCORED_SPLITS
         if (key := f"{split}_accuracy") in info
     ]
     cells += [[key, f"{info[key]:,}"] for key in ("parameters", "macs") if key in info]

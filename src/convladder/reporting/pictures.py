@@ -13,7 +13,7 @@ from PIL import Image
 from convladder.inference.occlusion import occlude
 from convladder.reporting import plots
 
-SIDE = 72  # pixels of a picture, at most
+PICTURE_SIDE = 72  # pixels of a picture, at most
 MOST_BYTES = 1_200_000  # of all small pictures together
 WRONG_IN_CELL, RIGHT_IN_CELL = 12, 6
 WORST, EXPLAINED = 8, 4  # of a rung
@@ -49,7 +49,7 @@ class Gallery:
 def picture_uri(pixels: Pixels) -> str:
     """A picture of shape (height, width, channels) as a data URI: PNG or JPEG, whichever is shorter."""
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    picture.thumbnail((SIDE, SIDE))
+    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     encoded = []
     for form, settings in (("PNG", {"optimize": True}), ("JPEG", {"quality": 85})):
         file = io.BytesIO()

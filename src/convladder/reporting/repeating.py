@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from convladder.comparing.comparison import Comparison
-from convladder.comparing.planning import PLAIN, allot, equalize
+from convladder.comparing.planning import PLAIN_RUNG, allot, equalize
 from convladder.data.loading import load_dataset
 from convladder.models.backbone import PRETRAINED, SIDE
 from convladder.models.ladder import MODELS, suited_rungs
@@ -18,7 +18,7 @@ from convladder.training.recipes import ARTICLE, usual_recipe
 OPTIONS = ("epochs", "until", "batch_size", "learning_rate", "augment", "views", "precision")
 
 # How data may be loaded in Python, and is not said below.
-SAID = ("source", "image_size", "channels", "fit", "cache", "columns", "keep_leaks")
+SAID = ("source", "image_size", "channels", "resize", "cache", "columns", "keep_leaks")
 UNSAID = {name: given for name, given in inspect.signature(load_dataset).parameters.items() if name not in SAID}
 
 
@@ -48,7 +48,7 @@ def command_for(comparison: Comparison) -> str | None:
     if data["source"] != "mnist":
         words += ["--data", data["source"]]
     words += [f"--{key.replace('_', '-')}={data[key]}" for key in ("image_size", "channels") if data.get(key)]
-    words += ["--fit", data["fit"]] if data.get("fit", "crop") != "crop" else []
+    words += ["--resize", data["fit"]] if data.get("fit", "crop") != "crop" else []
     words += [f"--{column}-column={name}" for column, name in (data.get("columns") or {}).items()]
     words += ["--keep-leaks"] if data.get("keep_leaks") else []
     words += [] if data.get("cache", True) else ["--no-cache"]
@@ -125,7 +125,7 @@ def _asked_for(runs: Sequence[Run]) -> dict[str, Any] | None:
         """Of the recipes, and what else compare would do otherwise: the values that the runs have."""
         recipes = {rung: replace(recipe, **given) for rung, recipe in usual.items()}
         if minutes is not None:
-            recipes = equalize(recipes, recipes[PLAIN], minutes)
+            recipes = equalize(recipes, recipes[PLAIN_RUNG], minutes)
         trials = {trial.rung: trial for trial in allot(recipes, choices, ensemble)}
         found: dict[str, Any] = {}
         for info in infos:

@@ -126,9 +126,7 @@ def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
 
 def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     """All that the template shows."""
-    rows, recommended = comparison.rows, comparison.recommendation
-    names = [row["name"] for row in rows]
-    rungs = {row["name"]: row["rung"] for row in rows}
+    recommended, names = comparison.recommendation, [row["name"] for row in comparison.rows]
     first = comparison.runs[0]
     images = len(first.answers[1])
     typical = [_typical(group) for group in comparison.groups.values()]
@@ -139,29 +137,9 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     robustness = {number: measured for number, measured in enumerate(found) if measured is not None}
     views, gallery = _look_inside(typical, chosen, [None if data is None else data.test.images for data in datasets])
     curves, measured = _curves(comparison)
-    titles, cells = cells_of_comparison(rows, comparison.pareto)
-    return {
-        "comparison": comparison,
+    return _compared(comparison, chosen, images) | {
         "dataset": first.info["dataset"],
         "source": (first.info.get("data") or {}).get("source"),
-        "images": images,
-        "rows": rows,
-        "row": rows[chosen],
-        "sizes": {row["name"]: f" ({row['image_size']} pixels)" for row in rows} if "pixels" in titles else {},
-        "chosen": chosen,
-        "recommended": recommended,
-        "steps": [pair | {"idea": _idea(rungs[pair["upper"]])} | _besides(pair) for pair in comparison.pairs],
-        "counted": Counter(pair["verdict"] for pair in comparison.pairs),
-        "tested_by": first.info.get("tested_by"),
-        "digits": points_digits(images),
-        "caution": caution(comparison.groups[names[chosen]][0].metrics["test"], first.info),
-        "no_better": [
-            (name, run.no_better) for name, group in comparison.groups.items() for run in group if run.no_better
-        ],
-        "seeds": sorted({row["seeds"] for row in rows}),
-        "titles": titles,
-        "cells": cells,
-        "cost_figures": plots.svgs_of_costs(rows, comparison.pareto, images),
         "learning_figures": [
             plots.svg_of_learning(curves, number, name, first.info["images"]["validation"] or images)
             for number, name in enumerate(names)
@@ -183,6 +161,34 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
             run for group in comparison.groups.values() for run in sorted(group, key=lambda run: run.info["seed"])
         ],
         "recipe_in_words": recipe_in_words,
+    }
+
+
+def _compared(comparison: Comparison, chosen: int, images: int) -> dict[str, Any]:
+    """What the template shows of the rungs side by side; the one of this number is recommended."""
+    rows, first = comparison.rows, comparison.runs[0]
+    rungs = {row["name"]: row["rung"] for row in rows}
+    titles, cells = cells_of_comparison(rows, comparison.pareto)
+    return {
+        "comparison": comparison,
+        "images": images,
+        "rows": rows,
+        "row": rows[chosen],
+        "sizes": {row["name"]: f" ({row['image_size']} pixels)" for row in rows} if "pixels" in titles else {},
+        "chosen": chosen,
+        "recommended": comparison.recommendation,
+        "steps": [pair | {"idea": _idea(rungs[pair["upper"]])} | _besides(pair) for pair in comparison.pairs],
+        "counted": Counter(pair["verdict"] for pair in comparison.pairs),
+        "tested_by": first.info.get("tested_by"),
+        "digits": points_digits(images),
+        "caution": caution(comparison.groups[rows[chosen]["name"]][0].metrics["test"], first.info),
+        "no_better": [
+            (name, run.no_better) for name, group in comparison.groups.items() for run in group if run.no_better
+        ],
+        "seeds": sorted({row["seeds"] for row in rows}),
+        "titles": titles,
+        "cells": cells,
+        "cost_figures": plots.svgs_of_costs(rows, comparison.pareto, images),
     }
 
 

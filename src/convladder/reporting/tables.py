@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from convladder.comparing.settings import COLUMNS, MARK, describe_tuned, differing, value_in_words
+from convladder.comparing.settings import DIFFERING_COLUMNS, MARK, describe_tuned, differing, value_in_words
 from convladder.evaluating.few import FEW_FOR_DETAIL, caution, leaks_in_words, rounded
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def cells_of_comparison(
         ("bytes", "kB", lambda size: f"{size / 1000:,.0f}"),
     ]
     unlike = differing([row["settings"] for row in rows])
-    shown = [key for key in COLUMNS if key in unlike]
+    shown = [key for key in DIFFERING_COLUMNS if key in unlike]
     cells = []
     for row in rows:
         accuracy, low, high = (rounded(row[key], row["test_images"]) for key in ("test_accuracy", "low", "high"))
@@ -113,7 +113,7 @@ def cells_of_comparison(
         for cost, _, show in costs:
             mark = "*" if row["name"] in pareto.get(cost, ()) else " "
             cells[-1].append("" if row[cost] is None else show(row[cost]) + mark)
-    titles = ["rung", *(COLUMNS[key] for key in shown), "seeds", "test accuracy", "95 % interval"]
+    titles = ["rung", *(DIFFERING_COLUMNS[key] for key in shown), "seeds", "test accuracy", "95 % interval"]
     return titles + [title for _, title, _ in costs], cells
 
 

@@ -68,7 +68,7 @@ def describe_model(name: str, classifier: Classifier) -> dict[str, Any]:
         "name": name,
         "class_names": list(classifier.class_names),
         "input_shape": list(classifier.input_shape),
-        "fit": classifier.fit,
+        "fit": classifier.resize,
         "threshold": classifier.threshold,
         "stages": [asdict(stage) for stage in list_stages(classifier)],
         "account": account_for(classifier),

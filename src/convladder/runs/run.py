@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from convladder.inference.classifier import Classifier
 
 
-SPLITS = ("validation", "test")
+SCORED_SPLITS = ("validation", "test")
 LEARNED = "learned.npz"  # digests of the pictures that were learned from
 
 

@@ -11,7 +11,7 @@ from convladder.errors import ConvladderError
 from convladder.training.fused import clone
 
 IMAGES_TRIED = 8
-LARGEST_DIFFERENCE = 1e-4  # of a copy's answers, and of the sum of probabilities from 1
+COPY_TOLERANCE = 1e-4  # of a copy's answers, and of the sum of probabilities from 1
 
 
 def adopt(model: Any, data: Dataset) -> keras.Model:
@@ -49,7 +49,7 @@ def adopt(model: Any, data: Dataset) -> keras.Model:
     answers = _answer(model, images)
     if not np.isfinite(answers).all():
         refuse("answers with NaN or infinity before any training", "finite weights, and layers that keep them so")
-    if answers.min() < 0 or np.abs(answers.sum(axis=1) - 1).max() > 100 * LARGEST_DIFFERENCE:
+    if answers.min() < 0 or np.abs(answers.sum(axis=1) - 1).max() > 100 * COPY_TOLERANCE:
         refuse(
             f"gives no probabilities: those of an image sum to {answers[0].sum():.3g}",
             "a softmax at its end, as of Dense(classes, activation='softmax')",
@@ -60,7 +60,7 @@ def adopt(model: Any, data: Dataset) -> keras.Model:
         difference = float(np.abs(_answer(copy, images) - answers).max())
     except Exception as error:
         refuse(f"cannot be copied ({' '.join(str(error).split())[:200].rstrip('.')})", copied)
-    if difference > LARGEST_DIFFERENCE:
+    if difference > COPY_TOLERANCE:
         refuse(f"cannot be copied: its copy answers otherwise, by up to {difference:.1e}", copied)
     return copy
 

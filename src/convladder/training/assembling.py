@@ -15,7 +15,7 @@ import numpy.typing as npt
 from convladder.data.dataset import Split
 from convladder.evaluating.calibration import SMALLEST, choose_temperature, row_slices, temper
 from convladder.exporting.parity import LARGEST_DIFFERENCE
-from convladder.exporting.pretrained import answer
+from convladder.exporting.pretrained import predict_quickly
 from convladder.models.blocks import ALL_VIEWS, split_views
 
 
@@ -49,7 +49,7 @@ class Answers:
     folds: int = 0
 
 
-def shift(image: Any, down: int, right: int) -> Any:
+def shift_tensor(image: Any, down: int, right: int) -> Any:
     """Move (batch, height, width, channels) by whole pixels; black comes in."""
     rows, columns = (max(down, 0), max(-down, 0)), (max(right, 0), max(-right, 0))
     return keras.layers.Cropping2D((rows[::-1], columns[::-1]))(keras.layers.ZeroPadding2D((rows, columns))(image))
@@ -57,7 +57,7 @@ def shift(image: Any, down: int, right: int) -> Any:
 
 def look_at_neighbours(image: Any) -> list[Any]:
     """The image, and moved by a pixel in each of four directions."""
-    return [image, *(shift(image, down, right) for down, right in ((1, 0), (-1, 0), (0, 1), (0, -1)))]
+    return [image, *(shift_tensor(image, down, right) for down, right in ((1, 0), (-1, 0), (0, 1), (0, -1)))]
 
 
 def look_at_mirror_image(image: Any) -> list[Any]:
@@ -118,7 +118,7 @@ def calibrate(
     model = assemble(members, views)
     if not len(validation):
         return model, Calibration(1.0, "no validation images")
-    before = answer(model, validation.images)
+    before = predict_quickly(model, validation.images)
     kept = Calibration(1.0, "the network does not end with a layer called logits and a softmax", before, before)
     logits, weights = None, []
     if model is members[0]:
@@ -136,7 +136,7 @@ def calibrate(
     else:
         weights = logits.get_weights()
         logits.set_weights([weight / temperature for weight in weights])
-    after = answer(model, validation.images)
+    after = predict_quickly(model, validation.images)
     same_answers = (after.argmax(axis=1) == before.argmax(axis=1)).all()
     differences = [np.abs(after[rows] - temper(before[rows], temperature)).max() for rows in row_slices(before)]
     if not same_answers or max(differences) > LARGEST_DIFFERENCE:

@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from convladder.data.dataset import Dataset, Split
 from convladder.evaluating.metrics import score
-from convladder.exporting.pretrained import answer
+from convladder.exporting.pretrained import predict_quickly
 from convladder.models import backbone
 from convladder.processors import keep_freed_memory
 from convladder.signals import Stopped, check_stop, defer_signals
@@ -41,7 +41,7 @@ from convladder.training.solving import solve_head
 
 SIDES = (4 / 7, 5 / 7, 6 / 7)  # of the backbone's own: 128, 160 and 192 of 224 pixels, a third of the steps each
 STRIDE = 32  # of the backbone: sides are its multiples
-SMALLEST_SIDE = 64
+SMALLEST_TUNED_SIDE = 64
 MOST_SOLVED = 10_000  # training pictures on which the first head is solved; of more, as many as fit into
 SOLVED_BYTES = 500_000_000
 MEANS = (0.5, 0.75, 0.25)  # shares of the tuned weights in what is tried at the end
@@ -124,7 +124,7 @@ def sides_of(input_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
     whole = backbone.enlarged(*input_shape[:2])
 
     def rounded(side: float) -> int:
-        return max(SMALLEST_SIDE, STRIDE * round(side / STRIDE))
+        return max(SMALLEST_TUNED_SIDE, STRIDE * round(side / STRIDE))
 
     return [(rounded(share * whole[0]), rounded(share * whole[1])) for share in SIDES]
 
@@ -158,7 +158,7 @@ class _BestOfTuned(BestWeights):
         self._first = start.weights
 
     def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
-        return answer(network, self._validation.images)
+        return predict_quickly(network, self._validation.images)
 
     def candidate(self) -> tuple[keras.Model, list[Any]]:
         weights = self.twin.get_weights()

@@ -18,7 +18,7 @@ from convladder.runs.run import Run
 from convladder.training import visual_audit
 
 TIMES_AS_LIKELY = 3.0  # as the label, another class must be
-SURE = 0.7  # of the other class: that it is more probable than the label may be said of two that hardly are
+SURE_OF_ERROR = 0.7  # of the other class: that it is more probable than the label may be said of two that hardly are
 
 
 def find_label_errors(
@@ -56,7 +56,7 @@ def find_label_errors(
     height, _, channels = classifier.input_shape
     # As the run's were: its own share and seed of what is held out, and what else it was told.
     settings = {key: value for key, value in (run.info.get("data") or {}).items() if key != "source"}
-    settings |= {"image_size": height, "channels": channels, "fit": classifier.fit}
+    settings |= {"image_size": height, "channels": channels, "fit": classifier.resize}
     settings |= {"columns": columns} if columns else {}
     data = run.arrange(load_dataset(source, **settings))
     if data.fingerprint != run.info["fingerprint"] or data.account is None:
@@ -64,7 +64,7 @@ def find_label_errors(
             f"{run.path} was trained on other data than {source} holds. Expected a run of the same pictures: train one."
         )
     if run.info["rung"] in PRETRAINED and not run.info.get("own_network"):
-        return visual_audit.find_label_errors(data, *pool_features(data))
+        return visual_audit.judge_labels(data, *pool_features(data))
     if folds and run.info.get("own_network"):
         raise ConvladderError(
             f"{run.path} is of a network that its user built, which cannot be built anew. Expected --folds 0, which "
@@ -128,7 +128,7 @@ def _say(
     """For each row: its path, and what it is labelled and looks like."""
     for row in ranked:
         looks_like = int(probabilities[row].argmax())
-        if probabilities[row, looks_like] >= max(SURE, TIMES_AS_LIKELY * probabilities[row, labels[row]]):
+        if probabilities[row, looks_like] >= max(SURE_OF_ERROR, TIMES_AS_LIKELY * probabilities[row, labels[row]]):
             yield [
                 names[row],
                 f"labelled {class_names[labels[row]]}, looks like {class_names[looks_like]} "

@@ -18,7 +18,7 @@ from convladder.evaluating.significance import mean_accuracy
 from convladder.training.head import USUAL, Labels, Rows, judge
 
 SIZES = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # pictures a class
-FEWEST = 4  # pictures of a class that takes part
+FEWEST_A_CLASS = 4  # pictures of a class that takes part
 FOLDS = 5
 DRAWS = 5  # where few pictures are drawn, which varies; of MANY or more in all, and where all are, fewer
 DRAWS_OF_MANY = 2
@@ -28,8 +28,6 @@ FIT_POINTS = 4  # sizes, or more, that a law of three numbers is fitted to
 RESAMPLES = 100
 FEWEST_TESTED = 50  # pictures, below which resampling them shows too little of what is not known
 WIDEST = 0.08  # of the interval of what doubling buys, above which it says nothing
-
-Answers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ class LearningCurve:
                 f"most often with {involved.confused_with}."
             )
         if self.left_out:
-            lines.append(f"Left out, with fewer than {FEWEST} pictures: {', '.join(self.left_out)}.")
+            lines.append(f"Left out, with fewer than {FEWEST_A_CLASS} pictures: {', '.join(self.left_out)}.")
         return lines
 
 
@@ -165,11 +163,11 @@ def measure_learning_curve(dataset: Dataset, features: Features, labels: Labels)
     from sklearn.model_selection import StratifiedKFold
 
     counts = np.bincount(labels, minlength=dataset.num_classes)
-    present = np.flatnonzero(counts >= FEWEST)
+    present = np.flatnonzero(counts >= FEWEST_A_CLASS)
     if len(present) < 2:
         raise ConvladderError(
-            f"{dataset.name} has {len(present)} classes with {FEWEST} pictures or more. Expected at least 2 for a "
-            "learning curve: add pictures."
+            f"{dataset.name} has {len(present)} classes with {FEWEST_A_CLASS} pictures or more. Expected at least 2 "
+            "for a learning curve: add pictures."
         )
     rows = np.flatnonzero(np.isin(labels, present))
     features, labels = features[:, rows], np.searchsorted(present, labels[rows])
@@ -194,13 +192,13 @@ def measure_learning_curve(dataset: Dataset, features: Features, labels: Labels)
         doubling=doubling,
         reason=reason,
         classes=tuple(_describe_classes(labels[tested], answers[max(answers)], names)),
-        left_out=tuple(name for name, count in zip(dataset.class_names, counts, strict=True) if count < FEWEST),
+        left_out=tuple(name for name, count in zip(dataset.class_names, counts, strict=True) if count < FEWEST_A_CLASS),
     )
 
 
 def _answer(
     features: Features, labels: Labels, parts: Sequence[tuple[Rows, Rows]], num_classes: int
-) -> Iterator[tuple[int, Answers]]:
+) -> Iterator[tuple[int, Labels]]:
     """For each size what was answered for the tested pictures, in the order of the parts: shape (draws, tested)."""
     all_of_them = max(int(np.bincount(labels[rest]).max()) for rest, _ in parts)
     for most in [*(size for size in SIZES if size <= all_of_them / 1.2), all_of_them]:
@@ -293,7 +291,7 @@ def _fit_law(numbers: npt.NDArray[np.float64], errors: npt.NDArray[np.float64], 
     return PowerLaw(*map(float, found.x))
 
 
-def _describe_classes(labels: Labels, answers: Answers, names: Sequence[str]) -> Iterator[ClassErrors]:
+def _describe_classes(labels: Labels, answers: Labels, names: Sequence[str]) -> Iterator[ClassErrors]:
     confusion = np.zeros((len(names), len(names)))
     for answer in answers:
         np.add.at(confusion, (labels, answer), 1 / len(answers))

@@ -146,8 +146,8 @@ EQUAL = ("epochs", "batch_size", "augment", "views")
 
 # Where pictures are few, steps count and not epochs: two epochs of a few hundred pictures are a handful of steps. Of
 # 1,515 photographs in ten classes at 48 pixels `pool` was right on 53 % after these, a minute on two cores.
-FEW = 20_000  # training images
-STEPS = 1_000
+FEW_IMAGES = 20_000  # training images
+FEWEST_STEPS = 1_000
 BATCH_OF_FEW = 32
 RATE_OF_FEW = 1 / 3  # of the rung's own learning rate: an eighth of the batch, so about its square root
 MOST_EPOCHS = 100  # of a few hundred pictures, which more of them would not teach anything new
@@ -172,9 +172,9 @@ def default_recipe(rung: str, channels: int = 1, images: int | None = None, *, p
         return recipe
     if rung == "finetune":
         least, most = FINETUNED_EPOCHS
-        return replace(recipe, epochs=round(min(most, max(least, FINETUNED_PICTURES / (images or FEW))), 1))
-    if images is not None and images < FEW:
-        epochs = round(min(MOST_EPOCHS, STEPS * BATCH_OF_FEW / images), 1)
+        return replace(recipe, epochs=round(min(most, max(least, FINETUNED_PICTURES / (images or FEW_IMAGES))), 1))
+    if images is not None and images < FEW_IMAGES:
+        epochs = round(min(MOST_EPOCHS, FEWEST_STEPS * BATCH_OF_FEW / images), 1)
         recipe = replace(
             recipe,
             batch_size=BATCH_OF_FEW,

@@ -14,7 +14,7 @@ from convladder.errors import ConvladderError
 from convladder.evaluating.few import FEW_TO_VALIDATE
 from convladder.evaluating.metrics import score
 from convladder.exporting.onnx_file import export_graph
-from convladder.models.backbone import FEATURES, NAME
+from convladder.models.backbone import BACKBONE, FEATURES
 from convladder.training.assembling import VIEWS, Answers
 from convladder.training.fitting import Fitted
 from convladder.training.head import Solution, judge_by_folds, solve
@@ -80,7 +80,7 @@ def solve_head(
     model: keras.Model,
     data: Dataset,
     recipe: Recipe,
-    backbone: str = NAME,
+    backbone: str = BACKBONE,
     *,
     by_folds: bool = False,
     pool: bool = True,
@@ -97,7 +97,7 @@ def solve_head(
     """
     began = time.perf_counter()
     cache = data.source is None or data.source.get("cache", True)
-    extractor = OWN if backbone == NAME else _make_extractor(model, backbone)
+    extractor = OWN if backbone == BACKBONE else _make_extractor(model, backbone)
     labels = data.train.labels
     tested = data.test.images[: 0 if by_folds else None]  # which are among the training images then
     parts = [data.train.images, data.validation.images, tested]

@@ -22,7 +22,7 @@ FEWEST = (
     8  # pictures of a class, below which none of it is called wrong: of fewer, heads and neighbours tell too little
 )
 ROUNDS = 3  # of cross-validation, each with other folds, whose chance would accuse some pictures
-ALIKE = 0.65  # cosine of the features of two pictures, from which it is looked whether one is a part of the other
+MAYBE_SAME = 0.65  # cosine of the features of two pictures, from which it is looked whether one is a part of the other
 SAME = 0.83  # of their overlap, from which it is
 OUTLYING, OUTLYING_IN_CLASS = 2.5, 3.5  # deviations above the median of all distances, and of those of the class
 NEIGHBOURS = 20  # at most; of small classes a quarter
@@ -46,7 +46,7 @@ def audit_visually(
     copies = {path: number for number, group in enumerate(groups) for path in group}
     findings = find_altered_copies(dataset, features, labels, copies)
     if not labels_judged:
-        audit = audit.with_findings([find_label_errors(dataset, features, labels)])
+        audit = audit.with_findings([judge_labels(dataset, features, labels)])
     # A picture with a wrong label lies far from its class, and has been named.
     named = {group[0] for finding in audit.findings if finding.check == LABEL_ERRORS for group in finding.groups}
     findings.append(find_outliers(dataset, features, labels, named))
@@ -56,7 +56,7 @@ def audit_visually(
     return audit.with_findings(findings, [note] if few else [])
 
 
-def find_label_errors(dataset: Dataset, features: Features, labels: Labels) -> Finding:
+def judge_labels(dataset: Dataset, features: Features, labels: Labels) -> Finding:
     """Pictures whose labels are probably wrong, by heads that have not seen them.
 
     Each is judged by heads that are fitted to the other folds (Northcutt et al. 2021, arXiv:1911.00068). Where classes
@@ -165,7 +165,7 @@ def _nearest_pairs(features: Features) -> list[tuple[int, int]]:
         rows = np.arange(len(part))
         cosines[rows, start + rows] = -1  # with itself
         nearest = cosines.argmax(axis=1)
-        for row in np.flatnonzero(cosines[rows, nearest] >= ALIKE):
+        for row in np.flatnonzero(cosines[rows, nearest] >= MAYBE_SAME):
             first, second = sorted((start + int(row), int(nearest[row])))
             pairs.add((first, second))
     return sorted(pairs)
