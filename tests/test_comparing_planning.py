@@ -240,7 +240,7 @@ def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
         ("--models dense,pool --module naive", "dense and pool have no choice module."),
         ("--models transfer --augment photos", "transfer has no use for --augment"),
         ("--models dense --hidden 0", "hidden units 0 is out of range."),
-        ("--models dense --ensemble 0", "'--ensemble': Input should be greater than or equal to 1"),
+        ("--models dense --ensemble 0", "'--ensemble': 0 is not in the range 1<=x<=100"),
         ("--models dense --equal-minutes 0", "equal minutes 0 is out of range."),
         ("--models dense --equal-minutes 1 --epochs 2", "--epochs and --equal-minutes both say how long to train."),
         ("--models dense --until 2", "until 2 is out of range."),
