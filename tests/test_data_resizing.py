@@ -1,8 +1,6 @@
 """`resize` and what it was called before, `fit`: both are accepted, and files keep the old key."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from PIL import Image
 
 import convladder as cl
+from convladder import cli
 from convladder.comparing.settings import identity_of
 from convladder.data.decoding import decode_image
 
@@ -26,21 +25,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def call(*arguments: str) -> int:
+    """Call the command line in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["convladder", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    return int(ended.value.code or 0)
+
+
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
     """Trained by the old option."""
     runs = tmp_path_factory.mktemp("runs")
-    options = ["--model", "dense", "--epochs", "1", "--image-size", "16", "--fit", "pad", "--runs", str(runs), "--json"]
-    command = [sys.executable, "-m", "convladder", "train", "--data", str(folder), *options]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return cl.Run(json.loads(ended.stdout)["run"])
+    options = ["--model", "dense", "--epochs", "1", "--image-size", "16", "--fit", "pad", "--runs", str(runs)]
+    assert call("train", "--data", str(folder), *options) == 0
+    return cl.Run(runs / "dense-1")
 
 
-def test_the_old_option_is_accepted_and_not_shown(run: cl.Run) -> None:
+def test_the_old_option_is_accepted_and_not_shown(run: cl.Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert run.classifier().resize == "pad"
-    command = [sys.executable, "-m", "convladder", "train", "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert call("train", "--help") == 0
+    shown = capfd.readouterr().out
     assert "--resize" in shown
     assert "--fit" not in shown
 
