@@ -162,8 +162,9 @@ def _relay(say: Say) -> "keras.callbacks.Callback":
     """A callback that tells the caller what a training tells its callbacks."""
     import keras
 
-    def tell(method: str, *arguments: Any) -> None:
-        *position, logs = arguments or ({},)
+    def tell(method: str, *position: Any, logs: Any = None) -> None:
+        if position and not isinstance(position[-1], int):  # Keras passes the logs either way
+            *position, logs = position
         numbers = {key: float(value) for key, value in (logs or {}).items()}
         say("event", (method, (*position, numbers), relay.params))
 
