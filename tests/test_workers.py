@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from convladder.signals import SIGNALS
-from convladder.workers import Ended, Say, Worker, map_files
+from convladder.workers import Ended, Tell, Worker, map_files
 
 CALLER = """
 import sys, test_workers
@@ -33,10 +33,10 @@ class StrangeError(Exception):
         super().__init__(f"{number} {reason}")
 
 
-def work(say: Say, what: str, *more: Any) -> Any:
+def work(tell: Tell, what: str, *more: Any) -> Any:
     """What the tests have a worker do."""
     if what == "compute":
-        say("process", os.getpid())
+        tell("process", os.getpid())
         while True:
             pass
     elif what == "answer":
@@ -45,7 +45,7 @@ def work(say: Say, what: str, *more: Any) -> Any:
         print("on standard output")
         os.write(1, b"under it")
         for number in range(3):
-            say("number", number)
+            tell("number", number)
         return more
     elif what == "raise":
         raise KeyError("no such")

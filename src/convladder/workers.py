@@ -32,7 +32,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 128  # small files: fewer are done before a process has started
-BYTES_A_CHUNK = 16e6
 SECONDS_A_START = 0.5  # of processors, to start two processes
 SECONDS_TO_JUDGE = 0.05
 SECONDS_A_CHUNK = 0.02
@@ -181,20 +180,11 @@ class _Processes:
         return [result for item in chunk for result in self.work([item])]
 
 
-def _map(function: Callable[[Item], Result], _: "Say", items: Sequence[Item]) -> list[Result]:
+def _map(function: Callable[[Item], Result], _: "Tell", items: Sequence[Item]) -> list[Result]:
     return [function(item) for item in items]
 
 
-def chunk_size(paths: Sequence[str]) -> int:
-    """How many of these files make a chunk: 128 small ones, a few photographs."""
-    sizes = []
-    for path in paths[:: max(1, len(paths) // 16)]:
-        with contextlib.suppress(OSError):
-            sizes.append(os.stat(path).st_size)
-    return int(min(CHUNK, max(1, BYTES_A_CHUNK * len(sizes) // max(1, sum(sizes)))))
-
-
-Say = Callable[[str, Any], None]  # takes a word, and what belongs to it
+Tell = Callable[[str, Any], None]  # takes a word, and what belongs to it
 
 
 class Ended(Exception):  # noqa: N818 (for whoever expects that, it is no error)
@@ -215,7 +205,7 @@ class Worker:
     """A process that calls one function, again and again; a thread of this process reads what it says.
 
     Args:
-        function: Called as `function(say, *arguments)`; `say(word, content)` tells the caller something meanwhile.
+        function: Called as `function(tell, *arguments)`; `tell(word, content)` tells the caller something meanwhile.
             Picklable, and importable without the caller's main module; a `partial` carries what all calls need.
         settings: As subprocess.Popen takes them.
     """
@@ -248,7 +238,7 @@ class Worker:
 
         Returns:
             A word, and what belongs to it: "ready" once it has imported the function; "result", or "raised" and an
-            exception; between them what the function says.
+            exception; between them what the function tells.
 
         Raises:
             Ended: It has, and nothing of it is left.
@@ -328,10 +318,10 @@ def serve() -> None:
     threading.Thread(target=_end_with_caller, args=[working], daemon=True).start()
 
     def write(reply: bytes) -> None:
-        replies.write(reply)  # in one piece, because other threads may say something too
+        replies.write(reply)  # in one piece, because other threads may tell something too
         replies.flush()
 
-    def say(word: str, content: Any) -> None:
+    def tell(word: str, content: Any) -> None:
         write(pickle.dumps((word, content), pickle.HIGHEST_PROTOCOL))
 
     def answer(word: str, function: Callable[..., Any], *arguments: Any) -> None:
@@ -347,7 +337,7 @@ def serve() -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, pickle.UnpicklingError):
         answer("ready", lambda: functions.append(pickle.load(requests)))
         while functions:
-            answer("result", functions[0], say, *pickle.load(requests))
+            answer("result", functions[0], tell, *pickle.load(requests))
 
 
 def _portable(error: Exception) -> Exception:
@@ -363,7 +353,7 @@ def _end_with_caller(working: threading.Event) -> None:
     pipe = select.poll()
     pipe.register(0, 0)  # for no event but that the other end is closed; the main thread reads
     pipe.poll()
-    working.wait()  # a process that does not work ends by itself
+    working.wait(SECONDS_TO_END)  # one that does not work has so long to end by itself
     os._exit(1)
 
 

@@ -12,14 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from convladder.comparing.trials import TOO_LATE, Late, LookOn, Outcome, Trial, never, run_trial
-from convladder.comparing.trials import Say as Tell
+from convladder.comparing.trials import TOO_LATE, Late, LookOn, Outcome, Say, Trial, never, run_trial
 from convladder.data.dataset import Dataset
 from convladder.engine import import_engine
 from convladder.processors import keeps_freed_memory
 from convladder.runs.run import Run
 from convladder.signals import SECONDS_TO_END, SIGNALS, check_stop, defer_signals, stopped
-from convladder.workers import Ended, Say, Worker
+from convladder.workers import Ended, Tell, Worker
 
 if TYPE_CHECKING:
     import keras
@@ -29,7 +28,7 @@ RELAYED = ("on_train_begin", "on_epoch_begin", "on_train_batch_end", "on_epoch_e
 
 
 def run_in_processes(
-    trials: Iterable[Trial], dataset: Dataset, directory: Path, *, look_on: LookOn, say: Tell, late: Late = never
+    trials: Iterable[Trial], dataset: Dataset, directory: Path, *, look_on: LookOn, say: Say, late: Late = never
 ) -> Iterator[Outcome]:
     """Carry trials out one after the other; a Runner.
 
@@ -70,7 +69,7 @@ class _Trainer:
         """Whether it can carry out this trial as a new process would."""
         return self._as_new and self._worker.alive and trial.deterministic == self._deterministic
 
-    def carry_out(self, trial: Trial, directory: Path, look_on: LookOn, say: Tell, late: Late) -> Outcome:
+    def carry_out(self, trial: Trial, directory: Path, look_on: LookOn, say: Say, late: Late) -> Outcome:
         """Have a trial carried out, and pass on what is heard of it."""
         callbacks = look_on(trial.label)
         self._worker.send(trial, directory)
@@ -126,7 +125,7 @@ def _describe(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError | Ended) else f"{type(error).__name__}: {error}"
 
 
-def _train(dataset: Dataset, say: Say, trial: Trial, directory: Path) -> _Done:
+def _train(dataset: Dataset, tell: Tell, trial: Trial, directory: Path) -> _Done:
     """Carry out a trial in this process, the first one or the next, as if there had been none before."""
     import_engine()
     # What every trial needs, before its filters of warnings are kept apart: these libraries have some of their own.
@@ -141,9 +140,9 @@ def _train(dataset: Dataset, say: Say, trial: Trial, directory: Path) -> _Done:
     _heed(signal.SIG_DFL)
     try:
         with defer_signals(), warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: say("warning", str(message))
-            say("started", None)
-            path = run_trial(trial, dataset, directory, [_relay(say)])
+            warnings.showwarning = lambda message, *_: tell("warning", str(message))
+            tell("started", None)
+            path = run_trial(trial, dataset, directory, [_relay(tell)])
             _heed(signal.SIG_IGN)
         return _Done(path, as_new=not keeps_freed_memory())
     except KeyboardInterrupt as stop:  # it alone was told to stop, or its caller has passed it on
@@ -158,15 +157,15 @@ def _heed(handler: signal.Handlers) -> None:
         signal.signal(number, handler)
 
 
-def _relay(say: Say) -> "keras.callbacks.Callback":
+def _relay(tell: Tell) -> "keras.callbacks.Callback":
     """A callback that tells the caller what a training tells its callbacks."""
     import keras
 
-    def tell(method: str, *position: Any, logs: Any = None) -> None:
+    def pass_on(method: str, *position: Any, logs: Any = None) -> None:
         if position and not isinstance(position[-1], int):  # Keras passes the logs either way
-            *position, logs = position
+            position, logs = position[:-1], position[-1]
         numbers = {key: float(value) for key, value in (logs or {}).items()}
-        say("event", (method, (*position, numbers), relay.params))
+        tell("event", (method, (*position, numbers), relay.params))
 
-    relay = keras.callbacks.LambdaCallback(**{method: partial(tell, method) for method in RELAYED})
+    relay = keras.callbacks.LambdaCallback(**{method: partial(pass_on, method) for method in RELAYED})
     return relay
