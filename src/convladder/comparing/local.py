@@ -41,8 +41,12 @@ def run_in_processes(
             if trainer is not None and not trainer.takes(trial):
                 trainer.end()
                 trainer = None
-            trainer = trainer or _Trainer(dataset, trial.deterministic)
-            yield trainer.carry_out(trial, directory, look_on, say, late)
+            outcome = None
+            while outcome is None:  # a process that ended before it began with the trial may have ended before it
+                trainer = trainer or _Trainer(dataset, trial.deterministic)
+                outcome = trainer.carry_out(trial, directory, look_on, say, late)
+                trainer = trainer if outcome else None
+            yield outcome
     finally:
         if trainer is not None:
             trainer.end()
@@ -62,15 +66,15 @@ class _Trainer:
 
     def __init__(self, dataset: Dataset, deterministic: bool) -> None:
         self._worker = Worker(partial(_train, dataset))
-        self._deterministic, self._as_new = deterministic, True
+        self._deterministic, self._as_new, self._used = deterministic, True, False
         self.end = self._worker.end
 
     def takes(self, trial: Trial) -> bool:
         """Whether it can carry out this trial as a new process would."""
         return self._as_new and self._worker.alive and trial.deterministic == self._deterministic
 
-    def carry_out(self, trial: Trial, directory: Path, look_on: LookOn, say: Say, late: Late) -> Outcome:
-        """Have a trial carried out, and pass on what is heard of it."""
+    def carry_out(self, trial: Trial, directory: Path, look_on: LookOn, say: Say, late: Late) -> Outcome | None:
+        """Have a trial carried out, and pass on what is heard; None where a process of old had ended before it."""
         callbacks = look_on(trial.label)
         self._worker.send(trial, directory)
         started = False
@@ -81,6 +85,8 @@ class _Trainer:
                 except TimeoutError:
                     word, content = "nothing", None
                 except Ended as ended:
+                    if self._used and not started:
+                        return None
                     word, content = "raised", ended
                 check_stop()
                 if started and late():
@@ -98,7 +104,7 @@ class _Trainer:
                     warnings.warn(content, stacklevel=2)
                 elif word in ("result", "raised"):
                     done = content if word == "result" else _Done(error=_describe(content))
-                    self._as_new = done.as_new
+                    self._as_new, self._used = done.as_new, True
                     if done.path is not None:
                         return Outcome(trial, Run(done.path))
                     say(f"{trial.label} failed: {done.error}")
