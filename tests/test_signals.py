@@ -272,6 +272,16 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, kept)
 
 
+def test_a_handler_that_is_set_meanwhile_stays() -> None:
+    try:
+        with handle_signals():
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as by a run that is finished: nothing can stop it any more
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def test_large_networks_are_looked_at_as_often_as_small_ones() -> None:
     assert steps_per_look(cl.build_model("strong", (28, 28, 1), 10), 128) == STEPS_PER_LOOK
     assert steps_per_look(cl.build_model("strong", (96, 96, 3), 10), 128) < 4

@@ -48,7 +48,7 @@ class ConvladderError(ValueError):
 
 
 def check_system() -> None:
-    """Raise a ConvladderError on Windows, which lacks what locks files and forks processes here."""
+    """Raise a ConvladderError on Windows, which lacks what locks files and watches pipes here."""
     if platform.system() == "Windows":
         raise ConvladderError(
             "convladder does not run on Windows. Expected Linux or macOS: on Windows, install it in WSL, the Windows "

@@ -33,12 +33,22 @@ def limit_threads() -> None:
             os.environ.setdefault(name, str(number))
 
 
+_keeping = False
+
+
+def keeps_freed_memory() -> bool:
+    """Whether `keep_freed_memory` was called in this process."""
+    return _keeping
+
+
 def keep_freed_memory() -> None:
     """Have the C library keep what is freed, for the next time; only glibc can be told, for the rest of the process.
 
     It gives blocks above 32 MB back to the system at once, which zeroes them, page by page, when they are asked for
     again: a sixth of a fine-tuning step. In one arena they are found again whoever freed them, in less memory.
     """
+    global _keeping  # noqa: PLW0603 (as the C library's setting, which it describes)
+    _keeping = True
     with contextlib.suppress(OSError, AttributeError):
         adjust = ctypes.CDLL(None).mallopt
         for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):

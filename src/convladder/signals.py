@@ -65,6 +65,7 @@ def handle_signals() -> Iterator[None]:
 
     A second one raises it again, and ends the process soon after, whatever that is doing. Signals that are ignored, as
     under nohup, or that the program handles itself, are left alone; so are all of them in another thread than the main.
+    What else is set as a handler within stays set.
     """
     defaults = (signal.SIG_DFL, signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in SIGNALS if _in_main_thread()}
@@ -85,7 +86,8 @@ def handle_signals() -> Iterator[None]:
         raise
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is _handle:
+                signal.signal(number, handler)
         if before:
             if _Note.end is not None:
                 _Note.end.cancel()

@@ -33,7 +33,7 @@ def compare(
     minutes: float | None = None,
     runner: Runner = run_in_processes,
 ) -> Comparison:
-    """Train every rung with every seed, each in a process of its own, and compare them.
+    """Train every rung with every seed, in another process, and compare them.
 
     Finished runs of the same rungs, seeds, recipes and images are taken from the directory, not repeated.
 

@@ -23,13 +23,13 @@ from convladder.data.checks import (
     sort_copies,
 )
 from convladder.data.csv_tables import is_table, list_csv
-from convladder.data.decoding import decode_image, name_defect, open_picture, significant_bits
+from convladder.data.decoding import chunk_size, decode_image, name_defect, open_picture, significant_bits
 from convladder.data.folders import Listing, list_folder, sort_classes
 from convladder.data.loading import locate
 from convladder.data.similarity import HASHED_SIDE, group_similar, hash_thumbnails
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError
-from convladder.workers import chunk_size, map_files
+from convladder.workers import map_files
 
 TINY = 8  # pixels of the shorter side
 ODD_SIZE = 4.0  # times the median, or that part of it

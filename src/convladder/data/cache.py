@@ -27,10 +27,10 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 
-from convladder.data.decoding import decode_image, name_defect
+from convladder.data.decoding import chunk_size, decode_image, name_defect
 from convladder.errors import ConvladderError, check_range
 from convladder.startup import has_home
-from convladder.workers import chunk_size, map_files
+from convladder.workers import map_files
 
 PICTURES_VERSION = 4  # of what stands in an entry, and of how pictures are decoded
 LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"

@@ -18,9 +18,10 @@ What becomes of each kind of picture:
 
 import contextlib
 import io
+import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +40,7 @@ from PIL.TiffImagePlugin import (
 from convladder.data.png import without_metadata
 from convladder.data.resizing import RESIZINGS, accept_fit
 from convladder.errors import ConvladderError, check_choice
+from convladder.workers import CHUNK
 
 PICTURE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 # What one picture may take: a file of some kilobytes may claim more, and keep a processor busy or fill the memory.
@@ -47,6 +49,8 @@ BYTE_LIMIT = 800_000_000
 DEPTHS = (8, 10, 12, 14, 16)  # bits that the values of a picture of 16 may take
 PIXELS_A_STRIP = 1 << 18  # that are converted at a time, since some conversions take 30 bytes a pixel
 WHITE, BLACK = 255, 0
+
+BYTES_A_CHUNK = 16e6  # of files that a worker gets at a time
 
 ORIENTATION = 0x0112  # the EXIF tag, and how its values are turned upright
 UPRIGHT = {
@@ -332,3 +336,12 @@ def _resize(picture: Image.Image, width: int, height: int, resize: str) -> Image
     ground = Image.new(picture.mode, (width, height), BLACK if picture.mode == "L" else (BLACK,) * 3)
     ground.paste(picture.resize(inner, bilinear), ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return ground
+
+
+def chunk_size(paths: Sequence[str]) -> int:
+    """How many of these files a worker gets at a time: 128 small ones, or a few photographs."""
+    sizes = []
+    for path in paths[:: max(1, len(paths) // 16)]:
+        with contextlib.suppress(OSError):
+            sizes.append(os.stat(path).st_size)
+    return int(min(CHUNK, max(1, BYTES_A_CHUNK * len(sizes) // max(1, sum(sizes)))))
