@@ -13,6 +13,7 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3  # links between pages go as deep
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # 1 / 12, not 0.08333333333333333
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 napoleon_use_ivar = True  # an attribute stands once, where the class says what it is

@@ -19,7 +19,7 @@ from convladder.data.loading import locate
 PICTURES = ("hat-29.jpg", "shoes-30.jpg")  # of the test images, which training does not see
 COMMANDS = ("train --data clothes", f"predict runs/transfer-1 {' '.join(PICTURES)}")
 COLUMNS, LINE, LEFT = 92, 21, 20
-LONGEST_WAIT, HOLD = 3.0, 7.0  # seconds of the picture
+LONGEST_WAIT, HOLD = 1.5, 7.0  # seconds of the picture
 STYLE = """
 svg { background: #16181d; border-radius: 8px; }
 text { font: 14px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: #d6dae1; white-space: pre; }
