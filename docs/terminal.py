@@ -31,7 +31,8 @@ text { font: 14px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; 
 def record(folder: Path) -> list[tuple[float, str]]:
     """Run the commands in a folder, and return each line with the seconds when it came; waits are cut."""
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
-    lines, shown, last = [], 0.0, time.monotonic()
+    lines: list[tuple[float, str]] = []
+    shown, last = 0.0, time.monotonic()
 
     def note(line: str) -> None:
         nonlocal shown, last

@@ -19,7 +19,7 @@ import typer
 
 from convladder import cli
 from convladder.cli import _complete as complete
-from convladder.comparing.settings import COLUMNS, MARK, differing, value_in_words
+from convladder.comparing.settings import DIFFERING_COLUMNS, MARK, differing, value_in_words
 from convladder.evaluating.metrics import share_interval
 from convladder.models.ladder import build_model, suited_rungs
 from convladder.models.summary import count_macs
@@ -167,15 +167,17 @@ def test_the_ladder_s_table_is_that_of_the_present_code() -> None:
     titles, rows = ladder()
     assert list(rows) == suited_rungs(photographs=False)  # what `make run` climbs on MNIST
     recipes = {rung: default_recipe(rung) for rung in rows}
-    shown = [key for key in COLUMNS if key in differing([asdict(recipe) for recipe in recipes.values()])]
+    shown = [key for key in DIFFERING_COLUMNS if key in differing([asdict(recipe) for recipe in recipes.values()])]
     usual, _ = cells_of_comparison([], {})
-    assert titles == [usual[0], *(COLUMNS[key] for key in shown), *usual[1:]]
+    assert titles == [usual[0], *(DIFFERING_COLUMNS[key] for key in shown), *usual[1:]]
 
     def number(row: dict[str, str], title: str) -> float:
         return float(row[title].rstrip("*").replace(",", ""))
 
     for rung, row in rows.items():
-        assert [row[COLUMNS[key]] for key in shown] == [value_in_words(getattr(recipes[rung], key)) for key in shown]
+        assert [row[DIFFERING_COLUMNS[key]] for key in shown] == [
+            value_in_words(getattr(recipes[rung], key)) for key in shown
+        ]
         assert row["rung"].endswith(MARK) == (rung in TUNED)
         model = build_model(rung, (28, 28, 1), 10)
         assert number(row, "parameters") == model.count_params(), rung

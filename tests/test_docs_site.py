@@ -10,7 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Request, Response
 
 import convladder as cl
 from browsing import open_browser
@@ -57,8 +57,17 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     context = browser.new_context()
     opened = context.new_page()
     wrong: list[str] = []
-    opened.on("request", lambda asked: asked.url.startswith((address, "data:")) or wrong.append(asked.url))
-    opened.on("response", lambda answer: answer.status < 400 or wrong.append(f"{answer.status} {answer.url}"))
+
+    def note_request(asked: Request) -> None:
+        if not asked.url.startswith((address, "data:")):
+            wrong.append(asked.url)
+
+    def note_response(answer: Response) -> None:
+        if answer.status >= 400:
+            wrong.append(f"{answer.status} {answer.url}")
+
+    opened.on("request", note_request)
+    opened.on("response", note_response)
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.goto(address)
     yield opened
