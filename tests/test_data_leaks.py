@@ -76,7 +76,7 @@ def test_copies_and_near_copies_of_test_pictures_are_left_out_of_training_and_sa
     assert data.account is not None
     text = "\n".join(data.account.lines())
     assert "40 files: 36 pictures, 4 left out" in text
-    assert "4 pictures are left out of what is learned from" in text
+    assert "4 pictures are left out of training" in text
     assert "of dress is " in text
     assert "--keep-leaks keeps them" in text
     assert {Path(path).name for path, _ in data.account.left_out} == {"same.jpg", "again.jpg"}
@@ -136,7 +136,7 @@ def test_arrays_lose_their_copies_too(tmp_path: Path) -> None:
     assert leaks.leaked(kept).tolist() == [1, 2]
     images[:50] = images[51]
     np.savez(tmp_path / "all.npz", x_train=images[:50], y_train=labels[:50], x_test=images[50:], y_test=labels[50:])
-    with pytest.raises(cl.ConvladderError, match=r"no image for training but copies.*--keep-leaks"):
+    with pytest.raises(cl.ConvladderError, match=r"has only copies for training.*--keep-leaks"):
         cl.load_dataset(tmp_path / "all.npz")
 
 

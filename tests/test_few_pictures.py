@@ -122,7 +122,7 @@ def test_a_class_of_one_picture_is_learned_and_named_and_not_tested(run_of: Call
     run = run_of("ten and one")
     data = run.load_dataset()
     assert run.info["images"] == {"train": 11, "validation": 0, "test": 10}
-    assert any("without a picture to test: hat." in line for line in data.account.lines())  # type: ignore[union-attr]
+    assert any("without test pictures: hat." in line for line in data.account.lines())  # type: ignore[union-attr]
     assert run.metrics["test"]["per_class"][1]["recall"] is None
     answers = run.classifier().predict_probabilities(data.train.images[data.train.labels == 1])
     assert answers.argmax(axis=1).tolist() == [1]
@@ -232,7 +232,7 @@ def test_train_says_what_it_takes_and_with_evaluate_and_json_how_it_was_tested(
     side = cl.load_dataset(source).native_side
     assert err.splitlines() == [
         "20 files: 20 pictures.",
-        "Classes with fewer than 10 pictures for training: dress 7, hat 7.",
+        "Classes with fewer than 10 training pictures: dress 7, hat 7.",
         "2 classes: dress (10), hat (10). 14 pictures for training, 2 for validation, 4 for testing.",
         f"The rung is transfer, because these are photographs, {side} pixels at their shorter side; "
         "--model takes another.",

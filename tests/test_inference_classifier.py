@@ -51,7 +51,7 @@ def test_a_bad_picture_gives_its_error_and_the_rest_goes_on(run: cl.Run, digits:
         True,
         False,
     ]
-    assert "text.png is no picture" in str(answers[0])
+    assert "text.png is not a picture" in str(answers[0])
 
 
 def test_prediction_works_where_what_trains_is_not_installed(run: cl.Run, digits: list[Path]) -> None:
@@ -165,7 +165,7 @@ def test_below_the_threshold_it_abstains(run: cl.Run, digits: list[Path], tmp_pa
 def test_the_bytes_of_a_picture_are_decoded_as_its_file_is(run: cl.Run, digits: list[Path]) -> None:
     classifier = run.classifier()
     np.testing.assert_array_equal(classifier.decode(digits[0].read_bytes()), classifier.decode(digits[0]))
-    with pytest.raises(cl.ConvladderError, match="The picture is no picture"):
+    with pytest.raises(cl.ConvladderError, match="The picture is not a picture"):
         classifier.decode(b"text")
 
 

@@ -243,7 +243,7 @@ def test_dropping_pasting_and_what_is_no_picture(
     (tmp_path / "text.png").write_text("no picture")
     visit.page.set_input_files("#file", str(tmp_path / "text.png"))
     visit.page.locator("#problem:not([hidden])").wait_for()
-    assert "is no picture" in visit.page.get_by_role("alert").inner_text()
+    assert "is not a picture" in visit.page.get_by_role("alert").inner_text()
     visit.close()
 
 
