@@ -19,8 +19,8 @@ from test_training_fused import NETWORKS, base, network
 RNG = np.random.default_rng(0)
 
 
-def split(count: int) -> cl.data.Split:
-    return cl.data.Split(RNG.integers(0, 4, (count, 8, 8, 3)).astype(np.uint8), np.arange(count) % 3)
+def split(count: int) -> cl.Split:
+    return cl.Split(RNG.integers(0, 4, (count, 8, 8, 3)).astype(np.uint8), np.arange(count) % 3)
 
 
 DATA = cl.Dataset("mine", ("a", "b", "c"), split(24), split(6), split(6))

@@ -13,7 +13,7 @@ import convladder as cl
 from convladder.data.dataset import Split
 from convladder.data.features import compute_features
 from convladder.data.loading import at_size
-from convladder.evaluating.few import FEW
+from convladder.evaluating.few import FEW_TO_VALIDATE
 from convladder.evaluating.metrics import predict_probabilities
 from convladder.exporting import int8
 from convladder.training.head import cross_validate, solve
@@ -91,11 +91,11 @@ def test_mirror_images_of_a_picture_are_never_in_another_fold(clothes: cl.Datase
 
 def test_many_validation_pictures_choose_the_strength(clothes: cl.Dataset, features: list[np.ndarray]) -> None:
     rows = np.arange(len(clothes.train))
-    train, validation = rows[rows % 5 > 0], np.tile(rows[rows % 5 == 0], 5)[:FEW]
+    train, validation = rows[rows % 5 > 0], np.tile(rows[rows % 5 == 0], 5)[:FEW_TO_VALIDATE]
     labels = clothes.train.labels
     solution = solve(features[0][:, train], labels[train], features[0][:, validation], labels[validation], 5, 2)
     assert solution.seen == len(train)
-    assert len(solution.labels) == FEW
+    assert len(solution.labels) == FEW_TO_VALIDATE
     assert "validation" in solution.method
 
 

@@ -182,5 +182,5 @@ def build_graph(input_shape: tuple[int, int, int]) -> bytes:
 @cache
 def read_weights() -> Mapping[str, npt.NDArray[np.float32]]:
     """By "block02_expand/kernel" and "/bias"; kernels (height, width, in, out), depthwise (height, width, in, 1)."""
-    with np.load(Path(str(files("convladder.models.ladder") / f"{NAME}.npz")), allow_pickle=False) as archive:
+    with np.load(Path(str(files("convladder.models") / f"{NAME}.npz")), allow_pickle=False) as archive:
         return {name: archive[name].astype(np.float32) for name in archive.files}

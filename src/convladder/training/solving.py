@@ -11,7 +11,7 @@ import numpy as np
 from convladder.data.dataset import Dataset
 from convladder.data.features import OWN, Extractor, compute_features
 from convladder.errors import ConvladderError
-from convladder.evaluating.few import FEW
+from convladder.evaluating.few import FEW_TO_VALIDATE
 from convladder.evaluating.metrics import score
 from convladder.exporting.onnx_file import export_graph
 from convladder.models.backbone import FEATURES, NAME
@@ -111,7 +111,7 @@ def solve_head(
     if by_folds:
         test = train[:, np.bincount(labels)[labels] > 1]
     views = VIEWS[recipe.views][1]
-    chosen_on = len(data.validation) if pool or len(data.validation) >= FEW else 0
+    chosen_on = len(data.validation) if pool or len(data.validation) >= FEW_TO_VALIDATE else 0
     held_out = validation[:, :chosen_on], data.validation.labels[:chosen_on]
     solution = solve(train, labels, *held_out, data.num_classes, views)
     head = solution.head
