@@ -258,7 +258,7 @@ BAD = {
     "too small": (["summary", "pool", "--input", "4x4x1"], "at least 8"),
     "unknown option": (["train", "--epoch-count", "3"], "--epoch-count"),
     "unknown command": (["trian"], "trian"),
-    "an empty folder": (["predict", "model.onnx", "."], "model.onnx cannot be loaded"),
+    "an empty folder": (["predict", "model.onnx", "."], "Could not load model.onnx"),
     "unknown format": (["export", "runs/pool-1", "--format", "onx"], "no finished run"),
     "no such run": (["predict", "runs/pool-1", "digit.png"], "runs/pool-1"),
     "missing argument": (["predict"], "Missing argument 'model'"),

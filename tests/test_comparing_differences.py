@@ -188,7 +188,7 @@ def test_the_report_takes_what_the_finding_takes(tmp_path: Path, small_npz: Path
     comparison = Comparison(tuple(cl.Run(path.parent) for path in sorted((tmp_path / "runs").glob("*/run.json"))))
     assert list(comparison.groups) == ["dense (epochs 1)", "dense (epochs 3)", "fast"]
     found = comparison.recommendation
-    assert f"Take {found['take']}: it is right on" in said
+    assert f"Take {found['take']}: it classifies" in said
     assert said.count("Recommended:") + said.count("Not settled:") == 1
     assert f"{found['take']} take this" in said
     assert ("Until then, " + found["take"] in said) != found["settled"]

@@ -162,7 +162,7 @@ def test_with_keep_leaks_the_accuracy_without_them_is_told_everywhere(
 ) -> None:
     runs = tmp_path / "runs"
     options = ["--data", leaking, "--model", "dense", "--epochs", "1", "--image-size", "16", "--runs", runs]
-    assert "4 of the 12 images are copies of what was learned from" in call("train", *options, "--keep-leaks")
+    assert "4 of the 12 images are copies of training images" in call("train", *options, "--keep-leaks")
     kept = cl.Run(runs / "dense-1")
     others = kept.metrics["test"]["without_leaks"]
     assert others["images"] == 8
@@ -179,7 +179,7 @@ def test_with_keep_leaks_the_accuracy_without_them_is_told_everywhere(
     assert (run.info["leaks_left_out"], "without_leaks" in run.metrics["test"]) == (4, False)
     assert run.info["fingerprint"] != kept.info["fingerprint"]
     assert run.load_dataset().leaks_left_out == 4
-    assert "4 copies of pictures for validation or testing" in call("evaluate", run.path)
+    assert "4 copies of validation or test pictures" in call("evaluate", run.path)
     with pytest.raises(cl.ConvladderError, match="different images"):
         write_report(runs, tmp_path / "report.html")
 

@@ -329,7 +329,7 @@ def test_an_export_that_cannot_be_is_refused(
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(cl.ConvladderError, match="is there already, and no export"):
+    with pytest.raises(cl.ConvladderError, match="exists and is not an export"):
         export_web({"dense": dense}, tmp_path / "full", runtime)
     with pytest.raises(cl.ConvladderError, match=r"holds no ort\.wasm\.min\.mjs"):
         export_web({"dense": dense}, tmp_path / "site", tmp_path)

@@ -74,7 +74,7 @@ def test_each_rung_has_its_own_size_and_the_table_and_the_words_say_so(compared:
 
 def test_the_report_looks_into_each_rung_at_its_own_size(compared: Comparison, tmp_path: Path) -> None:
     page = write_report(compared, tmp_path / "report.html").read_text()
-    assert "There are no pictures in this report" not in page
+    assert "This report has no pictures" not in page
     assert "dense (48 pixels)" in page
     # `dense` alone had other epochs than is usual, which no one command says; so there is none.
     assert "convladder compare --data" not in page
