@@ -62,7 +62,7 @@ def test_models_as_a_table_marks_a_network_and_a_recipe_tuned_together(convladde
     table = convladder("models").out
     for rung in MODELS:
         assert f" {rung}{'†' if rung in TUNED else ''} " in table
-    assert "† fast, tiny, strong, transfer and finetune: a network and a recipe tuned together" in table
+    assert "† fast, tiny, strong, transfer and finetune: network and recipe were tuned together" in table
 
 
 def test_summary_shows_the_arithmetic(convladder: Any) -> None:
@@ -259,7 +259,7 @@ BAD = {
     "unknown option": (["train", "--epoch-count", "3"], "--epoch-count"),
     "unknown command": (["trian"], "trian"),
     "an empty folder": (["predict", "model.onnx", "."], "Could not load model.onnx"),
-    "unknown format": (["export", "runs/pool-1", "--format", "onx"], "no finished run"),
+    "unknown format": (["export", "runs/pool-1", "--format", "onx"], "not a finished run"),
     "no such run": (["predict", "runs/pool-1", "digit.png"], "runs/pool-1"),
     "missing argument": (["predict"], "Missing argument 'model'"),
 }
