@@ -236,7 +236,7 @@ def test_train_says_what_it_takes_and_with_evaluate_and_json_how_it_was_tested(
         "2 classes: dress (10), hat (10). 14 pictures for training, 2 for validation, 4 for testing.",
         f"The rung is transfer, because these are photographs, {side} pixels at their shorter side; "
         "--model takes another.",
-        "transfer  fitted; scoring, exporting and proving the export",
+        "transfer  fitted; scoring, exporting and testing the export",
         caution(run_of("two of ten").metrics["test"]),
     ]
     status, out, err = call("evaluate", tmp_path / "transfer-1")

@@ -124,8 +124,8 @@ def test_a_run_of_224_pixels_is_evaluated_on_other_data_and_explained(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--minutes", 1], "--minutes changes nothing of transfer"),
-        (["--ensemble", 2], "--ensemble changes nothing of transfer"),
+        (["--minutes", 1], "--minutes has no effect on transfer"),
+        (["--ensemble", 2], "--ensemble has no effect on transfer"),
         (["--pooling", "average"], "transfer has no choice pooling"),
     ],
 )

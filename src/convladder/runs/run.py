@@ -179,7 +179,7 @@ def embedded_name(info: Mapping[str, Any]) -> str | None:
 
 
 def create_run_folder(directory: Path, rung: str) -> Path:
-    """Create the next folder of a rung: pool-1, pool-2, …
+    """Create the next folder of a rung: pool-1, pool-2 and so on.
 
     Raises:
         ConvladderError: The directory cannot be written; exit status 1.
