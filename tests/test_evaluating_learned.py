@@ -110,7 +110,7 @@ def test_it_is_the_exact_binomial_test(right: int) -> None:
         ({"epochs": 3}, 0.12, "too few training steps, 23: use more"),
         ({"epochs": 3, "learning_rate": 5.0}, 0.12, "learning rate that is too high, 5: try --learning-rate 0.5"),
         ({"epochs": 100}, 0.12, "learning rate that is too high, 0.006: try --learning-rate 0.0006. Or the labels"),
-        ({"epochs": 100}, 0.98, "right on 0.98 of the training images"),
+        ({"epochs": 100}, 0.98, "accuracy on the training images is 0.98"),
     ],
 )
 def test_the_likely_cause_is_named(recipe: dict[str, Any], fitted: float, said: str) -> None:

@@ -147,7 +147,7 @@ def test_a_refusal_of_the_rung_that_train_took_is_one_line_that_says_why_it_is_t
     ("command", "message"),
     [
         (["train", "--model", "conv", "--kernel-size", 100, "--padding", "valid"], "A kernel of 100×100"),
-        (["train", "--model", "transfer", "--minutes", 1], "--minutes changes nothing"),
+        (["train", "--model", "transfer", "--minutes", 1], "--minutes has no effect"),
         (["evaluate", "RUN", "--split", "tst"], "Did you mean test?"),
     ],
 )

@@ -72,7 +72,7 @@ def test_what_doubling_buys_is_what_the_law_says() -> None:
 @pytest.mark.parametrize(
     ("errors", "reason"),
     [
-        ([0.3, 0.2, 0.15], "4 sizes or more"),
+        ([0.3, 0.2, 0.15], "at least 4 sizes"),
         ([0.4, 0.3, 0.25, 0.0], "no error"),
         ([0.4, 0.3, 0.25, 0.02], "does not follow a power law"),
         ([0.4, 0.3, 0.25, 0.22, 0.02], "does not follow a power law"),

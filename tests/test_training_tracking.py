@@ -144,7 +144,7 @@ def test_a_tensorboard_that_fails_is_warned_of_and_loses_nothing(small: cl.Datas
         return with_tensorboard([])(folder)
 
     recipe = replace(cl.DEFAULT, epochs=2)
-    with pytest.warns(UserWarning, match=r"TensorBoard failed \(.*\)\. The training goes on without it"):
+    with pytest.warns(UserWarning, match=r"TensorBoard failed \(.*\)\. The training continues without it"):
         run = cl.train("dense", small, recipe, directory=tmp_path, callbacks=in_the_way)
     assert run.info["status"] == "finished"
     assert len(run.history) == 2
