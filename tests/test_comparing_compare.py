@@ -269,7 +269,7 @@ def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Pa
     assert said[2].startswith("About ")  # what is left; and not that the run which failed were done
     comparison = conclude(outcomes, tmp_path)
     assert [(gone["name"], gone["seed"], gone["failed"]) for gone in comparison.not_run] == [("dense", 0, True)]
-    assert "Not there: `dense`, seed 0" in comparison.sentences[-1]
+    assert "Missing: `dense`, seed 0" in comparison.sentences[-1]
 
 
 def test_a_run_is_the_same_whatever_its_process_did_before(small: cl.Dataset, tmp_path: Path) -> None:

@@ -97,7 +97,9 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_row(tmp_path: Path) -> No
 def test_a_seed_that_is_there_twice_is_refused(tmp_path: Path, ensemble: int, second: int) -> None:
     runs = [store(tmp_path / str(s), "pool", s, answers(0.9), ensemble=ensemble) for s in (0,)]
     runs.append(store(tmp_path / "copy", "pool", second, answers(0.9), ensemble=ensemble))
-    with pytest.raises(cl.ConvladderError, match=rf"copy are one training twice: pool, seed {second}\. Expected other"):
+    with pytest.raises(
+        cl.ConvladderError, match=rf"copy are the same training: pool, seed {second}\. Expected different"
+    ):
         Comparison(tuple(runs))
 
 
@@ -126,7 +128,7 @@ def test_a_pair_says_what_it_differs_in_besides_the_network(tmp_path: Path) -> N
         "precision": ["bfloat16", "float32"],
     }
     assert pair["words"].endswith(
-        "besides the network they differ in epochs 20 and 2, augmentation digits and none, views digits and none, "
+        "they also differ in epochs 20 and 2, augmentation digits and none, views digits and none, "
         "precision bfloat16 and float32"
     )
     titles, cells = cells_of_comparison(comparison.rows, {})
@@ -188,10 +190,10 @@ def test_the_report_takes_what_the_finding_takes(tmp_path: Path, small_npz: Path
     comparison = Comparison(tuple(cl.Run(path.parent) for path in sorted((tmp_path / "runs").glob("*/run.json"))))
     assert list(comparison.groups) == ["dense (epochs 1)", "dense (epochs 3)", "fast"]
     found = comparison.recommendation
-    assert f"Take {found['take']}: it is right on" in said
+    assert f"Take {found['take']}: it classifies" in said
     assert said.count("Recommended:") + said.count("Not settled:") == 1
     assert f"{found['take']} take this" in said
-    assert ("Until then, " + found["take"] in said) != found["settled"]
+    assert ("Until then, take " + found["take"] in said) != found["settled"]
     assert "Besides: epochs" in said
     assert comparison.level["words"] in said
 
@@ -205,7 +207,7 @@ def test_what_is_not_settled_is_taken_from_the_best(tmp_path: Path) -> None:
     ]
     found = Comparison(tuple(runs)).recommendation
     assert (found["settled"], found["name"], found["take"]) == (False, "dense", "fast")
-    assert found["words"].endswith("Until then, `fast`.")
+    assert found["words"].endswith("Until then, take `fast`.")
 
 
 def test_where_nothing_is_cheaper_nothing_is_said_of_the_cheaper(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_map_that_shows_nothing_is_said_and_not_drawn_black(convladder: Any, r
     assert result.status == 0
     said = [line for line in result.err.splitlines() if "shows nothing" in line]
     assert [line.split()[1] for line in said] == ["grad-cam", "hires-cam"]
-    assert all("no feature map speaks for the class" in line and line.endswith("see occlusion.") for line in said)
+    assert all("no feature map supports the class" in line and line.endswith("see occlusion.") for line in said)
     assert set(json.loads(result.out)["flat"]) == {"grad-cam", "hires-cam"}
 
 

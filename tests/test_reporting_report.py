@@ -152,12 +152,12 @@ def test_it_says_what_the_runs_say(report: Path, directory: Path, browser: Brows
     visit = Visit(browser, report)
     said = visit.page.locator("main").inner_text()
     row = next(row for row in comparison.rows if row["name"] == comparison.recommendation["name"])
-    assert f"Take {row['name']}: it is right on {100 * row['test_accuracy']:.2f}" in said
+    assert f"Take {row['name']}: it classifies {100 * row['test_accuracy']:.2f}" in said
     assert comparison.runs[0].info["fingerprint"] in said
     assert ["robustness" in cl.Run(run.path).metrics for run in comparison.runs].count(True) == 2  # a run a rung
     headings = visit.page.locator("h1, h2, h3").all_inner_texts()
     assert headings[0] == "Which layer earns its cost?"
-    assert {"The ladder", "Learning", "What it can stand", "How to do it again"} <= set(headings)
+    assert {"The ladder", "Learning curves", "Robustness", "How to reproduce it"} <= set(headings)
     visit.close()
 
 
@@ -226,7 +226,7 @@ def test_without_its_data_it_has_no_pictures_and_says_so(directory: Path, tmp_pa
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(info | {"data": info["data"] | {"source": str(tmp_path / "gone.npz")}}))
     visit = Visit(browser, cl.write_report([run], tmp_path / "report.html"))
-    assert "There are no pictures in this report" in visit.page.locator("main").inner_text()
+    assert "This report has no pictures" in visit.page.locator("main").inner_text()
     assert visit.page.locator("img").count() == 0
     assert visit.page.locator("td button").count() == 0
     assert visit.page.locator(".matrix").is_visible()

@@ -306,7 +306,7 @@ def test_evaluate_on_the_command_line(convladder: Any, run: cl.Run) -> None:  # 
     assert {"test_accuracy", "validation_accuracy", "fit_seconds", "top_k", "per_class", "confusion"} <= set(result)
     shown = convladder("evaluate", run.path, "--split", "validation").out
     assert "on 500 validation images of small" in shown
-    assert "taken for" in shown
+    assert "predicted" in shown
     refused = convladder("evaluate", run.path, "--split", "train")
     assert (refused.status, "Expected one of: test, validation, all" in refused.err) == (2, True)
     assert "does not say where its data came from" in convladder("evaluate", run.path, "--robustness").err

@@ -125,7 +125,7 @@ def test_sigterm_ends_reproduce_and_says_how_to_go_on(tmp_path: Path) -> None:
     _, told = process.communicate(timeout=60)
     assert process.returncode == 143
     assert told.splitlines()[-1].endswith(
-        "runs/dense-1 holds the best weights so far. With --resume the same command takes the finished runs in runs."
+        "runs/dense-1 holds the best weights so far. The same command with --resume reuses the finished runs in runs."
     )
     assert cl.Run(tmp_path / "runs" / "dense-1").info["status"] == "interrupted"
 

@@ -37,7 +37,7 @@ def test_a_loss_that_is_no_number_ends_the_training_at_once(
     with pytest.raises(cl.ConvladderError, match=r"in epoch 1, by step \d+|after epoch 1") as caught:
         cl.train("dense", small, replace(WILD, **changes), directory=tmp_path)
     said = str(caught.value)
-    assert "learning rate too high for this network, 1e+25" in said
+    assert "learning rate that is too high for this network, 1e+25" in said
     assert "Expected a lower one: try --learning-rate 1e+24" in said
     assert caught.value.exit_status == 1
     assert failed_run(tmp_path)["error"] == said

@@ -1,4 +1,4 @@
-"""Pictures in files to a Dataset: listed, split, decoded, and every file accounted for."""
+"""From picture files to a Dataset: splits and decodes them, and accounts for every file."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from convladder.data.resizing import RESIZINGS
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError, check_choice, check_range
 
-TEST_SHARE = 0.15  # of each class, where the folder does not say what is for testing
-SAMPLE = 100  # files that size and channels are chosen from, where they are not given
-LARGEST_DEFAULT_SIDE = 48  # what two cores train on from scratch in a minute a rung
+TEST_SHARE = 0.15  # of each class, if no folder names a test split
+SAMPLE = 100  # files that determine size and channels, if these are not given
+LARGEST_DEFAULT_SIDE = 48  # two cores train a rung from scratch on this size in a minute
 SMALLEST_IMAGE_SIZE, LARGEST_IMAGE_SIZE = 8, 1024
 COPY = "copies of pictures for validation or testing"
-GRAY_TOLERANCE = 8  # of 255: how far the three channels of a gray picture may lie apart
+GRAY_TOLERANCE = 8  # of 255: how much the three channels of a gray picture may differ
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Settings:
     """How pictures become pixels.
 
     Attributes:
-        image_size: Height and width, or None: the median of the shorter sides, at most 48.
-        channels: 1 or 3, or None: 1 where no picture has colours. Both are chosen from 100 files, evenly spread.
+        image_size: Height and width. None means the median of the shorter sides, at most 48.
+        channels: 1 or 3. None means 1 if no picture has colour. 100 evenly spread files determine both.
         resize: As `decode_image` takes it.
         cache: Whether to keep the decoded pictures for later.
-        keep_leaks: Whether to learn from copies of pictures that validate or test.
+        keep_leaks: Whether to train on copies of validation and test pictures.
 
     Raises:
         ConvladderError: One of them is out of range.
@@ -52,7 +52,7 @@ class Settings:
         if self.image_size is not None:
             check_range("the image size", self.image_size, SMALLEST_IMAGE_SIZE, LARGEST_IMAGE_SIZE)
         if self.channels not in (None, 1, 3):
-            raise ConvladderError(f"{self.channels} channels are not possible. Expected 1, gray, or 3, colours.")
+            raise ConvladderError(f"{self.channels} channels are not possible. Expected 1 (gray) or 3 (colour).")
 
 
 def load_pictures(listing: Listing, name: str, settings: Settings, *, validation: float, seed: int) -> Dataset:
@@ -60,13 +60,13 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
 
     Args:
         listing: The files.
-        name: Of the data set.
+        name: Name of the data set.
         settings: How to decode them.
-        validation: The share of the training images to hold out where the listing has none for validation, 0 to 0.5.
-        seed: Of that choice, and of the test images' where the listing has none.
+        validation: Share of the training images to hold out if the listing has no validation split, 0 to 0.5.
+        seed: Seed of that choice, and of the test images if the listing has none.
 
     Raises:
-        ConvladderError: No file can be read, fewer than two classes are left, or none for training or testing.
+        ConvladderError: No file can be read, fewer than two classes are left, or training or test pictures are missing.
     """
     class_names = sort_classes(set(listing.labels))
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
@@ -77,7 +77,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     named = [f"{path} of {label}" for path, label in zip(listing.paths, listing.labels, strict=True)]
     leaks = np.flatnonzero(splits == LEFT_OUT)
     said = say_left_out(named, copies, splits)
-    # Each split is a run of rows of one file, in the order of the listing.
+    # Each split is a range of rows in one file, in the order of the listing.
     order = np.argsort(splits, kind="stable")[: int((splits != LEFT_OUT).sum())]
     paths = [listing.paths[number] for number in order]
     labels, splits, copies = labels[order], splits[order], copies[order]
@@ -87,7 +87,7 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     unusable = [(paths[number], reason) for number, reason in decoded.left_out]
     if not len(decoded.sources):
         raise ConvladderError(
-            f"None of the {len(paths):,} files of {name} can be read as a picture (the first, {unusable[0][0]}: "
+            f"None of the {len(paths):,} files of {name} could be read as a picture (the first, {unusable[0][0]}: "
             f"{unusable[0][1]}). Expected JPEG, PNG, BMP, GIF, WebP or TIFF."
         )
     labels, splits, copies = labels[decoded.sources], splits[decoded.sources], copies[decoded.sources]
@@ -130,13 +130,13 @@ def _account(
 def _check_parts(parts: Mapping[str, Split], name: str, leaks: str, *, copied: bool) -> None:
     """Refuse data with nothing to train on or to test on, and say where copies are the reason."""
     if not len(parts["train"]) and leaks:
-        raise ConvladderError(f"{name} has no picture for training but copies. Expected others. {leaks}")
+        raise ConvladderError(f"{name} has only copies for training. Expected other pictures. {leaks}")
     if len(parts["train"]) and not len(parts["test"]) and copied:
         raise ConvladderError(NOTHING_TO_TEST.format(name=name))
     for split in ("train", "test"):
         if not len(parts[split]):
             raise ConvladderError(
-                f"{name} has no picture for {split}. Expected two or more in a class, or some in the folder {split}."
+                f"{name} has no pictures for {split}. Expected at least two in a class, or some in a folder {split}."
             )
 
 
@@ -147,15 +147,15 @@ def choose_splits(
     seed: int,
     copies: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """The split of each file, as its number in SPLITS: as given, and stratified by class where it is not.
+    """The split of each file, as its index in SPLITS: the given one, or else a random choice stratified by class.
 
     Args:
         labels: Shape (count,).
-        given: Of each file "train", "validation", "test", or an empty text where its folder does not say.
-        validation: The share of the training images to hold out where none are given for validation.
-        seed: Of the choice.
-        copies: A number for each file, equal for copies: these come into one split; of those that were given several,
-            the ones in earlier splits are LEFT_OUT. By default each file is chosen for itself.
+        given: For each file "train", "validation", "test", or an empty text if its folder does not say.
+        validation: Share of the training images to hold out if no validation split is given.
+        seed: Seed of the choice.
+        copies: A number for each file, equal for copies. Copies are put into one split; if they were given several,
+            those in earlier splits are LEFT_OUT. By default, each file is chosen independently.
     """
     splits = np.array([SPLITS.index(split) if split else 0 for split in given], np.int64)
     copies = np.arange(len(labels)) if copies is None else copies
@@ -168,7 +168,7 @@ def choose_splits(
     for label in np.unique(labels):
         candidates = np.flatnonzero((labels == label) & chosen)
         shuffled = np.random.default_rng((seed, int(label))).permutation(candidates)
-        # At least one, where one is left to train on.
+        # At least one, if one is left to train on.
         tested = max(1, round(TEST_SHARE * len(shuffled))) if hold_out_test and len(shuffled) > 1 else 0
         left = len(shuffled) - tested
         validated = max(1, round(validation * left)) if hold_out_validation and left > 1 else 0
@@ -179,7 +179,7 @@ def choose_splits(
 
 
 def median_side(paths: Sequence[str]) -> int:
-    """The median of the shorter sides of 100 of the pictures, evenly spread, by their headers; 0 where none has one."""
+    """Median of the shorter sides of 100 evenly spread pictures, from their headers; 0 if none can be read."""
     shorter = []
     for path in _sample(paths):
         with contextlib.suppress(ConvladderError), open_picture(path) as picture:
@@ -214,13 +214,13 @@ def _content(
     splits: npt.NDArray[np.int64],
     files: npt.NDArray[np.uint64],
 ) -> str:
-    """SHA-256 over what is learnt from and tested on; which training pictures validate is another matter."""
+    """SHA-256 over training and test pictures. Validation pictures count as training pictures."""
     tested = splits == SPLITS.index("test")
     return digest_content(class_names, *([files[rows], labels[rows]] for rows in (~tested, tested)))
 
 
 def _alike(copies: npt.NDArray[np.int64], digests: npt.NDArray[np.uint64]) -> dict[int, int]:
-    """By the digest of its pixels, the number of the group of each picture that has copies."""
+    """From the digest of each picture that has copies to the number of their group."""
     _, first, group, counts = np.unique(copies, return_index=True, return_inverse=True, return_counts=True)
     several = counts[group] > 1
     return dict(zip(digests[several].tolist(), digests[first][group][several].tolist(), strict=True))
@@ -229,7 +229,7 @@ def _alike(copies: npt.NDArray[np.int64], digests: npt.NDArray[np.uint64]) -> di
 def _drop_empty_classes(
     labels: npt.NDArray[np.int64], class_names: list[str]
 ) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Without the classes none of whose files can be read."""
+    """Drop the classes without a readable file."""
     present, renumbered = np.unique(labels, return_inverse=True)
     return renumbered.astype(np.int64), [class_names[label] for label in present]
 

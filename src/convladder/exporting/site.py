@@ -1,4 +1,4 @@
-"""The page as a folder for any static host: the classifier runs in the browser, by ONNX Runtime Web."""
+"""The page as a folder for any static host: the classifier runs in the browser with ONNX Runtime Web."""
 
 import json
 import re
@@ -33,12 +33,12 @@ def write_site(classifiers: Mapping[str, Classifier], folder: Path, runtime: Pat
     """Write the page, its models and ONNX Runtime Web into a new folder.
 
     Args:
-        classifiers: By the names that the page shows.
-        folder: It is made.
+        classifiers: Classifiers by the names that the page shows.
+        folder: The folder to create.
         runtime: The folder `dist` of an installed onnxruntime-web; by default npm fetches version 1.30.0.
 
     Raises:
-        ConvladderError: npm is missing or failed, exit status 1; no such runtime.
+        ConvladderError: npm is missing or failed, exit status 1; the runtime does not exist.
         OSError: The folder cannot be written.
     """
     _write_runtime(folder / "runtime", runtime)
@@ -49,7 +49,7 @@ def write_site(classifiers: Mapping[str, Classifier], folder: Path, runtime: Pat
 def answer_in_node(
     folder: Path, model: Path, images: npt.NDArray[np.uint8], num_classes: int
 ) -> npt.NDArray[np.float32]:
-    """What the exported runtime answers for pixels of shape (count, height, width, channels), run by Node.
+    """The exported runtime's answers for pixels of shape (count, height, width, channels), in Node.
 
     Raises:
         ConvladderError: Node is missing, or failed; exit status 1.
@@ -57,7 +57,7 @@ def answer_in_node(
     with tempfile.TemporaryDirectory() as temporary, as_file(SERVING / "parity.mjs") as script:
         pixels, answers = Path(temporary) / "pixels", Path(temporary) / "answers"
         pixels.write_bytes(np.ascontiguousarray(images).tobytes())
-        # The runtime's files are modules, which Node takes a .js file for where a package.json says so.
+        # The runtime's .js files are modules. Node needs a package.json that says so.
         local = Path(temporary) / "runtime"
         shutil.copytree(folder / "runtime", local)
         (local / "package.json").write_text('{"type": "module"}', encoding="utf-8")
@@ -81,7 +81,7 @@ def _write_runtime(target: Path, installed: Path | None) -> None:
 
 
 def _fetch(folder: Path) -> Path:
-    """Have npm fetch the package, and unpack what is needed of it."""
+    """Fetch the package with npm, and unpack the files that are needed."""
     printed = _call(
         "npm",
         "pack",
@@ -105,14 +105,14 @@ def _fetch(folder: Path) -> Path:
 
 
 def _call(*command: str, folder: Path, seconds: float) -> str:
-    """Run it in a folder of its own: npm would take settings from the .npmrc of the current one."""
-    other = f" Or name the folder dist of an installed {PACKAGE} by --runtime." if command[0] == "npm" else ""
+    """Run a command in its own folder, because npm would read the .npmrc of the current one."""
+    other = f" Or give --runtime, the folder dist of an installed {PACKAGE}." if command[0] == "npm" else ""
     try:
         finished = subprocess.run(
             command, cwd=folder, capture_output=True, encoding="utf-8", timeout=seconds, check=True
         )
     except FileNotFoundError as error:
-        reason = f"{command[0]} is not installed. Expected it: install Node.js."
+        reason = f"{command[0]} is not installed. Install Node.js."
         raise ConvladderError(f"{reason}{other}", exit_status=1) from error
     except subprocess.TimeoutExpired as error:
         raise ConvladderError(f"{command[0]} took longer than {seconds:g} s.{other}", exit_status=1) from error
@@ -138,7 +138,7 @@ def _write_models(site: Path, classifiers: Mapping[str, Classifier]) -> None:
     taken: set[str] = set()
     for name, classifier in classifiers.items():
         file = re.sub(r"[^\w.-]", "-", name)
-        while file.casefold() in taken:  # of another name that differs in a space, a sign or a capital
+        while file.casefold() in taken:  # taken by a name that differs in a space, a sign or case
             file += "-"
         taken.add(file.casefold())
         shutil.copyfile(classifier.path, site / "models" / f"{file}.onnx")

@@ -1,7 +1,7 @@
 """The pretrained backbone: EfficientNet-Lite0, whose weights come with the package.
 
-Tan and Le 2019, arXiv:1905.11946. The Lite form has no squeeze-and-excitation, and ReLU6 in place of swish, so that it
-runs fast everywhere and survives 8 bits. It was trained on ImageNet; batch normalization is folded into the kernels.
+Tan and Le 2019, arXiv:1905.11946. The Lite variant has no squeeze-and-excitation, and ReLU6 instead of swish, so it is
+fast everywhere and can be quantized. It was trained on ImageNet; batch normalization is folded into the kernels.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     import keras
 
 BACKBONE = "efficientnet-lite0"
-PRETRAINED = ("transfer", "finetune")  # rungs that start from these weights, and scale pixels as it does
-SIDE = 224  # pixels: what it was trained for
+PRETRAINED = ("transfer", "finetune")  # rungs that start from these weights, with the same scaling of pixels
+SIDE = 224  # pixels: the size that it was trained for
 SMALLEST_SIDE = 96  # pixels: smaller images are enlarged inside the model
 STEM_FILTERS = 32
 NUM_FEATURES = 1280
 NUM_PARAMETERS = 3_350_000
-FEATURES = "features"  # the layer that gives them
-EXPANSION = 6  # of a block's channels, before its depthwise convolution
+FEATURES = "features"  # the name of the output layer
+EXPANSION = 6  # factor of a block's channels before its depthwise convolution
 OPSET, IR_VERSION = 17, 8  # of the ONNX graph
 
-# A stage: how many blocks, the side of their kernels, the stride of the first, the channels that they give.
+# Each stage: number of blocks, kernel size, stride of the first block, output channels.
 STAGES = ((1, 3, 1, 16), (2, 3, 2, 24), (2, 5, 2, 40), (3, 3, 2, 80), (3, 5, 1, 112), (4, 5, 2, 192), (1, 3, 1, 320))
 
 
 @dataclass(frozen=True)
 class Block:
-    """An inverted residual block: expand by 1×1, filter each channel by itself, project by 1×1.
+    """An inverted residual block: 1×1 expansion, depthwise convolution, 1×1 projection.
 
     Attributes:
         name: "block01" to "block16".
-        stage: Counted from 1, a new one where the sides are halved; for the names of the layers.
-        kernel_size: Of the depthwise convolution.
-        stride: Likewise.
-        expansion: Times the channels that come in; 1 for no expanding convolution.
-        filters: Channels that go out.
+        stage: Number from 1 for the layers' names; a new stage begins where the sides are halved.
+        kernel_size: Kernel size of the depthwise convolution.
+        stride: Stride of the depthwise convolution.
+        expansion: Factor of the input channels; 1 means no expansion.
+        filters: Output channels.
     """
 
     name: str
@@ -65,21 +65,21 @@ def list_blocks() -> Iterator[Block]:
 
 
 def enlarged(height: int, width: int) -> tuple[int, int]:
-    """The height and width at which the backbone looks at images: what they have, or more where that is too little."""
+    """The size at which the backbone sees images: their own, or a larger one if that is too small."""
     factor = max(1.0, SMALLEST_SIDE / min(height, width))
     return round(factor * height), round(factor * width)
 
 
 def build_features(pixels: Any) -> Any:
-    """The features of images: what the network has learnt to see in photographs, ready for a linear head.
+    """Build the layers from pixels to features, for a linear head.
 
-    The weights of the new layers are not those of the package yet: `load_weights` puts them in.
+    The layers do not have the embedded weights yet: `load_weights` loads them.
 
     Args:
         pixels: A Keras tensor of shape (batch, height, width, channels), range 0–255; 1 or 3 channels.
 
     Returns:
-        Shape (batch, 1280): the mean over all places of the last convolution.
+        Shape (batch, 1280): the mean over all positions of the last convolution.
     """
     from keras import layers
 
@@ -107,7 +107,7 @@ def build_features(pixels: Any) -> Any:
 
 
 def load_weights(model: "keras.Model") -> None:
-    """Put the package's weights into the layers of a model that `build_features` made."""
+    """Load the embedded weights into the layers that `build_features` made."""
     weights = read_weights()
     for layer in model.layers:
         _, _, name = layer.name.partition("_")  # "stage2_block02_expand"
@@ -116,7 +116,7 @@ def load_weights(model: "keras.Model") -> None:
 
 
 def build_graph(input_shape: tuple[int, int, int]) -> bytes:
-    """The same as an ONNX model: from `pixels`, float32 (batch, height, width, channels), to `features`.
+    """The same network as an ONNX model from `pixels`, float32 (batch, height, width, channels), to `features`.
 
     Args:
         input_shape: Height, width and channels.
@@ -204,6 +204,6 @@ def _add_input(graph: _Graph, input_shape: tuple[int, int, int]) -> str:
 
 @cache
 def read_weights() -> Mapping[str, npt.NDArray[np.float32]]:
-    """By "block02_expand/kernel" and "/bias"; kernels (height, width, in, out), depthwise (height, width, in, 1)."""
+    """Weights by "block02_expand/kernel" and "/bias": (height, width, in, out), depthwise (height, width, in, 1)."""
     with np.load(Path(str(files("convladder.models") / f"{BACKBONE}.npz")), allow_pickle=False) as archive:
         return {name: archive[name].astype(np.float32) for name in archive.files}

@@ -1,4 +1,4 @@
-"""What a notebook shows of a Run and of a Comparison: a table, and plots."""
+"""How a notebook shows a Run or a Comparison: as a table and plots."""
 
 from html import escape
 from typing import Any
@@ -10,7 +10,7 @@ from convladder.runs.run import SCORED_SPLITS, Run
 
 
 def draw(shown: Any) -> str:
-    """A Run or a Comparison as HTML; a Run without its curve where what draws it is not installed."""
+    """A Run or a Comparison as HTML. A Run has no curve if matplotlib is not installed."""
     return _draw_run(shown) if isinstance(shown, Run) else _draw_comparison(shown)
 
 
