@@ -89,7 +89,7 @@ def test_a_format_that_differs_is_not_written(stored: cl.Run, tmp_path: Path, mo
 
 def test_a_folder_that_is_no_export_is_left_alone(stored: cl.Run, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").touch()
-    with pytest.raises(cl.ConvladderError, match="no export"):
+    with pytest.raises(cl.ConvladderError, match="is not an export"):
         export(stored, "savedmodel", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
