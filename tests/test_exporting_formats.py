@@ -105,7 +105,7 @@ def test_eight_bits_are_kept_only_where_they_pay(
 ) -> None:
     monkeypatch.setattr(int8, "SECONDS_A_ROUND", 0.002)
     monkeypatch.setattr(int8, "LARGEST_DROP", -1.0)  # whatever is lost is too much
-    with pytest.raises(cl.ConvladderError, match=r"accuracy .* for .* µs .* nothing was written") as raised:
+    with pytest.raises(cl.ConvladderError, match=r"accuracy .* instead of .* µs .* nothing was written") as raised:
         export(stored, "onnx", tmp_path / "small.onnx", int8=True)
     assert raised.value.exit_status == 3
     assert list(tmp_path.iterdir()) == []

@@ -52,7 +52,7 @@ def test_metrics_of_many_classes_take_a_few_slices() -> None:
     prepare = """
 import json
 import numpy as np
-from convladder.evaluating.metrics import describe
+from convladder.evaluating.metrics import describe_predictions as describe
 from convladder.evaluating.calibration import fit_temperature
 rng = np.random.default_rng(0)
 probabilities = rng.random((500, 9001), np.float32)  # 18 MB

@@ -157,8 +157,8 @@ def _tell(account: Mapping[str, Any]) -> str:
     for what, images in (("latency", "one image"), ("throughput", "a batch")):
         quantized, whole = account[what]["microseconds"], account[what]["float_microseconds"]
         told.append(
-            f"{images} {quantized['median']:.1f} µs ({quantized['low']:.1f} to {quantized['high']:.1f}) per image, was "
-            f"{whole['median']:.1f} ({whole['low']:.1f} to {whole['high']:.1f}), faster in "
+            f"{images}: {quantized['median']:.1f} µs per image ({quantized['low']:.1f} to {quantized['high']:.1f}), "
+            f"was {whole['median']:.1f} ({whole['low']:.1f} to {whole['high']:.1f}), faster in "
             f"{account[what]['rounds_won']} of {TIMED_ROUNDS} rounds"
         )
     return "; ".join(told)
