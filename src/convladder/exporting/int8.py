@@ -14,9 +14,8 @@ import numpy.typing as npt
 from convladder import __version__
 from convladder.data.dataset import Dataset, slices
 from convladder.errors import ConvladderError
-from convladder.evaluating.few import FEW_TO_VALIDATE
 from convladder.exporting.onnx_file import convert, find_stages, write_sealed
-from convladder.exporting.parity import parity_images
+from convladder.exporting.parity import first_images
 from convladder.files import whole_file
 from convladder.inference.artifact import write_metadata
 from convladder.inference.classifier import IMAGES_A_BATCH, Classifier
@@ -24,6 +23,7 @@ from convladder.runs.run import Run
 
 CALIBRATION_IMAGES = 500
 LARGEST_DROP = 0.001  # of validation accuracy
+JUDGED_IMAGES = round(1 / LARGEST_DROP)  # with fewer labels, one image of chance would exceed the drop
 TIMED_ROUNDS = 9
 ROUNDS_TO_WIN = 8  # chance wins as many in 2 of 100 cases
 SECONDS_A_ROUND = 0.1
@@ -127,15 +127,15 @@ def _seconds(classifier: Classifier, images: npt.NDArray[np.uint8], repeats: int
 def compare_accuracy(quantized: Classifier, kept: Classifier, data: Dataset) -> dict[str, Any]:
     """The accuracy that 8 bits cost, on labelled validation images if there are enough of them.
 
-    Otherwise on the images of the parity gate, without labels. Where the two networks disagree, the calibrated
+    Otherwise on up to 1,000 images, first of the test, without labels. Where the two networks disagree, the calibrated
     probabilities of the float network say how often each is right: 0.48 instead of 0.52 costs 4 % of an image.
     """
-    if len(data.validation) >= FEW_TO_VALIDATE:
+    if len(data.validation) >= JUDGED_IMAGES:
         images, labels = data.validation.images, data.validation.labels
         right, float_right = (_predict(one, images).argmax(axis=1) == labels for one in (quantized, kept))
         judged_by = "labels of validation images"
     else:
-        images = parity_images(data)
+        images = first_images(data, JUDGED_IMAGES)
         probabilities = _predict(kept, images)
         answers = _predict(quantized, images).argmax(axis=1)
         right, float_right = probabilities[np.arange(len(images)), answers], probabilities.max(axis=1)

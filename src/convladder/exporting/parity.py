@@ -20,10 +20,14 @@ Predict: TypeAlias = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 def parity_images(data: Dataset) -> npt.NDArray[np.uint8]:
     """The first 1,000 test images, or fewer large ones. If there are not enough, other images follow."""
     height, width, _ = data.input_shape
-    left, parts = min(PARITY_IMAGES, PARITY_PIXELS // (height * width)), []
+    return first_images(data, min(PARITY_IMAGES, PARITY_PIXELS // (height * width)))
+
+
+def first_images(data: Dataset, count: int) -> npt.NDArray[np.uint8]:
+    """At most so many images: those of the test, then of the validation, then of the training."""
+    parts: list[npt.NDArray[np.uint8]] = []
     for split in (data.test, data.validation, data.train):
-        parts.append(split.images[:left])
-        left -= len(parts[-1])
+        parts.append(split.images[: count - sum(map(len, parts))])
     return np.concatenate(parts)
 
 
