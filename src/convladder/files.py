@@ -1,4 +1,8 @@
-"""Files and folders that appear complete or not at all: written beside their place, flushed, then renamed."""
+"""Files and folders that appear complete or not at all: written beside their place, flushed, then renamed.
+
+What is being written has a name that begins with TEMPORARY, and is locked. The system releases the lock of a process
+that was killed, so the next one that writes into that folder sees what is abandoned, and removes it.
+"""
 
 import contextlib
 import csv
@@ -6,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
+
+TEMPORARY = ".convladder-"
 
 
 def create_folder(folder: Path) -> None:
@@ -36,8 +42,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         ConvladderError: It cannot be written (no space or no permission); exit status 1.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
+        _remove_abandoned(path.parent)
+        handle, name = _locked(lambda: tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent))
         temporary = Path(name)
         try:
             yield temporary
@@ -45,8 +51,10 @@ def whole_file(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
             temporary.replace(path)
+            _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+            os.close(handle)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -62,12 +70,24 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
     Raises:
         ConvladderError: Something else exists there, exit status 2; or it cannot be written, exit status 1.
     """
-    if path.exists() and not (path / mark).is_file():
-        raise ConvladderError(f"{path} exists and is not an export. Expected a new path, or an earlier export.")
-    create_folder(path.parent)
+    former = path.with_name(f".{path.name}.former")  # kept if something fails
     try:
-        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as name:
-            written, former = Path(name) / "written", Path(f"{name}.former")  # kept if something fails
+        if former.exists() and not path.exists():
+            former.rename(path)  # a process was killed between the two renames below
+        if path.exists() and not (path / mark).is_file():
+            raise ConvladderError(f"{path} exists and is not an export. Expected a new path, or an earlier export.")
+        create_folder(path.parent)
+        _remove_abandoned(path.parent)
+        shutil.rmtree(former, ignore_errors=True)
+        with contextlib.ExitStack() as stack:
+
+            def make() -> tuple[int, str]:
+                name = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=path.parent))
+                return os.open(name, os.O_RDONLY), name
+
+            handle, name = _locked(make)
+            stack.callback(os.close, handle)
+            written = Path(name) / "written"
             written.mkdir()
             yield written
             if path.exists():
@@ -78,9 +98,58 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
                 if former.exists():
                     former.rename(path)
                 raise
+            _flush(path.parent)
             shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file or folder until it is closed. False if its file system has no locks.
+
+    Raises:
+        BlockingIOError: Another process has locked it.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _locked(make: Callable[[], tuple[int, str]]) -> tuple[int, str]:
+    """Make a temporary file or folder, and lock it: again if another process has taken it for an abandoned one."""
+    while True:
+        handle, name = make()
+        with contextlib.suppress(BlockingIOError):
+            lock(handle)
+            if os.path.exists(name):
+                return handle, name
+        os.close(handle)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes that were killed have left."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                if lock(handle):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(handle)
+
+
+def _flush(folder: Path) -> None:
+    """Write the names in a folder to the disk, so that a renamed file is there after a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # some file systems flush no folders
+        os.fsync(handle)
+    os.close(handle)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
