@@ -21,7 +21,7 @@ from convladder import signals
 from convladder.signals import Stopped, check_stop, defer_signals, handle_signals
 from convladder.training.fitting import STEPS_PER_LOOK, steps_per_look
 
-KEPT = ["history.csv", "model.keras", "run.json"]
+KEPT = ["checkpoint.npz", "history.csv", "model.keras", "run.json"]
 
 
 def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
@@ -59,7 +59,10 @@ def test_a_signal_ends_a_training_as_ctrl_c_does(small_npz: Path, tmp_path: Path
     process.send_signal(number)  # as `timeout` does it, and service managers: still one request
     out, told = process.communicate(timeout=60)
     assert process.returncode == status
-    expected = f"Error: Stopped by {signal.Signals(number).name}. runs/dense-1 holds the best weights so far."
+    expected = (
+        f"Error: Stopped by {signal.Signals(number).name}. runs/dense-1 holds the best weights so far. "
+        "Go on with: convladder train --resume runs/dense-1"
+    )
     assert (out, told.splitlines()[-1]) == ("", expected)
     run = cl.Run(tmp_path / "runs" / "dense-1")
     assert run.info["status"] == "interrupted"
@@ -219,7 +222,9 @@ def test_a_second_signal_does_not_wait_for_a_look(
             signal.raise_signal(signal.SIGTERM)
             raise AssertionError("it went on")
 
-    assert sorted(path.name for path in stop_in(small, tmp_path, [Endless()]).path.iterdir()) == KEPT[1:]
+    assert sorted(path.name for path in stop_in(small, tmp_path, [Endless()]).path.iterdir()) == [
+        name for name in KEPT if name != "history.csv"
+    ]
     assert len(looked) == 1
 
 

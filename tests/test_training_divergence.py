@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.training.fitting import BestWeights
+from convladder.training.keeping import BestWeights
 from convladder.training.recipes import default_recipe
 from convladder.training.solving import solve_head
 

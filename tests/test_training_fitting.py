@@ -16,8 +16,8 @@ import convladder as cl
 from convladder.data.dataset import Split
 from convladder.evaluating.metrics import predict_probabilities
 from convladder.models.ladder import build_model
-from convladder.training.fitting import OneCycle
 from convladder.training.fused import FusedAdam, FusedBatchNormalization, clone
+from convladder.training.keeping import OneCycle
 from convladder.training.recipes import TUNED, default_recipe
 
 

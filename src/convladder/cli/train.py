@@ -23,6 +23,7 @@ from convladder.cli.application import (
     remark,
     say,
 )
+from convladder.cli.resuming import name_way_on, take_up
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError
 from convladder.evaluating.few import caution, leaks_in_words, rounded
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @offer_tracking
 @offer_choices
 def train(
+    context: typer.Context,
     dataset: Callable[..., Any],
     choose: Callable[..., Any],
     choices: dict[str, Any],
@@ -51,10 +53,15 @@ def train(
     ensemble: Ensemble = 1,
     deterministic: Deterministic = False,
     runs: RunsDirectory = Path("runs"),
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with a run that was stopped, killed or failed, as it was started."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a rung, and write a run folder."""
     recipe_for = choose(minutes=minutes)
+    started = None if resume is None else take_up(resume, context)
     import_engine()
     from convladder.models.backbone import PRETRAINED, SIDE
     from convladder.models.ladder import check_choices
@@ -62,32 +69,44 @@ def train(
     from convladder.training.tracking import with_tensorboard
     from convladder.training.train import train as train_model
 
-    if model is not None:
-        check_choices(model, choices)
     tracking.check()
-    data = dataset(photograph_size=SIDE if model is None or model in PRETRAINED else None)
-    if model is None:
-        model = _choose_rung(data, recipe_for, choices, ensemble)
-    chosen = recipe_for(model, data)
+    if started:
+        data, chosen = started.load_data(), started.recipe
+        model, seed, ensemble, choices, deterministic, by_folds = started.arguments
+    else:
+        if model is not None:
+            check_choices(model, choices)
+        data = dataset(photograph_size=SIDE if model is None or model in PRETRAINED else None)
+        if model is None:
+            model = _choose_rung(data, recipe_for, choices, ensemble)
+        chosen, by_folds = recipe_for(model, data), True
     look_on = [ProgressBar(model, chosen.batch_size, errors)]
     callbacks = with_tensorboard(look_on) if tracking.tensorboard else lambda _: look_on
+    folders: list[Path] = []
 
     def begin(folder: Path) -> Any:
+        folders.append(folder)
         remark.release()  # the folder is made when nothing is refused any more
         return callbacks(folder)
 
-    run = train_model(
-        model,
-        data,
-        chosen,
-        seed=seed,
-        ensemble=ensemble,
-        choices=choices,
-        directory=runs,
-        callbacks=begin,
-        deterministic=deterministic,
-        began=startup.BEGAN,
-    )
+    with name_way_on(folders):
+        run = train_model(
+            model,
+            data,
+            chosen,
+            seed=seed,
+            ensemble=ensemble,
+            choices=choices,
+            directory=runs,
+            resume=resume,
+            callbacks=begin,
+            deterministic=deterministic,
+            by_folds=by_folds,
+            began=startup.BEGAN,
+        )
+    if not folders:
+        remark.release()
+        remark(f"{run.path} is finished: there is nothing to resume.")
     tracking.log(run)
     if as_json:
         print(json.dumps({"run": str(run.path)} | run.info, indent=2))

@@ -33,11 +33,13 @@ from convladder.exporting.pretrained import predict_quickly
 from convladder.models import backbone
 from convladder.processors import keep_freed_memory
 from convladder.signals import Stopped, check_stop, defer_signals
-from convladder.training.fitting import BestWeights, Fitted, Interrupted, compile_for, time_fits, training_batches
+from convladder.training.checkpoint import Checkpoint, Part
+from convladder.training.fitting import Interrupted, compile_for, time_fits, training_batches
 from convladder.training.fused import clone
+from convladder.training.keeping import BestWeights, Fitted
 from convladder.training.pacing import ENDLESS, Deadline, Pace
 from convladder.training.recipes import Recipe, resolve_precision
-from convladder.training.solving import solve_head
+from convladder.training.solving import Solved, solve_head
 
 SIDES = (4 / 7, 5 / 7, 6 / 7)  # of the backbone's side: 128, 160 and 192 of 224 pixels, each for a third of the steps
 STRIDE = 32  # of the backbone; sides are multiples of it
@@ -46,6 +48,7 @@ MOST_SOLVED = 10_000  # training pictures at most for the first head
 SOLVED_BYTES = 500_000_000
 MEANS = (0.5, 0.75, 0.25)  # shares of the tuned weights in the means that are tried at the end
 SHORTEST = 15.0  # seconds: tracing takes as long, so with less time left only the head is used
+HEAD_EPOCHS = 1  # rows of the history before training begins: the solved head
 ENOUGH_STEPS = 1 << 40  # prepared when a time limit ends the training
 MEASURED_STEPS = 2
 
@@ -74,6 +77,7 @@ def finetune(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     measure: bool = True,
     deadline: Deadline | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Finetuned:
     """Fit a pretrained model. The model is changed.
 
@@ -85,33 +89,34 @@ def finetune(
         callbacks: Keras callbacks.
         measure: Whether to measure which precision is faster, if the recipe and the processor allow both.
         deadline: As in `fit`.
+        checkpoint: As in `fit`.
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or SIGHUP, after the head was solved.
     """
     if recipe.minutes is not None:  # the head takes a share of them
         deadline = deadline or Deadline.in_minutes(recipe.minutes)
-    solved = solve_head(model, _to_solve(data), recipe, pool=False)
-    model.set_weights(solved.fitted.weights)
-    start = replace(solved.fitted, best_epoch=1)
     keep_freed_memory()
-    keeper = _BestOfTuned(model, data, recipe, start, deadline)
-    account: dict[str, Any] = dict(solved.account)
+    keeper = _BestOfTuned(model, data, recipe, deadline, checkpoint)
+    resumed = keeper.begun is not None
+    if not resumed:
+        keeper.start_from(solve_head(model, _to_solve(data), recipe, pool=False))
     try:
-        training = _Training(keeper, data, recipe, seed, [keeper, *callbacks])
-        account |= training.choose_precision(measure)
-        if not keeper.enough:
-            account["tuning"] = training.train()
-            account["share_of_tuned"] = keeper.try_means()
+        training = _Training(keeper, data, recipe, seed, callbacks)
+        training.choose_precision(measure)
+        if resumed or not keeper.enough:
+            keeper.account["tuning"] = training.train()
+            keeper.account["share_of_tuned"] = keeper.try_means()
     except BaseException as error:
         for callback in callbacks:
             with contextlib.suppress(Exception):  # report the first error
                 callback.on_train_end()
         if not isinstance(error, KeyboardInterrupt):
             raise
+        keeper.save()
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        raise Interrupted(number, keeper.fitted, account) from None
-    return Finetuned(keeper.fitted, account)
+        raise Interrupted(number, keeper.fitted, keeper.account) from None
+    return Finetuned(keeper.fitted, keeper.account)
 
 
 def sides_of(input_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
@@ -142,20 +147,42 @@ class _BestOfTuned(BestWeights):
     scored_after = 1 + len(MEANS)
 
     def __init__(
-        self, model: keras.Model, data: Dataset, recipe: Recipe, start: Fitted, deadline: Deadline | None
+        self,
+        model: keras.Model,
+        data: Dataset,
+        recipe: Recipe,
+        deadline: Deadline | None,
+        checkpoint: Checkpoint | None,
     ) -> None:
-        super().__init__(data.validation, recipe, start, deadline)
+        super().__init__(data.validation, recipe, deadline=deadline, checkpoint=checkpoint)
         self.network = model
         self.twin = model  # the network that is trained
-        if len(data.validation):
+        self.stage = -1  # of a training for minutes: which of the sizes it trains on
+        self.account: dict[str, Any] = {}
+        if self.begun:
+            self.account, self.stage = self.begun.state["account"], self.begun.state["stage"]
+            self._first = self.begun.arrays["first"]
+
+    def start_from(self, solved: Solved) -> None:
+        """Take the solved head as the first candidate."""
+        start = self.fitted = replace(solved.fitted, best_epoch=1)
+        self.account = dict(solved.account)
+        self.network.set_weights(start.weights)
+        if len(self._validation):
             began = time.perf_counter()
-            scores = score(self.answer(model), data.validation.labels)
+            scores = score(self.answer(self.network), self._validation.labels)
             if self.pace:
-                self.pace.note_answers(len(data.validation), time.perf_counter() - began)
+                self.pace.note_answers(len(self._validation), time.perf_counter() - began)
             start.history[0] |= {"validation_accuracy": scores["accuracy"], "validation_loss": scores["loss"]}
             self._best_accuracy = scores["accuracy"]
         self._started = time.perf_counter() - start.seconds
         self._first = start.weights
+
+    def part(self) -> Part:
+        part = super().part()
+        part.state |= {"account": self.account, "stage": self.stage}
+        part.arrays["first"] = self._first
+        return part
 
     def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
         return predict_quickly(network, self._validation.images)
@@ -167,15 +194,18 @@ class _BestOfTuned(BestWeights):
 
     def try_means(self) -> float:
         """Keep a mean of the first and last weights if it is better. Returns the last weights' share in it."""
-        kept, last = 1.0, self.twin.get_weights()
+        kept, last, best = 1.0, self.twin.get_weights(), self._best_accuracy
+        better: list[Any] = []
         for share in MEANS if len(self._validation) else ():
             check_stop()
             weights = [share * new + (1 - share) * old for new, old in zip(last, self._first, strict=True)]
             self.network.set_weights(weights)
             accuracy = score(self.answer(self.network), self._validation.labels)["accuracy"]
-            if accuracy > self._best_accuracy:
-                kept, self._best_accuracy, self.fitted.weights = share, accuracy, weights
-                self.fitted.best_epoch = len(self.fitted.history)
+            if accuracy > best:
+                kept, best, better = share, accuracy, weights
+        if better:  # taken at the end, so that a checkpoint before it is one of the training
+            self._best_accuracy, self.fitted.weights = best, better
+            self.fitted.best_epoch = len(self.fitted.history)
         return kept
 
     @property
@@ -196,16 +226,17 @@ class _Training:
     seed: int
     callbacks: Sequence[keras.callbacks.Callback]
 
-    def choose_precision(self, measure: bool) -> dict[str, str]:
-        """Create the network to train, in the faster precision. Returns the precision and the reason."""
-        model, recipe = self.keeper.network, self.recipe
-        precision, reason = resolve_precision(recipe)
-        if precision == "bfloat16" and recipe.precision == "auto":
-            precision, reason = "float32", "bfloat16 is slower for depthwise convolutions; not measured here"
-            if measure:
-                precision, reason = self._measure_precisions()
-        self.keeper.twin = resizable(model, precision)
-        return {"precision": precision, "precision_reason": reason}
+    def choose_precision(self, measure: bool) -> None:
+        """Create the network to train, in the faster precision, and note that and the reason in the account."""
+        model, recipe, account = self.keeper.network, self.recipe, self.keeper.account
+        if "precision" not in account:  # a resumed run has chosen
+            precision, reason = resolve_precision(recipe)
+            if precision == "bfloat16" and recipe.precision == "auto":
+                precision, reason = "float32", "bfloat16 is slower for depthwise convolutions; not measured here"
+                if measure:
+                    precision, reason = self._measure_precisions()
+            account |= {"precision": precision, "precision_reason": reason}
+        self.keeper.twin = resizable(model, account["precision"])
 
     def _measure_precisions(self) -> tuple[str, str]:
         names = ("float32", "bfloat16")
@@ -236,33 +267,34 @@ class _Training:
         parts = map(range, borders[:-1], borders[1:])
         if self.keeper.schedule:
             self.keeper.schedule.span(epochs * steps_an_epoch)
-        self._fit(list(zip(self._sides, parts, strict=True)), epochs, steps_an_epoch)
+        self.keeper.resume(self.keeper.twin)
+        self._fit(list(zip(self._sides, parts, strict=True)), HEAD_EPOCHS + epochs, steps_an_epoch)
 
     def _train_for_minutes(self, pace: Pace) -> None:
         """Give each size a share of the time for about as many steps. Its first steps show how many fit."""
         areas = [math.prod(size) for size in self._sides]
         steps_an_epoch = -(-len(self.data.train) // self.recipe.batch_size)
+        keeper = self.keeper
+        keeper.resume(keeper.twin)
         for number, size in enumerate(self._sides):
-            done = self._steps_done
-            pace.begin_part(done, areas[number] / sum(areas[number:]), len(areas) - number - 1)
+            if number < keeper.stage:
+                continue
+            if number > keeper.stage:
+                pace.begin_part(self._steps_done, areas[number] / sum(areas[number:]), len(areas) - number - 1)
+                keeper.stage, keeper.twin.stop_training = number, False
             if pace.over:
                 break
             none = [(other, range(0)) for other in self._sides]
-            self._fit([*none, (size, range(done, ENOUGH_STEPS))], ENDLESS, steps_an_epoch)
+            self._fit([*none, (size, range(ENOUGH_STEPS))], ENDLESS, steps_an_epoch)
 
     def _fit(self, parts: Sequence[tuple[tuple[int, int], range]], epochs: int, steps_an_epoch: int) -> None:
         """Train on the sizes one after the other. All sizes are declared, so that one trace serves all."""
-        done = len(self.keeper.fitted.history)
-        batches = [self._batches(steps, size) for size, steps in parts]
-        self.keeper.twin.fit(
-            functools.reduce(lambda first, second: first.concatenate(second), batches),
-            initial_epoch=done,
-            epochs=done + epochs,
-            steps_per_epoch=steps_an_epoch,
-            callbacks=list(self.callbacks),
-            shuffle=False,
-            verbose=0,
-        )
+
+        def batches(done: int) -> Any:
+            rest = [self._batches(range(max(done, steps.start), steps.stop), size) for size, steps in parts]
+            return functools.reduce(lambda first, second: first.concatenate(second), rest)
+
+        self.keeper.fit(batches, epochs, steps_an_epoch, self.callbacks)
 
     @property
     def _steps_done(self) -> int:

@@ -5,7 +5,6 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -15,13 +14,13 @@ import tensorflow as tf
 
 from convladder.data.checks import class_weights
 from convladder.data.dataset import Dataset, Split, release
-from convladder.evaluating.metrics import predict_probabilities, score
 from convladder.models.summary import count_macs
 from convladder.signals import Stopped, check_stop, defer_signals
 from convladder.training.augmentation import AUGMENT, resize
-from convladder.training.divergence import check_answers, check_loss, check_weights
+from convladder.training.checkpoint import Checkpoint
 from convladder.training.fused import FusedAdam, clone
-from convladder.training.pacing import ENDLESS, Deadline, Pace
+from convladder.training.keeping import BestWeights, Fitted, OneCycle
+from convladder.training.pacing import ENDLESS, Deadline
 from convladder.training.recipes import Recipe
 
 # TensorFlow runs several steps between two returns to Python ("looks"). More steps save time in small networks; fewer
@@ -32,23 +31,6 @@ MACS_PER_LOOK = 1.2e11  # of the forward pass: enough for 32 steps of any rung o
 FIRST_GUESS = 1000  # steps of a training with a time limit, before the first steps are timed
 
 ROWS_A_READ = 16  # from a mapped file: 16 rows count as 40 MB of memory, 512 as 430; a batch takes 1.5 ms, not 1.2
-
-
-@dataclass
-class Fitted:
-    """The result of fitting.
-
-    Attributes:
-        weights: Weights of the epoch with the best validation accuracy; of the last epoch without validation images.
-        best_epoch: Counted from 1.
-        history: One row per epoch.
-        seconds: Wall time of fitting, with tracing, without evaluation.
-    """
-
-    weights: list[Any] = field(default_factory=list)
-    best_epoch: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 class Interrupted(Stopped):
@@ -69,6 +51,7 @@ def fit(
     precision: str,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     deadline: Deadline | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Fit a copy of a model. The model itself is not changed.
 
@@ -80,12 +63,13 @@ def fit(
         precision: "float32" or "bfloat16" for the computation. The weights are always float32.
         callbacks: Keras callbacks.
         deadline: When the recipe's minutes end, if it has any; by default counted from now.
+        checkpoint: Where to keep the state of the training, and to take it from if the run is resumed.
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or SIGHUP.
     """
     copy, schedule = compile_copy(model, recipe, precision)
-    keeper = BestWeights(data.validation, recipe, deadline=deadline)
+    keeper = BestWeights(data.validation, recipe, deadline=deadline, checkpoint=checkpoint)
     keeper.schedule = schedule
     passes = len(data.train) / recipe.batch_size  # steps that see every image once
     rounds = ENDLESS if keeper.pace else max(1, math.ceil(recipe.epochs - 1e-9))
@@ -97,124 +81,22 @@ def fit(
         steps_an_epoch = looks * copy.steps_per_execution
         if schedule:
             schedule.span(FIRST_GUESS if keeper.pace else rounds * steps_an_epoch)
-        copy.fit(
-            training_batches(data.train, data.num_classes, recipe, rounds * steps_an_epoch, seed),
-            epochs=rounds,
-            steps_per_epoch=steps_an_epoch,
-            callbacks=[keeper, *callbacks],
-            shuffle=False,  # the batches are shuffled already
-            verbose=0,
-        )
+        keeper.resume(copy)
+
+        def batches(step: int) -> Any:
+            return training_batches(data.train, data.num_classes, recipe, range(step, rounds * steps_an_epoch), seed)
+
+        keeper.fit(batches, rounds, steps_an_epoch, callbacks)
     except BaseException as error:
         for callback in callbacks:
             with contextlib.suppress(Exception):  # what is to be told is the first error
                 callback.on_train_end()  # Keras calls it only on success, but a progress bar must not stay
         if not isinstance(error, KeyboardInterrupt):
             raise
+        keeper.save()
         keeper.fitted.weights = keeper.fitted.weights or copy.get_weights()
         raise Interrupted(error.number if isinstance(error, Stopped) else signal.SIGINT, keeper.fitted) from None
     return keeper.fitted
-
-
-class OneCycle:
-    """A learning rate that rises to its peak and falls to zero. The number of steps can be set after tracing.
-
-    The shape is Keras's CosineDecay with warm-up. The lengths are variables, so that adapting them to the remaining
-    time does not trace the graph again.
-    """
-
-    def __init__(self, peak: float) -> None:
-        self._warmup, self._decay = tf.Variable(1.0, trainable=False), tf.Variable(1.0, trainable=False)
-        self.rate = keras.optimizers.schedules.CosineDecay(
-            peak / 10, self._decay, warmup_target=peak, warmup_steps=self._warmup
-        )
-
-    def span(self, steps: int) -> None:
-        """Rise over the first quarter of the steps, fall over the rest."""
-        self._warmup.assign(max(1.0, 0.25 * steps))
-        self._decay.assign(max(1.0, 0.75 * steps))
-
-
-class BestWeights(keras.callbacks.Callback):
-    """Scores each epoch on the validation images, keeps the best weights and the history, and times the fitting.
-
-    Raises:
-        Stopped: A signal came; raised after the step.
-        ConvladderError: The training has diverged.
-    """
-
-    later_of_equals = False  # whether the last of epochs with equal accuracy is the best, or the first
-    scored_after = 1  # how often the validation images are scored after the minutes are over
-
-    def __init__(
-        self, validation: Split, recipe: Recipe, start: Fitted | None = None, deadline: Deadline | None = None
-    ) -> None:
-        super().__init__()
-        self.fitted = start or Fitted()  # what was fitted before, with its seconds
-        self.schedule: OneCycle | None = None  # the learning rate's schedule, if the time limit determines its length
-        self.pace: Pace | None = None
-        if recipe.minutes is not None:
-            deadline = deadline or Deadline.in_minutes(recipe.minutes)
-            self.pace = Pace(deadline, recipe.batch_size, self.scored_after * len(validation))
-        self._validation, self._until = validation, recipe.until
-        self._recipe, self._epoch = recipe, 0
-        self._best_accuracy = -1.0
-        self._evaluated = 0.0
-        self._started = time.perf_counter() - self.fitted.seconds
-
-    def candidate(self) -> tuple[keras.Model, list[Any]]:
-        """The network to score, and its weights, which can become the best."""
-        return self.model, self.model.get_weights()
-
-    def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
-        """The network's answers for the validation images."""
-        return predict_probabilities(network, self._validation.images)
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Note the epoch."""
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Note the time, in case this was the last step. Stop if the minutes are over or a signal came."""
-        check_stop()
-        check_loss(logs, f"in epoch {self._epoch + 1}, by step {batch + 1}", self._recipe)
-        self.fitted.seconds = time.perf_counter() - self._started - self._evaluated
-        if self.pace is None:
-            return
-        done = int(self.model.optimizer.iterations)
-        left = self.pace.steps_left(done)
-        if left is not None:
-            self.params["total"] = done + math.ceil(left)  # for the progress bar
-            if self.schedule:
-                self.schedule.span(self.params["total"])
-        if self.pace.over:
-            self.model.stop_training = True
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Score the epoch, keep the best weights, and pass the results to later callbacks in `logs`."""
-        began = time.perf_counter()
-        self.fitted.seconds = began - self._started - self._evaluated
-        logs = {} if logs is None else logs
-        logs["seconds"] = self.fitted.seconds
-        accuracy = float(epoch)  # without validation images, later epochs count as better
-        network, weights = self.candidate()
-        check_weights(weights, place := f"after epoch {epoch + 1}", self._recipe)
-        if len(self._validation):
-            answers = self.answer(network)
-            check_answers(answers, "validation images", place, self._recipe)
-            scores = score(answers, self._validation.labels)
-            accuracy = scores["accuracy"]
-            logs |= {"validation_accuracy": accuracy, "validation_loss": scores["loss"]}
-            if self._until is not None and accuracy >= self._until:
-                self.model.stop_training = True
-        if accuracy > self._best_accuracy or (self.later_of_equals and accuracy == self._best_accuracy):
-            self._best_accuracy, self.fitted.best_epoch = accuracy, epoch + 1
-            self.fitted.weights = weights
-        self.fitted.history.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
-        seconds = time.perf_counter() - began
-        self._evaluated += seconds
-        if self.pace and len(self._validation):
-            self.pace.note_answers(len(self._validation), seconds)
 
 
 def training_batches(

@@ -4,7 +4,9 @@ Nothing is measured beforehand: the training's first steps show how long a step 
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 ENDLESS = 1_000_000  # epochs of a training that the clock ends
 FORWARD = 1 / 3  # of a training step: the time of an answer, until one has been timed
@@ -73,6 +75,22 @@ class Pace:
         self._later, self._parts_after = (1 - share) * self.left, parts_after
         self._part_began = self._last = done
         self._first: tuple[float, int] | None = None
+        self.over = self.left <= self._later
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it; seconds, because the clock of another process has another beginning."""
+        used = time.monotonic() - self._began
+        return {"used": used, "answer": self._answer, "later": self._later} | {
+            "parts_after": self._parts_after,
+            "part_began": self._part_began,
+        }
+
+    def resume(self, state: Mapping[str, Any], done: int) -> None:
+        """Go on after `done` steps, with the state of a checkpoint and the deadline of the resumed run."""
+        self._began = time.monotonic() - state["used"]
+        self._answer, self._later, self._parts_after = state["answer"], state["later"], state["parts_after"]
+        self._part_began, self._last, self._first = state["part_began"], done, None
         self.over = self.left <= self._later
 
     def note_answers(self, images: int, seconds: float) -> None:

@@ -76,6 +76,9 @@ class ProgressBar(keras.callbacks.Callback):
         """Show an empty bar, because tracing makes the first steps slow."""
         self._steps, self._epochs = self.params["steps"], self.params["epochs"]
         self._started, self._epoch = time.perf_counter(), 0
+        self._before: int | None = None  # steps of the epochs before, where a run is resumed
+        for task in self._progress.task_ids:  # of the rest of an epoch
+            self._progress.remove_task(task)
         self._task = self._progress.add_task(
             self.label,
             total=None if self._epochs >= ENDLESS else self._steps * self._epochs,
@@ -89,6 +92,8 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the epoch."""
         self._epoch = epoch
+        if self._before is None:
+            self._before = epoch * self._steps
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Show the progress. `batch` is the last finished step of this epoch."""
@@ -101,7 +106,7 @@ class ProgressBar(keras.callbacks.Callback):
             epoch=self._count(self._epoch + 1),
             loss=float(logs.get("loss", 0.0)),
             accuracy=float(logs.get("accuracy", 0.0)),
-            rate=done * self.batch_size / (time.perf_counter() - self._started),
+            rate=(done - (self._before or 0)) * self.batch_size / (time.perf_counter() - self._started),
         )
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:

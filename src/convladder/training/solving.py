@@ -16,8 +16,8 @@ from convladder.evaluating.metrics import score
 from convladder.exporting.onnx_file import export_graph
 from convladder.models.backbone import BACKBONE, FEATURES
 from convladder.training.assembling import VIEWS, Answers
-from convladder.training.fitting import Fitted
 from convladder.training.head import Solution, judge_by_folds, solve
+from convladder.training.keeping import Fitted
 from convladder.training.recipes import Recipe
 
 

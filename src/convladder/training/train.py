@@ -1,7 +1,6 @@
 """Training: a model, a Dataset and a recipe to a Run."""
 
 import contextlib
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from convladder import __version__
 from convladder.data.dataset import Dataset
 from convladder.data.loading import at_size
 from convladder.errors import ConvladderError, check_choice, check_range
@@ -24,16 +21,18 @@ from convladder.files import write_json
 from convladder.models.backbone import BACKBONE, NUM_PARAMETERS, PRETRAINED
 from convladder.models.ladder import MODELS, build_model
 from convladder.models.summary import count_macs
-from convladder.processors import count_processors
 from convladder.runs.run import Run, create_run_folder
 from convladder.signals import check_stop, defer_signals, stopped
 from convladder.training.adopting import adopt
 from convladder.training.assembling import VIEWS, Answers, assemble
+from convladder.training.checkpoint import Checkpoint, Part
+from convladder.training.describing import describe_data, describe_machine
 from convladder.training.finetuning import finetune
-from convladder.training.fitting import Fitted, Interrupted, fit
-from convladder.training.hardware import processor_name
+from convladder.training.fitting import Interrupted, fit
+from convladder.training.keeping import Fitted
 from convladder.training.pacing import Deadline, seconds_after
 from convladder.training.recipes import Recipe, default_recipe_for, resolve_precision, rung_side
+from convladder.training.resuming import check_same, in_use
 from convladder.training.scoring import write_results, write_weights
 from convladder.training.solving import check_solvable, solve_head
 
@@ -51,6 +50,7 @@ def train(
     ensemble: int = 1,
     choices: Mapping[str, Any] | None = None,
     directory: str | Path = "runs",
+    resume: str | Path | None = None,
     callbacks: Sequence[keras.callbacks.Callback] | Callable[[Path], Sequence[keras.callbacks.Callback]] = (),
     deterministic: bool = False,
     by_folds: bool = True,
@@ -67,6 +67,9 @@ def train(
         ensemble: How many networks to train, with the seeds from `seed` up, and to average into one model.
         choices: What the rung lets one choose.
         directory: Where the run folder is made.
+        resume: Instead of a new run folder, that of a run with the same arguments that was stopped, killed or failed.
+            It goes on from its checkpoint. With `deterministic` its weights are bit for bit those of a run that nothing
+            interrupted. A finished run is returned as it is.
         callbacks: Keras callbacks that look on, for instance a progress bar; or what makes them for the run's folder.
             Where they have them, `on_scoring_begin` and `on_scoring_end` are called around scoring and export.
         deterministic: Whether two runs on one machine end with the same weights, bit for bit. It holds for
@@ -80,24 +83,48 @@ def train(
 
     Raises:
         ConvladderError: An unknown rung, a choice it lacks; a directory that cannot be written; a parity gate
-            that refused.
+            that refused; arguments, data or versions that are not those of the run to resume.
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP, once the folder holds the best weights so far.
     """
     plan = _plan(model, dataset, recipe, seed, ensemble, choices, deterministic, by_folds)
     building = time.monotonic()
     warn_of_size(first := plan.build(0))
-    deadline = _deadline(began, time.monotonic() - building, plan)
+    building = time.monotonic() - building
     info: dict[str, Any] = {"status": "running"} | plan.describe(first)
     check_stop()
-    folder = create_run_folder(Path(directory), first.name)
+    folder = create_run_folder(Path(directory), first.name) if resume is None else Path(resume)
+    with in_use(folder):
+        if resume is not None:
+            started = Run(folder).info
+            check_same(folder, started, info)
+            if started["status"] == "finished":
+                return Run(folder)
+            info = started | {"status": "running", "resumed": started.get("resumed", 0) + 1}
+            info.pop("error", None)
+        return _carry_out(plan, folder, info, first, callbacks, began, building)
 
-    trained = _Trained(plan)
+
+def _carry_out(
+    plan: "_Plan",
+    folder: Path,
+    info: dict[str, Any],
+    first: keras.Model,
+    callbacks: Sequence[keras.callbacks.Callback] | Callable[[Path], Sequence[keras.callbacks.Callback]],
+    began: float | None,
+    building: float,
+) -> Run:
+    """Train into a folder, from its checkpoint on if there is one. `building` is the seconds that `first` took."""
+    trained = _Trained(plan, checkpoint := Checkpoint(folder))
+    if checkpoint.left is not None:
+        began = time.monotonic() + checkpoint.left - 60 * (plan.recipe.minutes or 0)
+    deadline = _deadline(began, building, plan)
+    checkpoint.ends = deadline.at if deadline else None
     try:
         write_json(folder / "run.json", info)
         look_on = callbacks(folder) if callable(callbacks) else callbacks
-        for number in range(ensemble):
+        for number in range(plan.ensemble):
             network = first if number == 0 else plan.build(number)
-            trained.fit(network, number, look_on, deadline and deadline.among(ensemble - number))
+            trained.fit(network, number, look_on, deadline and deadline.among(plan.ensemble - number))
         with _told_of_scoring(look_on):
             members, history, answers = trained.members, trained.history, trained.answers
             results = write_results(folder, members, history, plan.recipe.views, plan.data, answers)
@@ -108,8 +135,10 @@ def train(
         raise stopped(stop, f"{folder} holds {kept}.") from None
     except BaseException as error:
         info |= {"status": "failed", "error": str(error)}
-        write_json(folder / "run.json", info)
+        with contextlib.suppress(ConvladderError):  # what is to be told is the first error
+            write_json(folder / "run.json", info)
         raise
+    checkpoint.remove()
     check_stop(f"{folder} is finished.")
     return Run(folder)
 
@@ -172,10 +201,10 @@ class _Plan:
             "deterministic": self.deterministic,
             "precision": precision,
             "precision_reason": reason,
-            **_describe_data(self.data),
+            **describe_data(self.data),
             "parameters": self.ensemble * network.count_params(),
             "macs": self.ensemble * VIEWS[self.recipe.views][1] * count_macs(network),
-            **_describe_machine(),
+            **describe_machine(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
 
@@ -235,6 +264,7 @@ class _Trained:
 
     Attributes:
         plan: What is trained, and how.
+        checkpoint: Of the run.
         network: The one that is or was fitted last.
         members: With their best weights.
         history: A row an epoch.
@@ -245,6 +275,7 @@ class _Trained:
     """
 
     plan: _Plan
+    checkpoint: Checkpoint
     network: keras.Model | None = None
     members: list[keras.Model] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -263,21 +294,32 @@ class _Trained:
         """Fit a network, the one of this number, as its rung is fitted, and take it in."""
         plan, data, recipe = self.plan, self.plan.data, self.plan.recipe
         self.network = network
+        if number < len(self.checkpoint.fitted):  # before the run was resumed
+            self.keep(network, *_fitted(self.checkpoint.fitted[number]))
+            return
         how: dict[str, Any] = {"seed": plan.seed + number, "callbacks": callbacks, "deadline": deadline}
+        how["checkpoint"] = self.checkpoint
         if plan.rung == "finetune" and plan.backbone == BACKBONE:
             tuned = finetune(network, data, recipe, measure=not plan.deterministic, **how)
-            self.keep(network, tuned.fitted, tuned.account)
+            self.finish(network, tuned.fitted, tuned.account)
         elif plan.rung in PRETRAINED:
             solved = solve_head(network, data, recipe, plan.backbone, by_folds=plan.by_folds)
             fitted = solved.fitted
-            if plan.rung == "transfer":
+            if plan.rung == "transfer":  # its features are kept, and solving takes seconds: it needs no checkpoint
                 self.answers = solved.answers
+                self.keep(network, fitted, solved.account)
             else:  # of another backbone the blocks are not known: it is trained on as a whole
                 network.set_weights(fitted.weights)
                 fitted = fit(network, data, recipe, precision=plan.precision[0], **how)
-            self.keep(network, fitted, solved.account)
+                self.finish(network, fitted, solved.account)
         else:
-            self.keep(network, fit(network, data, recipe, precision=plan.precision[0], **how))
+            self.finish(network, fit(network, data, recipe, precision=plan.precision[0], **how))
+
+    def finish(self, network: keras.Model, fitted: Fitted, details: Mapping[str, Any] | None = None) -> None:
+        """Take a fitted network in, and write it into the checkpoint; `_fitted` reads it."""
+        self.keep(network, fitted, details)
+        state = {key: value for key, value in vars(fitted).items() if key != "weights"}
+        self.checkpoint.finish(Part({"fitted": state, "details": dict(details or {})}, {"weights": fitted.weights}))
 
     def keep(self, network: keras.Model, fitted: Fitted, details: Mapping[str, Any] | None = None) -> None:
         """Take a fitted network in."""
@@ -295,47 +337,21 @@ class _Trained:
         return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs} | dict(self.details)
 
 
+def _fitted(part: Part) -> tuple[Fitted, Mapping[str, Any]]:
+    """A network's weights and history from the checkpoint, and the details of run.json."""
+    return Fitted(part.arrays["weights"], **part.state["fitted"]), part.state["details"]
+
+
 def _keep_interrupted(folder: Path, info: dict[str, Any], trained: _Trained, stop: KeyboardInterrupt) -> str:
     """Write what there is of a run that was told to stop; give back, in words, what that is."""
     info["status"] = "interrupted"
     write_json(folder / "run.json", info)  # before the weights: a second signal does not wait for them
     if isinstance(stop, Interrupted):
         trained.keep(trained.network, stop.fitted, stop.account)
-    if trained.members and not (folder / "model.keras").exists():
+    if trained.members:
         write_weights(folder, assemble(trained.members, trained.plan.recipe.views), trained.history)
     write_json(folder / "run.json", info | trained.account)
     return "the best weights so far" if trained.members else "no weights yet"
-
-
-def _describe_data(data: Dataset) -> dict[str, Any]:
-    """What run.json says of the data."""
-    return {
-        "dataset": data.name,
-        "data": None if data.source is None else dict(data.source),
-        "fit": data.resize,
-        "fingerprint": data.fingerprint,
-        "content": data.identity,
-        "photographs": data.photographs,
-        "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
-        "left_out": len(data.account.left_out) if data.account else 0,
-        "leaks_left_out": data.leaks_left_out,
-        "class_names": list(data.class_names),
-        "input_shape": list(data.input_shape),
-    }
-
-
-def _describe_machine() -> dict[str, Any]:
-    """What run.json says of what it was trained with and on."""
-    return {
-        "versions": {
-            "convladder": __version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "hardware": {"processor": processor_name(), "cores": count_processors()},
-    }
 
 
 def warn_of_size(model: keras.Model) -> None:

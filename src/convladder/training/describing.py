@@ -1,0 +1,44 @@
+"""Describing: what run.json says of the data and the machine."""
+
+import platform
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from convladder import __version__
+from convladder.data.dataset import Dataset
+from convladder.processors import count_processors
+from convladder.training.hardware import processor_name
+
+
+def describe_data(data: Dataset) -> dict[str, Any]:
+    """What run.json says of the data."""
+    return {
+        "dataset": data.name,
+        "data": None if data.source is None else dict(data.source),
+        "fit": data.resize,
+        "fingerprint": data.fingerprint,
+        "content": data.identity,
+        "photographs": data.photographs,
+        "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "left_out": len(data.account.left_out) if data.account else 0,
+        "leaks_left_out": data.leaks_left_out,
+        "class_names": list(data.class_names),
+        "input_shape": list(data.input_shape),
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """What run.json says of what it was trained with and on."""
+    return {
+        "versions": {
+            "convladder": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "hardware": {"processor": processor_name(), "cores": count_processors()},
+    }

@@ -1,0 +1,96 @@
+"""Resuming: whether a run that has not ended can go on, and whether all is as it was when it was started."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from convladder.errors import ConvladderError
+from convladder.files import lock, unwritable
+
+# The parts of run.json that change a run's result, besides its recipe and data.
+SAME = ("rung", "own_network", "choices", "ensemble", "seed", "deterministic", "parameters", "precision")
+VERSIONS = ("convladder", "keras", "tensorflow")  # up to the second number
+
+
+@contextlib.contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keep other processes from training into a run folder. The system releases it, however this process ends.
+
+    Raises:
+        ConvladderError: Another process trains into it, or it cannot be opened.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        lock(descriptor)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConvladderError(
+            f"{folder} is being trained by another process. Expected a run that was ended: wait for that "
+            "process, or end it."
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_same(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to resume a run with anything that would change its result.
+
+    Args:
+        folder: The run folder.
+        started: Its run.json.
+        now: What run.json would hold if the run were started now.
+
+    Raises:
+        ConvladderError: Something differs. The message names all of it.
+    """
+    # Finetune chooses its precision by measuring, and its checkpoint holds which.
+    same = SAME[:-1] if now["rung"] == "finetune" else SAME
+    told = [
+        in_words(name.replace("_", " "), was, wanted)
+        for before, after, names in [
+            (started, now, same),
+            (started.get("recipe", {}), now["recipe"], now["recipe"]),
+            (_minor(started), _minor(now), VERSIONS),
+        ]
+        for name in names
+        if (was := before.get(name)) != (wanted := after.get(name))
+    ]
+    if not told and started.get("fingerprint") != now["fingerprint"]:
+        raise ConvladderError(
+            f"The data have changed since {folder} was started on {started.get('dataset')}. Expected the same "
+            "pictures, labels and splits: restore them, or train anew."
+        )
+    refuse(folder, told)
+
+
+def in_words(name: str, was: Any, wanted: Any) -> str:
+    """A difference: seed 1, not 2."""
+    return f"{name} {_shown(was)}, not {_shown(wanted)}"
+
+
+def refuse(folder: Path, differences: list[str]) -> None:
+    """Raise a ConvladderError if there are differences."""
+    if differences:
+        raise ConvladderError(
+            f"{folder} was started with {'; '.join(differences)}. Expected the same to resume it: leave out what "
+            "differs, or train anew without resuming."
+        )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={_shown(inner)}" for key, inner in value.items()) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _minor(info: Mapping[str, Any]) -> dict[str, str]:
+    return {name: ".".join(version.split(".")[:2]) for name, version in info.get("versions", {}).items()}
