@@ -28,7 +28,7 @@ def reproduce(
     ] = 1,
     only: Annotated[str | None, typer.Option(metavar="TABLE", help="Only one table: networks or claims.")] = None,
     runs: RunsDirectory = Path("runs"),
-    resume: Annotated[bool, typer.Option("--resume", help="Reuse runs that are already finished.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Reuse finished runs, and go on with ended ones.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Test the article: its figures beside those of this machine, and verdicts on twelve of its claims."""

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.comparing.settings import identity_of
-from convladder.comparing.trials import take_finished
+from convladder.comparing.trials import take_finished, take_unfinished
 from convladder.data.dataset import Dataset
 from convladder.evaluating.significance import accuracy_difference
 from convladder.models.ladder import build_model
 from convladder.models.summary import summarize
-from convladder.runs.run import Run, finished_runs
+from convladder.runs.run import Run, finished_runs, unfinished_runs
 from convladder.training.fitting import compile_copy, measure_steps
 from convladder.training.recipes import ARTICLE, resolve_precision
 from convladder.training.train import train
@@ -95,7 +95,8 @@ def reproduce(
         seeds: Runs per network, at least 1.
         tables: The tables to make: "networks", "claims".
         directory: Folder for the run folders.
-        resume: Whether to reuse finished runs from there, if all settings that change the result are equal.
+        resume: Whether to reuse runs from there, if all settings that change the result are equal: finished ones, and
+            those that were ended, which go on.
         callbacks: From a label to the Keras callbacks of one training.
 
     Returns:
@@ -105,7 +106,8 @@ def reproduce(
     recipe = replace(ARTICLE, epochs=epochs)
     names = list(NETWORKS) if "claims" in tables else list(ARTICLE_FIGURES)
     trained: Trained = {name: [] for name in names}
-    stored = finished_runs(Path(directory)) if resume else []
+    folder = Path(directory)
+    stored, begun = (finished_runs(folder), unfinished_runs(folder)) if resume else ([], [])
     alike = {
         "ensemble": 1,
         "recipe": asdict(recipe),
@@ -119,13 +121,21 @@ def reproduce(
             rung, choices = NETWORKS[name]
             keras.backend.clear_session()  # drops the graphs of the previous network
             label = name if seeds == 1 else f"{name}, seed {seed}"
-            run = take_finished(stored, identity_of(alike | {"rung": rung, "choices": choices, "seed": seed}))
-            trained[name].append(
-                run
-                or train(
-                    rung, dataset, recipe, seed=seed, choices=choices, directory=directory, callbacks=callbacks(label)
+            identity = identity_of(alike | {"rung": rung, "choices": choices, "seed": seed})
+            run = take_finished(stored, identity)
+            if run is None:
+                ended = take_unfinished(begun, identity)
+                run = train(
+                    rung,
+                    dataset,
+                    recipe,
+                    seed=seed,
+                    choices=choices,
+                    directory=folder,
+                    resume=folder / ended if ended else None,
+                    callbacks=callbacks(label),
                 )
-            )
+            trained[name].append(run)
     result: dict[str, Any] = {}
     if "networks" in tables:
         result["networks"] = [network_row(name, trained[name]) for name in ARTICLE_FIGURES]

@@ -3,6 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from convladder.comparing.comparison import FILE, Comparison
 from convladder.comparing.costs import SECONDS_AROUND, TimeBudget, count_of, measure_costs
 from convladder.comparing.local import run_in_processes
 from convladder.comparing.planning import plan
-from convladder.comparing.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
+from convladder.comparing.trials import LookOn, Outcome, Runner, Say, Trial, take_finished, take_unfinished
 from convladder.data.dataset import Dataset
 from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
 from convladder.files import create_folder, write_json
 from convladder.models.ladder import suited_rungs
-from convladder.runs.run import Run, finished_runs
+from convladder.runs.run import finished_runs, unfinished_runs
 from convladder.training.recipes import Recipe, default_recipe_for, rung_side
 
 
@@ -100,13 +101,15 @@ def climb(
     """
     sized = functools.cache(functools.partial(at_size, dataset))
     budget = TimeBudget(dataset, minutes, sized, began)
-    outcomes, waiting = _take(trials, [] if fresh else finished_runs(directory), dataset, sized)
+    outcomes, waiting = _take(trials, None if fresh else directory, dataset, sized)
     for outcome in outcomes:
         if outcome.run is not None:
             budget.learn(outcome.trial, outcome.run.info["fit_seconds"] + SECONDS_AROUND)
     if outcomes:
         say(f"{len(outcomes)} of {len(trials)} runs are there already, in {directory}; --fresh trains them anew.")
         yield from outcomes
+    if resumed := [trial.label for trial in waiting if trial.resume]:
+        say(f"{count_of(len(resumed), 'run')} will go on from where it was ended: {'; '.join(resumed)}.")
     create_folder(directory)
     if minutes is not None:
         waiting = budget.quickest_first(waiting)
@@ -133,21 +136,23 @@ def climb(
 
 
 def _take(
-    trials: Sequence[Trial], stored: Sequence[Run], dataset: Dataset, sized: Callable[[int], Dataset]
+    trials: Sequence[Trial], directory: Path | None, dataset: Dataset, sized: Callable[[int], Dataset]
 ) -> tuple[list[Outcome], list[Trial]]:
-    """The trials whose runs are among the stored ones, with these; and those that must be carried out."""
+    """The trials whose runs are in the directory, with these; and those to carry out, from where they were ended."""
+    stored, begun = (finished_runs(directory), unfinished_runs(directory)) if directory else ([], [])
 
     @functools.cache
     def fingerprint(side: int, validate: bool) -> str:
         data = sized(side)
-        return (data if validate else data.without_validation()).fingerprint if stored else ""
+        return (data if validate else data.without_validation()).fingerprint if stored or begun else ""
 
     taken, waiting = [], []
     for trial in trials:
         seen = fingerprint(rung_side(trial.rung, dataset), trial.recipe.validate)
-        run = take_finished(stored, trial.identity(seen, dataset.resize))
+        identity = trial.identity(seen, dataset.resize)
+        run = take_finished(stored, identity)
         if run is None:
-            waiting.append(trial)
+            waiting.append(replace(trial, resume=take_unfinished(begun, identity)))
         else:
             taken.append(Outcome(trial, run))
     return taken, waiting

@@ -1,5 +1,6 @@
 """Trials: the runs that a comparison needs, one per rung and seed, and the reuse of finished runs."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from convladder import __version__
 from convladder.comparing.settings import identity_of
 from convladder.data.dataset import Dataset
+from convladder.errors import ConvladderError
 from convladder.runs.run import Run
 from convladder.training.recipes import Recipe, resolve_precision
+from convladder.training.resuming import in_use
 
 if TYPE_CHECKING:
     import keras
@@ -27,6 +30,7 @@ class Trial:
         tensorboard: Whether it writes logs for TensorBoard into its folder.
         choices: Choices of the rung.
         ensemble: Number of networks that it averages, with the seeds from `seed` up.
+        resume: Name of the run folder in which it was started and not finished.
     """
 
     rung: str
@@ -36,6 +40,7 @@ class Trial:
     tensorboard: bool = False
     choices: Mapping[str, Any] = field(default_factory=dict, hash=False)
     ensemble: int = 1
+    resume: str | None = None
 
     @property
     def label(self) -> str:
@@ -113,6 +118,8 @@ def run_trial(
     from convladder.training.tracking import with_tensorboard
     from convladder.training.train import train
 
+    # On another machine of a cluster the folder may not be there.
+    begun = directory / trial.resume if trial.resume else None
     run = train(
         trial.rung,
         dataset,
@@ -121,6 +128,7 @@ def run_trial(
         ensemble=trial.ensemble,
         choices=trial.choices,
         directory=directory,
+        resume=begun if begun and begun.exists() else None,
         callbacks=with_tensorboard(callbacks) if trial.tensorboard else callbacks,
         deterministic=trial.deterministic,
         by_folds=False,  # all rungs are tested on the same pictures
@@ -131,20 +139,30 @@ def run_trial(
 def take_finished(stored: Iterable[Run], identity: Mapping[str, Any]) -> Run | None:
     """The first stored run with an identity, if it was made by compatible versions."""
     for run in stored:
-        if identity_of(run.info) == identity and _compatible(run):
+        whole = all((run.path / name).exists() for name in ("metrics.json", "model.onnx", "predictions.npz"))
+        if whole and identity_of(run.info) == identity and _compatible(run):
             return run
     return None
 
 
+def take_unfinished(stored: Iterable[Run], identity: Mapping[str, Any]) -> str | None:
+    """Name of the first stored run with an identity that no process trains, and that can be resumed."""
+    for run in stored:
+        same = identity_of(run.info) | ({"precision": identity["precision"]} if identity["rung"] == "finetune" else {})
+        if same == identity and _compatible(run):
+            with contextlib.suppress(ConvladderError), in_use(run.path):
+                return run.path.name
+    return None
+
+
 def _compatible(run: Run) -> bool:
-    """Whether it has everything that a comparison reads, and versions that differ only in their last number."""
+    """Whether it was made by versions that differ only in their last number."""
     import keras
     import tensorflow as tf
 
     made_by = run.info.get("versions", {})
     here = {"convladder": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
-    alike = all(_minor(made_by.get(name, "")) == _minor(version) for name, version in here.items())
-    return alike and all((run.path / name).exists() for name in ("metrics.json", "model.onnx", "predictions.npz"))
+    return all(_minor(made_by.get(name, "")) == _minor(version) for name, version in here.items())
 
 
 def _minor(version: str) -> list[str]:

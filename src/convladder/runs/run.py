@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,10 +202,15 @@ def create_run_folder(directory: Path, rung: str) -> Path:
 
 def finished_runs(directory: Path) -> list[Run]:
     """The finished runs in a directory, newest first. Unreadable folders are skipped."""
-    found = []
+    return [run for run in _runs(directory) if run.info.get("status") == "finished"]
+
+
+def unfinished_runs(directory: Path) -> list[Run]:
+    """The runs in a directory that were killed, stopped or failed, or are under way; newest first."""
+    return [run for run in _runs(directory) if run.info.get("status") != "finished"]
+
+
+def _runs(directory: Path) -> Iterator[Run]:
     for path in sorted(directory.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         with contextlib.suppress(ConvladderError):
-            run = Run(path.parent)
-            if run.info.get("status") == "finished":
-                found.append(run)
-    return found
+            yield Run(path.parent)
