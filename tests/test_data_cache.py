@@ -14,7 +14,7 @@ import pytest
 import convladder as cl
 import hostile
 from convladder import workers as parallel
-from convladder.data import cache, dataset
+from convladder.data import cache, dataset, features
 from convladder.data.decoding import decode_image
 from convladder.data.similarity import HASHED_SIDE
 from convladder.workers import map_files
@@ -172,6 +172,85 @@ def test_a_build_that_was_killed_is_built_anew(root: Path, folder: Path) -> None
     fingerprint = waiting.communicate()[0].strip()
     assert fingerprint == cl.load_dataset(folder).fingerprint == cl.load_dataset(folder, cache=False).fingerprint
     assert [path.suffix for path in entries(root)] == [""]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+import convladder as cl
+from convladder.data import cache, features, journal
+journal.SECONDS_APART = 0
+add, added = journal.Journal.add, 0
+def killed(self, entry):
+    global added
+    add(self, entry)
+    added += 1
+    if added == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[3] == "features":
+    data = cl.load_dataset("clothes", image_size=64)
+    journal.Journal.add = killed
+    features.compute_features([data.train.images])
+else:
+    journal.Journal.add = killed
+    cl.load_dataset(sys.argv[1])
+"""
+
+
+def build_and_be_killed(folder: Path, entries: int, what: str = "pictures") -> None:
+    command = [sys.executable, "-c", KILLED, str(folder), str(entries), what]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+
+def test_a_build_that_was_killed_goes_on_with_what_was_decoded(root: Path, folder: Path, decodings: list[Path]) -> None:
+    (folder / "a" / "4.png").write_bytes(b"no picture")
+    build_and_be_killed(folder, 21 + 1 + 12)  # each journal begins with a line of its own; the first looks for copies
+    expected = cl.load_dataset(folder, cache=False)
+    decodings.clear()
+    data = cl.load_dataset(folder)
+    assert 0 < len(decodings) < 20
+    assert data.fingerprint == expected.fingerprint
+    assert [path.suffix for path in entries(root)] == [""]
+    assert sorted(path.name for path in entries(root)[0].iterdir()) == ["images", "index.npz"]
+
+
+def test_pixels_that_a_power_cut_has_lost_are_decoded_again(root: Path, folder: Path, decodings: list[Path]) -> None:
+    build_and_be_killed(folder, 21 + 1 + 12)
+    (new,) = root.glob("*.new")
+    with (new / "images").open("r+b") as file:
+        file.truncate(5 * 16 * 16 * 3)
+        file.truncate(12 * 16 * 16 * 3)  # zeros, as a file system may leave them
+    with (new / "journal").open("ab") as file:
+        file.write(b"\0\0\0")
+    expected = cl.load_dataset(folder, cache=False).fingerprint
+    decodings.clear()
+    assert cl.load_dataset(folder).fingerprint == expected
+    assert len(decodings) == 15
+
+
+def test_features_go_on_after_a_kill(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = cl.load_dataset("clothes", image_size=64)
+    build_and_be_killed(folder, 4, "features")
+    images, run = [data.train.images], features.open_graph
+    batches: list[int] = []
+
+    class Counting:
+        def __init__(self, session: object) -> None:
+            self.session = session
+
+        def __getattr__(self, name: str) -> object:
+            if name == "run":
+                batches.append(1)
+            return getattr(self.session, name)
+
+    monkeypatch.setattr(features, "open_graph", lambda content: Counting(run(content)))
+    (kept,) = features.compute_features(images)
+    resumed = len(batches)
+    (anew,) = features.compute_features(images, cache=False)
+    np.testing.assert_array_equal(kept, anew)
+    assert resumed == len(batches) - resumed - 2 * 3  # each batch twice, for its mirror image
+    (entry,) = (path for path in root.iterdir() if (path / "features.npy").exists())
+    assert [path.name for path in entry.iterdir()] == ["features.npy"]
 
 
 def test_two_processes_build_one_entry_and_agree(root: Path, folder: Path) -> None:

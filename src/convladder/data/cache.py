@@ -6,11 +6,13 @@ Each entry is a folder. Its name is a hash over each file's path, size and times
     convladder/<key>/index.npz    which files the rows come from, which files were left out, and what was noticed
     convladder/<key>.lock         held while the entry is built, so that a second process waits
 
-An entry is built in a temporary folder and renamed when it is complete, so a killed process leaves no broken entry.
+An entry is built in `<key>.new`, and renamed when it is complete, so a killed process leaves no broken entry. The next
+process goes on with what it left: `<key>.new/journal` says which pictures were decoded, and their digests prove it.
 """
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -21,13 +23,14 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import PIL
 
 from convladder.data.decoding import chunk_size, decode_image, name_defect
+from convladder.data.journal import Journal
 from convladder.errors import ConvladderError, check_range
 from convladder.startup import has_home
 from convladder.workers import map_files
@@ -35,6 +38,7 @@ from convladder.workers import map_files
 PICTURES_VERSION = 4  # of an entry's content, and of how pictures are decoded
 LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
+JOURNAL = "journal"
 SHOWN_FROM = 1000  # pictures; a progress bar is shown from here on
 
 Shape = tuple[int, int, int]
@@ -113,7 +117,8 @@ def keep(root: Path, key: str, build: Callable[[Path], None], read: Callable[[Pa
     Args:
         root: The cache, as `cache_folder` returns it.
         key: The entry's name, made from everything that its content depends on.
-        build: Fills an empty folder. It calls `make_room` for the space that it needs.
+        build: Fills a folder, which is empty, or holds what a process that was killed has left. It calls `make_room`
+            for the space that it needs.
         read: Reads the folder's content. FileNotFoundError, ValueError, KeyError and EOFError mean damage.
 
     Raises:
@@ -127,13 +132,13 @@ def keep(root: Path, key: str, build: Callable[[Path], None], read: Callable[[Pa
             return read(entry)
         shutil.rmtree(entry, ignore_errors=True)  # a damaged entry
         new = entry.with_suffix(".new")
-        shutil.rmtree(new, ignore_errors=True)  # left by a process that was killed
-        new.mkdir()
+        new.mkdir(exist_ok=True)  # a process that was killed may have left it
         try:
             build(new)
             new.rename(entry)
-        finally:
+        except Exception:  # and not where a signal stops it: the next process goes on with it
             shutil.rmtree(new, ignore_errors=True)
+            raise
         return read(entry)
 
 
@@ -186,26 +191,33 @@ def _digest(content: bytes) -> int:
 
 
 def _build(folder: Path, paths: Sequence[str], shape: Shape, resize: str) -> None:
-    needed = len(paths) * int(np.prod(shape))
+    target, size = folder / "images", int(np.prod(shape))
+    target.touch()
+    needed = len(paths) * size - 512 * target.stat().st_blocks
     if shutil.disk_usage(folder).free < needed:
         raise OSError(0, f"{needed / 1e9:.1f} GB are needed")
-    target = folder / "images"
-    target.touch()
-    results = map_files(DecodeInto(str(target), shape, resize), list(enumerate(paths)), chunk_size(paths))
-    kept: list[int] = []
-    digests: list[int] = []
-    files: list[int] = []
-    constant: list[bool] = []
-    left_out: list[tuple[int, str]] = []
-    for number, result in enumerate(with_bar(results, "Decoding pictures", len(paths))):
-        if isinstance(result, tuple):
-            kept.append(number)
-            digests.append(result[0])
-            files.append(result[1])
-            constant.append(result[2])
-        else:
-            left_out.append((number, result or "crashed the process that read it"))
-    _close_gaps(target, kept, int(np.prod(shape)))
+    journal = Journal(folder / JOURNAL, list(shape))
+    with contextlib.closing(journal):
+        journal.cut(_count_sound(journal.entries, target, size))
+        rest = list(enumerate(paths))[len(journal.entries) :]
+        decode = DecodeInto(str(target), shape, resize)
+        decoded = map_files(decode, rest, chunk_size([path for _, path in rest]))
+        kept: list[int] = []
+        digests: list[int] = []
+        files: list[int] = []
+        constant: list[bool] = []
+        left_out: list[tuple[int, str]] = []
+        results: Iterator[Any] = itertools.chain(journal.entries, map(_added_to(journal), decoded))
+        for number, result in enumerate(with_bar(results, "Decoding pictures", len(paths))):
+            if isinstance(result, str | None):
+                left_out.append((number, result or "crashed the process that read it"))
+            else:
+                kept.append(number)
+                digests.append(result[0])
+                files.append(result[1])
+                constant.append(result[2])
+    (folder / JOURNAL).unlink()  # rows are moved from now on, so it no longer says where they are
+    _close_gaps(target, kept, size)
     np.savez(
         folder / "index.npz",
         shape=np.array(shape),
@@ -215,6 +227,23 @@ def _build(folder: Path, paths: Sequence[str], shape: Shape, resize: str) -> Non
         constant=np.array(constant, np.bool_),
         left_out=np.array(json.dumps(left_out)),
     )
+
+
+def _added_to(journal: Journal) -> Callable[[Item], Item]:
+    def add(result: Item) -> Item:
+        journal.add(result)
+        return result
+
+    return add
+
+
+def _count_sound(results: Sequence[Any], target: Path, size: int) -> int:
+    """How many of the first results have their pixels in the file: a power cut may have kept one and not the other."""
+    with target.open("rb") as file:
+        for number, result in enumerate(results):
+            if isinstance(result, list) and _digest(os.pread(file.fileno(), size, number * size)) != result[0]:
+                return number
+    return len(results)
 
 
 def _close_gaps(target: Path, kept: Sequence[int], size: int) -> None:

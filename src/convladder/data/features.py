@@ -4,17 +4,21 @@ The embedded backbone needs neither Keras nor TensorFlow. A cache entry is named
 images' content, so the same pictures are found again in any folder, order or split.
 """
 
+import contextlib
 import hashlib
+import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.cache import cache_folder, keep, make_room, with_bar
+from convladder.data.cache import JOURNAL, cache_folder, keep, make_room, with_bar
 from convladder.data.dataset import Dataset, digest_images, release
+from convladder.data.journal import Journal
 from convladder.errors import ConvladderError
 from convladder.models import backbone
 from convladder.processors import count_processors
@@ -72,9 +76,14 @@ def compute_features(
 
     def build(folder: Path) -> None:
         _, first = np.unique(digests, return_index=True)
-        features = _compute(parts, extractor)[:, first]
+        journal = Journal(folder / JOURNAL, hashlib.sha256(digests.tobytes()).hexdigest())
+        rows = folder / "rows"
+        with contextlib.closing(journal), rows.open("r+b" if rows.exists() else "w+b") as file:
+            features = _compute(parts, extractor, (journal, file))[:, first]
         make_room(folder.parent, features.nbytes)
         np.save(folder / "features.npy", features)
+        rows.unlink()
+        (folder / JOURNAL).unlink()
 
     def read(folder: Path) -> Features:
         return np.asarray(np.load(folder / "features.npy", allow_pickle=False))
@@ -120,17 +129,33 @@ def open_graph(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _compute(parts: Sequence[npt.NDArray[np.uint8]], extractor: Extractor) -> Features:
+def _compute(
+    parts: Sequence[npt.NDArray[np.uint8]], extractor: Extractor, kept: tuple[Journal, BinaryIO] | None = None
+) -> Features:
+    """Compute all features. `kept` is a journal with a checksum of each batch, and a file with their features."""
     session = open_graph(extractor.build_graph(parts[0].shape[1:]))
     (pixels_in,), (features_out,) = session.get_inputs(), session.get_outputs()
     features = np.empty((FEATURE_VIEWS, sum(map(len, parts)), features_out.shape[1]), np.float32)
     done = 0
     total = -(-features.shape[1] // IMAGES_A_BATCH)
-    for batch in with_bar(_batches(parts), "Computing features", total):
+    for number, batch in enumerate(with_bar(_batches(parts), "Computing features", total)):
+        place = features[:, done : done + len(batch)]
+        done += len(batch)
+        if kept and number < len(kept[0].entries):  # computed by a process that was killed
+            content = kept[1].read(place.nbytes)
+            if zlib.crc32(content) == kept[0].entries[number]:
+                place[:] = np.frombuffer(content, np.float32).reshape(place.shape)
+                continue
+            kept[1].seek(-len(content), os.SEEK_CUR)
+            kept[0].cut(number)
         pixels = batch.astype(np.float32)
         for view, seen in enumerate((pixels, np.ascontiguousarray(pixels[:, :, ::-1]))):
-            features[view, done : done + len(batch)] = session.run(None, {pixels_in.name: seen})[0]
-        done += len(batch)
+            place[view] = session.run(None, {pixels_in.name: seen})[0]
+        if kept:
+            content = place.tobytes()
+            kept[1].write(content)
+            kept[1].flush()  # before its entry
+            kept[0].add(zlib.crc32(content))
     return features
 
 
