@@ -1,5 +1,6 @@
 """`predict`: classify images with a trained model."""
 
+import contextlib
 import csv
 import json
 import sys
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convladder.cli.application import MOST_CLASSES, AsJson, app, remark
+from convladder.cli.answers import AnswerFile
+from convladder.cli.application import MOST_CLASSES, AsJson, app, remark, when_stopped
 from convladder.cli.sources import expand
 from convladder.errors import ConvladderError
 from convladder.markup import printable
@@ -29,6 +31,10 @@ def predict(
     top: Annotated[
         int | None, typer.Option(min=1, max=MOST_CLASSES, help="Number of classes to print; --json prints all.")
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write the answers to this file. After a kill the same command goes on."),
+    ] = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV for a spreadsheet.")] = False,
     null: Annotated[
@@ -42,15 +48,28 @@ def predict(
         raise ConvladderError("--json and --csv were both given. Expected one of them.")
     classifier = Classifier(model)
     named = min(top or 1, len(classifier.class_names))
-    write = _write_json if as_json else _csv_writer(named) if as_csv else _write_line
+    options = ["json" if as_json else "csv" if as_csv else "lines", top]
+    file = AnswerFile(output, classifier.path, options) if output else None
     failed = False
-    paths: Iterable[str | None] = chain.from_iterable(expand(source, null) for source in sources)
-    paths, shown = tee(paths) if "-" in sources else [list(paths)] * 2
-    # Ask for the answer first: asking for the next path could wait for one that is not written yet.
-    named_paths = (path for path in shown if path is not None)
-    for answer, path in zip(classifier.predict(paths, top if as_json else named), named_paths, strict=False):
-        failed |= isinstance(answer, ConvladderError)
-        write(path, answer)
+    with contextlib.ExitStack() as stack:
+        if file:
+            stack.enter_context(when_stopped(file.kept))
+            stack.enter_context(file.opened())
+        write = _write_json if as_json else _csv_writer(named) if as_csv else _write_line
+        paths: Iterable[str | None] = chain.from_iterable(expand(source, null) for source in sources)
+        if file:
+            paths = file.skip(paths)
+        paths, shown = tee(paths) if "-" in sources else [list(paths)] * 2
+        # Ask for the answer first: asking for the next path could wait for one that is not written yet.
+        named_paths = (path for path in shown if path is not None)
+        for answer, path in zip(classifier.predict(paths, top if as_json else named), named_paths, strict=False):
+            failed |= (wrong := isinstance(answer, ConvladderError))
+            write(path, answer)
+            if file:
+                file.keep(path, wrong)
+    if file:
+        failed |= file.failed
+        remark(f"{file.count:,} answers in {file.path}")
     if failed:
         raise typer.Exit(2)
 
