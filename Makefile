@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-long check lint docs format parity load clean
+.PHONY: run test test-long check lint docs format parity load chaos clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -18,6 +18,10 @@ test-long: .venv/dev
 # A minute of the server under load; the figures go to docs/benchmarks/load.json.
 load: .venv/dev
 	$(BIN)/python benchmarks/load.py --output docs/benchmarks
+
+# Kills long commands a thousand times, and looks at what they end with: hours; it goes on with the counts in chaos.json.
+chaos: .venv/dev
+	$(BIN)/python benchmarks/chaos.py --output docs/benchmarks
 
 check: lint test
 

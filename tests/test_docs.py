@@ -35,6 +35,7 @@ TRAINING = (
     "evaluate.md",
     "guide.md",
     "photos.md",
+    "reliability.md",
     "ship.md",
     "tutorial.md",
 )  # for a minute or more each
@@ -64,6 +65,7 @@ NOT_RUN = {
         "python benchmarks/serving.py",
         "python benchmarks/page.py",
     ],
+    "goes on with a training that was killed; test_training_resuming.py does it": ["convladder train --resume"],
     "needs photographs or weights of one's own; photos.md does the first with those of the package": [
         "convladder train --data photos",
     ],
