@@ -29,7 +29,7 @@ export function preset(name, size) {
 export function openConvolution(learnt, say, changed) {
   let map = { height: 28, width: 28, values: new Array(784).fill(0) };
   let weights = preset("vertical edges", 3);
-  let place = [12, 12]; // row and column of the output
+  let place = null; // row and column of the output; at first the strongest
   let sliding = null;
   let output;
 
@@ -83,7 +83,7 @@ export function openConvolution(learnt, say, changed) {
     output = convolve(map, weights, stride, padding);
     at("size-arithmetic").textContent = sizeArithmetic(map.height, size, stride, padding);
     at("convolution-caption").textContent = `The output: a feature map of ${output.height}×${output.width}`;
-    place = clamp(place);
+    place = clamp(place ?? strongest());
     showPlace();
     changed(output);
   }
@@ -143,6 +143,12 @@ export function openConvolution(learnt, say, changed) {
     return { height, width, values, before: down.before, left: across.before };
   }
 
+  function strongest() {
+    const sizes = output.values.map(Math.abs);
+    const index = sizes.indexOf(Math.max(...sizes));
+    return [Math.floor(index / output.width), index % output.width];
+  }
+
   function clamp([row, column]) {
     const within = (value, size) => Math.min(size - 1, Math.max(0, value));
     return [within(row, output.height), within(column, output.width)];
@@ -176,7 +182,7 @@ export function openConvolution(learnt, say, changed) {
     showPlace();
   }
 
-  take(weights);
+  buildProducts(Math.sqrt(weights.length));
   return {
     show(shown) {
       map = shown.map;

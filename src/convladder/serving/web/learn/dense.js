@@ -7,13 +7,13 @@ import { answer } from "./network.js";
 const REACH = 8; // pixels
 const PICTURES_A_REQUEST = 16;
 const PAUSE = 400; // milliseconds of rest before the answers are spoken
-const OWN = { dense: "the lesson’s dense network", deep: "the lesson’s convolutional network" };
+const OWN = { dense: "lesson’s dense", deep: "lesson’s convolutional" };
 
 export function openDense(own, served, engine, { say, during }) {
   countParameters();
   const networks = [
     ...own.map((network) => ({
-      name: `${OWN[network.rung]} (${percent(network.accuracy, 1)} on MNIST)`,
+      name: `${OWN[network.rung]}, ${percent(network.accuracy, 1)} on MNIST`,
       dense: network.rung === "dense",
       answers: async (pictures) => pictures.map((pixels) => answer(network, pixels).probabilities),
     })),

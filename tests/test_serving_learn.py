@@ -1,0 +1,385 @@
+"""The lesson in a real browser: its arithmetic is NumPy's and Keras's, and everybody can use it."""
+
+import base64
+import html
+import json
+import re
+import runpy
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import httpx
+import keras
+import numpy as np
+import numpy.typing as npt
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from keras import layers
+from playwright.sync_api import Browser
+
+import convladder as cl
+from browsing import Visit, open_browser
+from convladder.inference.artifact import read_artifact
+from convladder.models.ladder import MODELS, build_model
+from convladder.serving.application import create_application
+from convladder.serving.page import WEB
+from served import Client
+
+pytestmark = pytest.mark.xdist_group("page")  # in one process, so that browser and server are made once
+
+ROOT = Path(__file__).parents[1]
+LEARN = Path(str(WEB)) / "learn"
+Floats = npt.NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def classifiers(request: pytest.FixtureRequest) -> dict[str, cl.Classifier]:
+    """None, unless a test says otherwise."""
+    if getattr(request, "param", "alone") == "alone":
+        return {}
+    run: cl.Run = request.getfixturevalue("run")
+    return {"mine": run.classifier()}
+
+
+@pytest.fixture(scope="module")
+def url(classifiers: dict[str, cl.Classifier]) -> Iterator[str]:
+    config = uvicorn.Config(create_application(classifiers), port=0, log_level="warning", lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    listener = config.bind_socket()
+    listener.listen()
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(60)
+
+
+@pytest.fixture
+def visit(browser: Browser, url: str) -> Iterator[Visit]:
+    visit = Visit(browser, f"{url}learn")
+    yield visit
+    visit.close()
+    assert visit.complaints == []
+    assert all(address.startswith(url) for address in visit.requested)  # nothing of another host, not even a font
+    assert visit.requested
+
+
+both = pytest.mark.parametrize("classifiers", ["alone", "of a run"], indirect=True)
+
+
+def compute(visit: Visit, module: str, code: str, *given: Any) -> Any:
+    """What a module of the lesson computes."""
+    return visit.page.evaluate(
+        f"async (given) => {{ const m = await import(new URL('{module}', location.href)); {code} }}", list(given)
+    )
+
+
+def as_map(values: Floats) -> dict[str, Any]:
+    return {"height": values.shape[0], "width": values.shape[1], "values": values.ravel().tolist()}
+
+
+def as_array(answered: dict[str, Any]) -> Floats:
+    return np.reshape(answered["values"], (answered["height"], answered["width"]))
+
+
+def digits(url: str) -> tuple[npt.NDArray[np.uint8], list[int]]:
+    told = httpx.get(f"{url}learn/lesson.json").json()["digits"]
+    return np.frombuffer(base64.b64decode(told["pixels"]), np.uint8).reshape(-1, 28, 28), told["labels"]
+
+
+def numbers(visit: Visit, selector: str) -> Floats:
+    texts = visit.page.locator(selector).all_inner_texts()
+    return np.asarray([float(text.lstrip("= ").replace("−", "-").replace(",", "")) for text in texts])
+
+
+def test_convolution_and_its_size_are_those_of_keras(visit: Visit) -> None:
+    for size, stride, padding in product((1, 2, 3, 5), (1, 2, 3), ("valid", "same")):
+        generator = np.random.default_rng(size + stride)
+        image, kernel = generator.normal(size=(11, 14)), generator.normal(size=(size, size))
+        given = as_map(image), kernel.ravel().tolist(), stride, padding
+        answered = compute(visit, "arithmetic.js", "return m.convolve(...given);", *given)
+        expected = keras.ops.conv(image[None, ..., None], kernel[..., None, None], stride, padding)
+        np.testing.assert_allclose(as_array(answered), np.asarray(expected)[0, ..., 0], atol=1e-5)
+        arithmetic = compute(visit, "arithmetic.js", "return m.sizeArithmetic(...given);", 11, size, stride, padding)
+        left, result = arithmetic.split(" = ")
+        value = eval(left.translate(str.maketrans({"·": "*", "−": "-", "⌊": "", "⌋": ""})))
+        assert int(value) == int(result) == expected.shape[1]
+        assert ("⌊" in left) == (value != int(value))
+
+
+def test_pooling_softmax_loss_and_normalization_are_those_of_numpy_and_keras(visit: Visit) -> None:
+    generator = np.random.default_rng(7)
+    image = generator.normal(size=(13, 9))
+    for size in (2, 3, 4):
+        cut = image[: 13 // size * size, : 9 // size * size]
+        windows = cut.reshape(13 // size, size, 9 // size, size)
+        for kind, work in (("max", np.max), ("average", np.mean), ("min", np.min)):
+            answered = compute(visit, "arithmetic.js", "return m.pool(...given);", as_map(image), size, kind)
+            np.testing.assert_allclose(as_array(answered), work(windows, axis=(1, 3)), atol=1e-12)
+    for logits in (generator.normal(size=10) * 5, np.asarray([800.0, 0.0, -800.0])):
+        answered = compute(visit, "arithmetic.js", "return m.softmax(given);", *logits.tolist())
+        np.testing.assert_allclose(answered, np.asarray(keras.ops.softmax(logits.astype(np.float32))), atol=1e-6)
+        for label in range(len(logits)):
+            loss = compute(visit, "arithmetic.js", "return m.crossEntropy(given[0], given[1]);", answered, label)
+            expected = keras.ops.sparse_categorical_crossentropy(np.asarray(label), np.asarray(answered, np.float32))
+            assert loss == pytest.approx(float(expected), rel=1e-3)
+    values = generator.normal(3, 2, 50)
+    answered = compute(visit, "arithmetic.js", "return m.normalize(given, 1.5, -1);", *values.tolist())
+    normal = layers.BatchNormalization(gamma_initializer=keras.initializers.Constant(1.5))
+    expected = np.asarray(normal(values[:, None].astype(np.float32), training=True))[:, 0] - 1
+    np.testing.assert_allclose(answered, expected, atol=1e-4)
+    assert compute(visit, "arithmetic.js", "return given.map(m.relu);", -1.5, 0, 2) == [0, 0, 2]
+
+
+def test_parameters_are_counted_as_keras_does(visit: Visit) -> None:
+    assert "201,327,616 parameters" in visit.page.locator("#dense-count").inner_text()
+    assert layers.Dense(1024).compute_output_shape((None, 256 * 256 * 3)) == (None, 1024)
+    for side, channels, units in ((28, 1, 32), (64, 3, 8)):
+        dense = keras.Sequential([keras.Input((side, side, channels)), layers.Flatten(), layers.Dense(units)])
+        convolution = keras.Sequential([keras.Input((side, side, channels)), layers.Conv2D(units, 3)])
+        counted = compute(
+            visit,
+            "arithmetic.js",
+            "const [side, channels, units] = given;"
+            "return [m.denseParameters(side, channels, units), m.convolutionParameters(3, channels, units)];",
+            *(side, channels, units),
+        )
+        assert counted == [dense.count_params(), convolution.count_params()]
+
+
+def test_the_lessons_own_networks_answer_as_in_keras(visit: Visit, url: str, mnist: cl.Dataset) -> None:
+    kept = json.loads((LEARN / "networks.json").read_text(encoding="utf-8"))
+    images, _ = digits(url)
+    for index, choices in enumerate(({}, {"depth": 5, "batch_norm": False})):
+        network = kept[index]
+        model = build_model(network["rung"], (28, 28, 1), 10, **choices)
+        weights: list[Any] = []
+        for layer in network["layers"]:
+            if "weights" in layer:
+                stored = np.frombuffer(base64.b64decode(layer["weights"]), np.int8)
+                weights += [stored.reshape(layer["shape"]) * layer["scale"], np.asarray(layer["bias"])]
+        model.set_weights(weights)
+        answered = compute(
+            visit,
+            "network.js",
+            "const network = m.readNetwork(given[0]);"
+            "return given[1].map((pixels) => m.answer(network, pixels).probabilities);",
+            *(network, images.reshape(-1, 784).tolist()),
+        )
+        np.testing.assert_allclose(answered, model.predict(images[..., None], verbose=0), atol=1e-4)
+        some = mnist.test.images[:2000]
+        right = model.predict(some, verbose=0).argmax(axis=1) == mnist.test.labels[:2000]
+        assert right.mean() == pytest.approx(network["accuracy"], abs=0.02)
+
+
+def test_moving_the_kernel_shows_the_right_nine_products(visit: Visit, url: str) -> None:
+    image = digits(url)[0][0] / 255
+    visit.page.locator("#digits button").first.click()
+    visit.page.select_option("#kernel", "horizontal edges")
+    output = visit.page.locator("#convolution-output")
+    output.click(position={"x": 100, "y": 90})
+    for key, down, across in (("ArrowRight", 0, 1), ("ArrowDown", 1, 0), ("ArrowLeft", 0, -1)):
+        row, column = place(visit)
+        output.press(key)
+        assert place(visit) == (row + down, column + across)
+        row, column = place(visit)
+        window = image[row : row + 3, column : column + 3]
+        kernel = np.asarray([[1, 1, 1], [0, 0, 0], [-1, -1, -1]])
+        np.testing.assert_allclose(numbers(visit, "#products .pixel"), window.ravel(), atol=0.0051)
+        np.testing.assert_allclose(numbers(visit, "#products .product"), (window * kernel).ravel(), atol=0.0051)
+        told = visit.page.locator("#total").inner_text()
+        assert float(told.split(": ")[1].split(". ")[0].replace("−", "-")) == pytest.approx(
+            (window * kernel).sum(), abs=0.0051
+        )
+        assert told in visit.page.locator("#spoken").inner_text()
+    # One's own number, with padding and stride: the frame then starts a row above the picture.
+    visit.page.locator("#products input").nth(4).fill("2.5")
+    assert visit.page.locator("#kernel").input_value() == "own"
+    visit.page.select_option("#padding", "same")
+    visit.page.select_option("#stride", "2")
+    assert visit.page.locator("#size-arithmetic").inner_text() == "(28 + 0 + 1 − 3) / 2 + 1 = 14"
+    row, column = place(visit)
+    padded = np.pad(image, (0, 1))
+    np.testing.assert_allclose(
+        numbers(visit, "#products .pixel"),
+        padded[2 * row : 2 * row + 3, 2 * column : 2 * column + 3].ravel(),
+        atol=0.0051,
+    )
+
+
+def place(visit: Visit) -> tuple[int, int]:
+    """Row and column of the output that is shown, from 0."""
+    found = re.search(r"row (\d+), column (\d+)", visit.page.locator("#total").inner_text())
+    assert found
+    return int(found[1]) - 1, int(found[2]) - 1
+
+
+def test_a_shift_changes_pooled_maps_as_numpy_says(visit: Visit, url: str) -> None:
+    image = digits(url)[0][1] / 255
+    visit.page.locator("#digits button").nth(1).click()
+    moved = np.roll(image, 1, axis=1)
+    halves = [one.reshape(14, 2, 14, 2).max(axis=(1, 3)) for one in (image, moved)]
+    before = abs(image - moved).sum() / image.sum()
+    after = abs(halves[0] - halves[1]).sum() / halves[0].sum()
+    told = visit.page.locator("#pooling-difference").inner_text()
+    assert [int(share) for share in re.findall(r"(\d+) %", told)] == [round(100 * before), round(100 * after)]
+
+
+@both
+def test_the_answers_under_a_shift_are_those_of_the_network(
+    visit: Visit, url: str, classifiers: dict[str, cl.Classifier]
+) -> None:
+    images, labels = digits(url)
+    visit.page.locator("#digits button").nth(2).click()
+    visit.settle()
+    name = visit.page.eval_on_selector("#network-b", "one => one.selectedOptions[0].textContent")
+    assert ("mine" in name) == bool(classifiers)
+    row = [int(text) for text in visit.page.locator("#row-b span").all_inner_texts()]
+    assert len(row) == 17
+    if classifiers:
+        shifts = [np.roll(images[2], across, axis=1) for across in range(-3, 4)]
+        expected = classifiers["mine"].predict_probabilities(np.stack(shifts)[..., None]).argmax(axis=1)
+        assert row[5:12] == expected.tolist()
+    assert f"at {row.count(labels[2])} of 17" in visit.page.locator("#kept-b").inner_text()
+
+
+@both
+def test_the_kernels_of_a_run_can_be_chosen(visit: Visit, classifiers: dict[str, cl.Classifier], run: cl.Run) -> None:
+    visit.page.select_option("#kernel", "0/1")
+    shown = visit.page.eval_on_selector_all("#products input", "all => all.map(one => one.valueAsNumber)")
+    if classifiers:
+        kernel = run.load_model().get_layer("stage1_conv").get_weights()[0][:, :, 0, 1]
+        np.testing.assert_allclose(shown, kernel.ravel(), atol=0.0051)
+        assert visit.page.locator("#size").input_value() == str(len(kernel))
+    assert visit.page.locator("#kernel optgroup").nth(1).get_attribute("label") == (
+        "learnt by mine" if classifiers else "learnt by the lesson’s network"
+    )
+
+
+def test_the_keyboard_alone_is_enough_for_the_lesson(visit: Visit) -> None:
+    keyboard = visit.page.keyboard
+    reached = []
+    for _ in range(90):
+        keyboard.press("Tab")
+        reached.append(visit.page.evaluate("document.activeElement.id"))
+        if reached[-1] == "pad":
+            for key in (" ", *["ArrowDown"] * 8):
+                keyboard.press(key)
+        if reached[-1] == "across":
+            keyboard.press("ArrowRight")
+        if reached[-1] == "convolution-output":
+            before = place(visit)
+            keyboard.press("ArrowUp")
+            assert place(visit)[0] == before[0] - 1
+            break
+    for wanted in ("pad", "side", "across", "kernel", "play", "convolution-input"):
+        assert wanted in reached
+    visit.settle()
+    assert visit.page.locator("#across-shown").inner_text() == "1 right"
+    assert "Your drawing" in visit.page.locator("#shifted-caption").inner_text()
+    keyboard.press("Shift+Tab")
+    assert visit.page.evaluate("document.activeElement.id") == "convolution-input"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (360, "light"), (1280, "dark"), (1280, "light")])
+def test_the_lesson_suits_everyone(browser: Browser, url: str, width: int, scheme: str) -> None:
+    visit = Visit(browser, f"{url}learn", width, scheme)
+    for details in visit.page.locator("details").all():
+        details.evaluate("one => (one.open = true)")
+    found = Axe().run(visit.page).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")] == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert visit.complaints == []
+    visit.close()
+
+
+def test_logits_become_probabilities_and_a_loss(visit: Visit) -> None:
+    for index in range(10):
+        visit.page.get_by_label(f"Logit of class {index}", exact=True).fill("2" if index == 3 else "0")
+    visit.page.get_by_label("3 is the right class").check()
+    probability = np.exp(2) / (np.exp(2) + 9)
+    told = visit.page.locator("#loss").inner_text()
+    assert f"{-np.log(probability):.3f}" in told
+    assert "is right" in told
+    visit.page.get_by_label("4 is the right class").check()
+    told = visit.page.locator("#loss").inner_text()
+    assert f"{-np.log(1 / (np.exp(2) + 9)):.3f}" in told
+    assert "The answer, 3, is wrong" in told
+
+
+def test_each_subject_ends_with_a_measurement_two_questions_and_code(visit: Visit) -> None:
+    for section in visit.page.locator(".lessons > section").all():
+        headings = section.locator("h3").all_inner_texts()
+        assert headings[-3:] == ["What the ladder measured", "Predict, then look", "In Keras"]
+        assert section.locator("[data-models] tbody tr").count() >= 2
+        assert section.locator("details").count() == 2
+        assert not section.locator("details p").first.is_visible()
+        for place_of in section.locator("[data-pair], [data-claim], [data-shifts], .chart").all():
+            assert place_of.inner_text()
+
+
+def codes() -> dict[str, str]:
+    text = (LEARN / "index.html").read_text(encoding="utf-8")
+    return {rung: html.unescape(code) for rung, code in re.findall(r'<code data-rung="(\w+)">(.*?)</code>', text, re.S)}
+
+
+@pytest.mark.parametrize("rung", codes())
+def test_the_keras_code_of_a_subject_is_the_rung(rung: str) -> None:
+    assert rung in MODELS
+    names: dict[str, Any] = {"keras": keras, "layers": layers}
+    exec(codes()[rung], names)
+    expected = build_model(rung, (28, 28, 1), 10)
+    assert [one.shape for one in names["model"].weights] == [one.shape for one in expected.weights]
+    kinds = [type(layer).__name__ for layer in expected.layers if type(layer).__name__ not in ("InputLayer",)]
+    assert [type(layer).__name__ for layer in names["model"].layers] == kinds[:-1]  # softmax is in the last layer here
+
+
+def test_the_lessons_figures_are_those_of_the_benchmarks() -> None:
+    made = runpy.run_path(str(ROOT / "benchmarks" / "lesson.py"))["copy_ladder"]()
+    assert json.loads((LEARN / "ladder.json").read_text(encoding="utf-8")) == made
+
+
+def test_kernels_are_read_from_the_shipped_file(run: cl.Run) -> None:
+    kernels = read_artifact(run.path / "model.onnx").first_kernels
+    assert kernels is not None
+    kept = run.load_model().get_layer("stage1_conv").get_weights()[0]  # (height, width, channels, filters)
+    np.testing.assert_allclose(kernels, kept.transpose(3, 2, 0, 1), atol=1e-6)
+
+
+def test_a_server_without_a_model_teaches_and_answers_nothing_else() -> None:
+    client = Client(create_application({}))
+    for path in ("/", "/learn"):
+        assert client.get(path).headers["location"] == "learn/"  # relative, so that it holds behind a proxy's path
+    assert "text/html" in client.get("/learn/").headers["content-type"]
+    assert client.get("/docs").status_code == 200
+    refused = client.post("/predict", files={"images": b"x"})
+    assert refused.status_code == 404
+    assert "No model is served" in refused.json()["error"]
+
+
+def test_learn_starts_without_a_model_and_refuses_what_is_none(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "convladder", "learn", "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr
+        line = process.stderr.readline()
+        assert httpx.get(line.rpartition(" ")[2].strip()).status_code == 200
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+        process.stderr.close()
+    refused = subprocess.run([*command, str(tmp_path / "nothing")], check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
