@@ -96,7 +96,10 @@ def copy_ladder() -> dict[str, Any]:
 
 def try_rates() -> dict[str, Any]:
     """Learning rates of Adam."""
-    return {f"{rate:g}": _curves("pool", 1000, rate=rate) for rate in (0.00001, 0.0001, 0.001, 0.01, 0.1)}
+    return {
+        np.format_float_positional(rate): _curves("pool", 1000, rate=rate)
+        for rate in (0.00001, 0.0001, 0.001, 0.01, 0.1)
+    }
 
 
 def try_regularization() -> dict[str, Any]:

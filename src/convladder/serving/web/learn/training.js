@@ -4,7 +4,7 @@ import { curves, element, format, percent } from "./figures.js";
 
 const CHOICES = {
   rates: { label: "Learning rate", about: "The rung pool on 1,000 training images, batches of 32" },
-  regularized: { label: "Regularization", about: "The rung pool on 500 training images, batches of 32" },
+  regularized: { label: "Regularization", about: "The rung pool on 500 training images, batches of 32. Under L1 and L2 the loss contains the penalty" },
   normalized: { label: "Batch normalization", about: "The rung pool or batchnorm on 1,000 training images, batches of 32" },
 };
 const MEASURES = {
