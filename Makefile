@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-long check lint format parity load clean
+.PHONY: run test test-long check lint docs format parity load clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -27,6 +27,10 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation as a site, docs/_build/index.html; a warning is an error.
+docs: .venv/dev
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+
 # Every rung in every format, through the gate.
 parity: .venv/dev
 	$(BIN)/python benchmarks/parity.py
@@ -43,7 +47,7 @@ format: .venv/dev
 
 .venv/dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev,docs]'
 	touch $@ .venv/train
 
 clean:

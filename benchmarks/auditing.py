@@ -29,7 +29,7 @@ from convladder.data.audit import Finding
 from convladder.data.dataset import Split
 from convladder.data.features import Features, pool_features
 from convladder.models.backbone import SIDE
-from convladder.training.visual_audit import find_altered_copies, find_label_errors, find_outliers
+from convladder.training.visual_audit import find_altered_copies, find_outliers, judge_labels
 
 SHARE, SHARE_OF_OTHERS = 0.05, 0.03
 CROP = 0.7  # of both sides
@@ -92,14 +92,14 @@ class Bench:
         count, names = len(own), len(self.names)
         labels = self.labels[own]
         result = [
-            row("nothing", find_label_errors(*self.take(own, labels)), []),
+            row("nothing", judge_labels(*self.take(own, labels)), []),
             row("nothing", find_altered(*self.take(own, labels)), []),
             row("nothing", find_outliers(*self.take(own, labels), set()), []),
         ]
         wrong = self.random.permutation(count)[: round(SHARE * count)]
         exchanged = labels.copy()
         exchanged[wrong] = (labels[wrong] + self.random.integers(1, names, len(wrong))) % names
-        result.append(row("exchanged labels", find_label_errors(*self.take(own, exchanged)), self.paths[own][wrong]))
+        result.append(row("exchanged labels", judge_labels(*self.take(own, exchanged)), self.paths[own][wrong]))
         for kind, what in (("crop", "crops to 70 %"), ("light", "other light")):
             planted = np.flatnonzero(self.kinds == kind)
             rows = np.concatenate([own, planted])

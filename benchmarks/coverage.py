@@ -22,7 +22,7 @@ import numpy.typing as npt
 from output import prepare
 from scipy.special import ndtr, ndtri
 
-from convladder.evaluating.significance import Answers, estimate_difference, mean_accuracy
+from convladder.evaluating.significance import RightAnswers, estimate_difference, mean_accuracy
 
 ACCURACIES = (0.9, 0.95, 0.98, 0.99, 0.998)
 IMAGES = (100, 1000, 10_000)
@@ -47,7 +47,7 @@ def draw_errors(rng: np.random.Generator, error: float, spread: float, seeds: in
     return rng.beta(error * count, (1 - error) * count, seeds)
 
 
-def draw_answers(rng: np.random.Generator, errors: Floats, images: int, shared: float) -> Answers:
+def draw_answers(rng: np.random.Generator, errors: Floats, images: int, shared: float) -> RightAnswers:
     """What networks of these error rates get right, shape (networks, images), by the frequency of each pattern."""
     patterns = (np.arange(2 ** len(errors))[:, None] >> np.arange(len(errors))) & 1  # (patterns, networks)
     thresholds = ndtri(np.maximum(errors, 1e-14))[:, None]
@@ -60,7 +60,7 @@ def draw_answers(rng: np.random.Generator, errors: Floats, images: int, shared: 
     return np.repeat(patterns.T == 0, counts, axis=1)
 
 
-def draw_many(rng: np.random.Generator, errors: Floats, images: int, shared: float) -> Answers:
+def draw_many(rng: np.random.Generator, errors: Floats, images: int, shared: float) -> RightAnswers:
     """The same for more networks than have patterns that can be listed."""
     chance = math.sqrt(1 - shared) * rng.standard_normal((len(errors), images), dtype=np.float32)
     difficulty = math.sqrt(shared) * rng.standard_normal(images, dtype=np.float32)
@@ -106,7 +106,7 @@ def false_claims(rng: np.random.Generator, repeats: int, cell: dict[str, Any]) -
     return cell | {"claimed": claims / repeats}
 
 
-def differ(upper: Answers, lower: Answers, tests: int) -> bool:
+def differ(upper: RightAnswers, lower: RightAnswers, tests: int) -> bool:
     low, high = estimate_difference(upper, lower).interval(tests)
     return low > 0 or high < 0
 

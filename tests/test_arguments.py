@@ -100,7 +100,7 @@ def test_what_is_not_one_picture_is_not_explained(run: cl.Run, image: Any) -> No
         lambda: cl.grad_cam(network, image),
         lambda: feature_maps(network, image, "stage1_conv"),
     ):
-        with pytest.raises(cl.ConvladderError, match=r"^The images? (is|are) .*Expected"):
+        with pytest.raises(cl.ConvladderError, match=r"^The images? (is|are|has|have) .*Expected"):
             ask()
 
 

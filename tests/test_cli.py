@@ -62,7 +62,7 @@ def test_models_as_a_table_marks_a_network_and_a_recipe_tuned_together(convladde
     table = convladder("models").out
     for rung in MODELS:
         assert f" {rung}{'†' if rung in TUNED else ''} " in table
-    assert "† fast, tiny, strong, transfer and finetune: a network and a recipe tuned together" in table
+    assert "† fast, tiny, strong, transfer and finetune: network and recipe were tuned together" in table
 
 
 def test_summary_shows_the_arithmetic(convladder: Any) -> None:
@@ -114,12 +114,12 @@ def test_predict_says_what_it_passes_over_in_a_folder_or_pattern(
     result = convladder("predict", run.path, "photos")
     assert result.status == 0
     assert result.out.startswith("photos/scan.0001\t")
-    assert "photos: 1 a link to a folder, 1 no picture by name and content, passed over." in result.err
+    assert "photos: 1 a link to a folder, 1 no picture by name and content, skipped." in result.err
     (tmp_path / "photos/gone.jpg").symlink_to("nowhere")
     result = convladder("predict", run.path, "photos", "--json")
     assert result.status == 2
     assert ["error" in json.loads(line) for line in result.out.splitlines()] == [True, False]
-    assert "photos/*: 2 folders, passed over." in convladder("predict", run.path, "photos/*").err
+    assert "photos/*: 2 folders, skipped." in convladder("predict", run.path, "photos/*").err
 
 
 def test_columns_of_a_table_can_be_named_wherever_data_are_taken(convladder: Any, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_columns_of_a_table_can_be_named_wherever_data_are_taken(convladder: Any
     assert convladder("evaluate", "runs/dense-1", "--data", "t.csv", *named, "--path-column", 1).status == 0
     assert json.loads(convladder("audit", "t.csv", *named, "--json").out)["classes"] == {"a": 12, "b": 12}
     refused = convladder("compare", "--data", "t.csv", "--label-column", "race", "--split-column", "none")
-    assert "'race' is none of them" in refused.err
+    assert "'race' is not one of them" in refused.err
 
 
 def test_predict_takes_folders_patterns_and_standard_input(
@@ -178,7 +178,7 @@ def test_predict_takes_folders_patterns_and_standard_input(
         ("missing.png", ""),
         ("a/1.png", labels[0]),
     ]
-    assert "missing.png cannot be read" in rows[1]["error"]
+    assert "Could not read missing.png" in rows[1]["error"]
     assert float(rows[0]["probability"]) > float(rows[0]["probability_2"])
     (answer,) = [
         json.loads(line) for line in convladder("predict", run.path, "3.png", "--json", "--top", 3).out.splitlines()
@@ -250,16 +250,19 @@ BAD = {
     "no batch": (["train", "--batch-size", "0"], "batch size"),
     "no such data": (["train", "--data", "nowhere.npz"], "nowhere.npz cannot be read"),
     "an empty directory as data": (["train", "--data", "."], "Expected <class>/*.jpg"),
-    "unknown fit": (["train", "--fit", "padd"], "Did you mean pad?"),
-    "no such channels": (["train", "--channels", "2"], "Expected 1, gray, or 3, colours"),
+    "unknown resize": (["train", "--resize", "padd"], "Did you mean pad?"),
+    "unknown fit, as resize was called": (["train", "--fit", "padd"], "Did you mean pad?"),
+    "no resize": (["train", "--resize", ""], "Expected one of: crop, pad, stretch"),
+    "resize by both names": (["train", "--resize", "pad", "--fit", "pad"], "Expected --resize alone"),
+    "no such channels": (["train", "--channels", "2"], "Expected 1 (gray) or 3 (colour)"),
     "a size for arrays": (["compare", "--image-size", "32"], "taken as they are"),
     "unknown recipe": (["train", "--recipe", "articel"], "Did you mean article?"),
     "no size": (["summary", "pool", "--input", "28x28"], "Expected HEIGHTxWIDTHxCHANNELS"),
     "too small": (["summary", "pool", "--input", "4x4x1"], "at least 8"),
     "unknown option": (["train", "--epoch-count", "3"], "--epoch-count"),
     "unknown command": (["trian"], "trian"),
-    "an empty folder": (["predict", "model.onnx", "."], "model.onnx cannot be loaded"),
-    "unknown format": (["export", "runs/pool-1", "--format", "onx"], "no finished run"),
+    "an empty folder": (["predict", "model.onnx", "."], "Could not load model.onnx"),
+    "unknown format": (["export", "runs/pool-1", "--format", "onx"], "not a finished run"),
     "no such run": (["predict", "runs/pool-1", "digit.png"], "runs/pool-1"),
     "missing argument": (["predict"], "Missing argument 'model'"),
 }

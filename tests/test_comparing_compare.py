@@ -20,15 +20,15 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from convladder.comparing import local as processes
 from convladder.comparing.compare import climb, conclude
 from convladder.comparing.comparison import Comparison
-from convladder.comparing.costs import Budget
+from convladder.comparing.costs import TimeBudget
 from convladder.comparing.differences import ALIKE, BETTER
 from convladder.comparing.local import run_in_processes
 from convladder.comparing.planning import plan
 from convladder.comparing.trials import Outcome
 from convladder.data.cache import cache_folder
+from convladder.data.dataset import Split
 from convladder.reporting.report import write_report
 from convladder.training.recipes import default_recipe_for
 from test_evaluating_significance import simulate
@@ -269,27 +269,77 @@ def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Pa
     assert said[2].startswith("About ")  # what is left; and not that the run which failed were done
     comparison = conclude(outcomes, tmp_path)
     assert [(gone["name"], gone["seed"], gone["failed"]) for gone in comparison.not_run] == [("dense", 0, True)]
-    assert "Not there: `dense`, seed 0" in comparison.sentences[-1]
+    assert "Missing: `dense`, seed 0" in comparison.sentences[-1]
+
+
+def test_a_run_is_the_same_whatever_its_process_did_before(small: cl.Dataset, tmp_path: Path) -> None:
+    (trial,) = plan(small, ["regularized"], brief_recipe, seeds=1, deterministic=True)
+    trials = [trial, *plan(small, ["fast"], brief_recipe, seeds=1, deterministic=True), trial]
+    seen, outcomes = watch_processes(trials, small, tmp_path)
+    assert [outcome.error for outcome in outcomes] == ["", "", ""]
+    assert len(set(seen)) == 1
+    first, _, again = (outcome.run for outcome in outcomes)
+    assert first
+    assert again
+    assert same_network(first, again)
 
 
 @pytest.mark.long
-def test_without_a_fork_every_run_gets_a_process_of_its_own(small_npz: Path, tmp_path: Path) -> None:
-    dataset = cl.load_dataset(small_npz)
-    trials = plan(dataset, ["dense"], quick_recipe, seeds=2)
-    with pytest.MonkeyPatch.context() as patch:
-        # NumPy then starts threads when it is imported, and where there are several, forking is unsafe.
-        patch.setattr(processes, "NO_THREADS", {"OPENBLAS_NUM_THREADS": "2"})
-        seen: list[int] = []
+def test_a_run_of_a_comparison_equals_the_same_run_alone(small_npz: Path, tmp_path: Path) -> None:
+    given = ["--data", str(small_npz), "--epochs", "0.2", "--deterministic"]
+    for words in (["compare", "--models", "dense,regularized"], ["train", "--model", "regularized", "--runs", "alone"]):
+        subprocess.run([sys.executable, "-m", "convladder", *words, *given], cwd=tmp_path, check=True)
+    assert same_network(cl.Run(tmp_path / "runs" / "regularized-1"), cl.Run(tmp_path / "alone" / "regularized-1"))
 
-        class Look(keras.callbacks.Callback):  # type: ignore[misc]
-            def on_train_begin(self, logs: Any = None) -> None:
-                worker = newest_descendant(os.getpid())
-                assert len(list(Path(f"/proc/{worker}/task").iterdir())) > 1
-                seen.append(worker)
 
-        outcomes = list(climb(trials, dataset, tmp_path, look_on=lambda _: [Look()]))
-    assert [outcome.error for outcome in outcomes] == ["", ""]
-    assert len(set(seen)) == 2
+@pytest.mark.long
+def test_what_a_run_changes_for_good_is_not_passed_on(small: cl.Dataset, tmp_path: Path) -> None:
+    """TensorFlow's determinism, and what the C library does with freed memory when `finetune` has told it."""
+    train, validation, test = (Split(split.images[:60], split.labels[:60]) for split in small.splits)
+    few = replace(small, train=train, validation=validation, test=test)
+    trials = [
+        *plan(few, ["dense"], brief_recipe, seeds=1, deterministic=True),
+        *plan(few, ["dense", "finetune", "fast"], brief_recipe, seeds=1),
+    ]
+    seen, outcomes = watch_processes(trials, few, tmp_path)
+    assert [outcome.error for outcome in outcomes] == [""] * 4
+    assert seen[0] != seen[1]
+    assert seen[1] == seen[2]
+    assert seen[2] != seen[3]
+
+
+@pytest.mark.long
+def test_a_process_that_ends_between_two_runs_costs_none(small: cl.Dataset, tmp_path: Path) -> None:
+    outcomes = run_in_processes(
+        plan(small, ["dense", "fast"], brief_recipe, seeds=1), small, tmp_path, look_on=lambda _: (), say=print
+    )
+    assert next(outcomes).run
+    os.kill(newest_descendant(os.getpid()), signal.SIGKILL)
+    assert next(outcomes).run
+    assert next(outcomes, None) is None
+    assert newest_descendant(os.getpid()) == os.getpid()
+
+
+def brief_recipe(rung: str, dataset: cl.Dataset) -> cl.Recipe:
+    return replace(default_recipe_for(rung, dataset), epochs=0.2)
+
+
+def watch_processes(trials: Any, dataset: cl.Dataset, directory: Path) -> tuple[list[int], list[Outcome]]:
+    """The process that each run takes place in, and what becomes of it."""
+    seen: list[int] = []
+
+    class Look(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_scoring_begin(self, logs: Any = None) -> None:
+            seen.append(newest_descendant(os.getpid()))
+
+    return seen, list(run_in_processes(trials, dataset, directory, look_on=lambda _: [Look()], say=print))
+
+
+def same_network(first: cl.Run, second: cl.Run) -> bool:
+    """Whether they have the same weights, bit for bit, and the same names of layers."""
+    one, other = first.load_model(), second.load_model()
+    same = [np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True)]
+    return all(same) and one.to_json() == other.to_json()
 
 
 @pytest.mark.long
@@ -325,7 +375,7 @@ def newest_descendant(process: int) -> int:
 
 def test_a_budget_starts_what_fits_and_names_the_rest(small: cl.Dataset, tmp_path: Path) -> None:
     trials = plan(small, ["dense", "conv"], default_recipe_for, seeds=2)
-    budget = Budget(small, minutes=1)
+    budget = TimeBudget(small, minutes=1)
     assert budget.seconds(trials[1]) > budget.seconds(trials[0])
     budget.learn(trials[0], 15.0)
     budget.learn(trials[1], 66.5)  # with start and report from 92 to 149 s, by whatever measures it
@@ -363,7 +413,7 @@ def test_what_failed_teaches_nothing_of_how_long_a_run_takes(small: cl.Dataset, 
 
 def test_with_little_time_the_quickest_come_first_and_no_second_seed_before_them(small: cl.Dataset) -> None:
     trials = plan(small, ["dense", "conv", "pool"], default_recipe_for, seeds=2)
-    budget = Budget(small, minutes=3)
+    budget = TimeBudget(small, minutes=3)
     for trial, seconds in zip(trials, (30.0, 20.0, 10.0), strict=False):
         budget.learn(trial, seconds)
     ordered = budget.quickest_first(trials)
@@ -374,7 +424,7 @@ def test_with_little_time_the_quickest_come_first_and_no_second_seed_before_them
 
 def test_a_short_run_corrects_the_estimate_of_a_long_one_by_little(small: cl.Dataset) -> None:
     (dense, conv) = plan(small, ["dense", "conv"], lambda *_: replace(cl.DEFAULT, epochs=50), seeds=1)
-    budget = Budget(small, None)
+    budget = TimeBudget(small, None)
     before, told = budget.seconds(conv), budget.seconds(dense)
     budget.learn(dense, 5 * told)
     assert before < budget.seconds(conv) < 4 * before
@@ -382,8 +432,8 @@ def test_a_short_run_corrects_the_estimate_of_a_long_one_by_little(small: cl.Dat
 
 def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) -> None:
     (dense, conv) = plan(small, ["dense", "conv"], default_recipe_for, seeds=1)
-    assert Budget(small, None).seconds(conv) < Budget(mnist, None).seconds(conv)
-    assert Budget(mnist, None).seconds(dense) < Budget(mnist, None).seconds(conv)
+    assert TimeBudget(small, None).seconds(conv) < TimeBudget(mnist, None).seconds(conv)
+    assert TimeBudget(mnist, None).seconds(dense) < TimeBudget(mnist, None).seconds(conv)
 
 
 def test_pictures_that_are_not_kept_are_compared(mnist: cl.Dataset, tmp_path: Path) -> None:

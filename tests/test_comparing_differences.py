@@ -68,7 +68,7 @@ def answers(accuracy: float, seed: int = 0, images: int = 1000) -> npt.NDArray[n
         ({"recipe": {"minutes": 2.0}}, "minutes 2"),
         ({"precision": "bfloat16"}, "precision bfloat16"),
         ({"input_shape": [32, 32, 1]}, "pixels 32"),
-        ({"fit": "pad"}, "fit pad"),
+        ({"fit": "pad"}, "resize pad"),
         ({"ensemble": 3}, "ensemble 3"),
         ({"choices": {"pooling": "average"}}, "pooling average"),
         ({"fingerprint": "another"}, "data another"),
@@ -97,7 +97,9 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_row(tmp_path: Path) -> No
 def test_a_seed_that_is_there_twice_is_refused(tmp_path: Path, ensemble: int, second: int) -> None:
     runs = [store(tmp_path / str(s), "pool", s, answers(0.9), ensemble=ensemble) for s in (0,)]
     runs.append(store(tmp_path / "copy", "pool", second, answers(0.9), ensemble=ensemble))
-    with pytest.raises(cl.ConvladderError, match=rf"copy are one training twice: pool, seed {second}\. Expected other"):
+    with pytest.raises(
+        cl.ConvladderError, match=rf"copy are the same training: pool, seed {second}\. Expected different"
+    ):
         Comparison(tuple(runs))
 
 
@@ -126,7 +128,7 @@ def test_a_pair_says_what_it_differs_in_besides_the_network(tmp_path: Path) -> N
         "precision": ["bfloat16", "float32"],
     }
     assert pair["words"].endswith(
-        "besides the network they differ in epochs 20 and 2, augmentation digits and none, views digits and none, "
+        "they also differ in epochs 20 and 2, augmentation digits and none, views digits and none, "
         "precision bfloat16 and float32"
     )
     titles, cells = cells_of_comparison(comparison.rows, {})
@@ -188,10 +190,10 @@ def test_the_report_takes_what_the_finding_takes(tmp_path: Path, small_npz: Path
     comparison = Comparison(tuple(cl.Run(path.parent) for path in sorted((tmp_path / "runs").glob("*/run.json"))))
     assert list(comparison.groups) == ["dense (epochs 1)", "dense (epochs 3)", "fast"]
     found = comparison.recommendation
-    assert f"Take {found['take']}: it is right on" in said
+    assert f"Take {found['take']}: it classifies" in said
     assert said.count("Recommended:") + said.count("Not settled:") == 1
     assert f"{found['take']} take this" in said
-    assert ("Until then, " + found["take"] in said) != found["settled"]
+    assert ("Until then, take " + found["take"] in said) != found["settled"]
     assert "Besides: epochs" in said
     assert comparison.level["words"] in said
 
@@ -205,7 +207,7 @@ def test_what_is_not_settled_is_taken_from_the_best(tmp_path: Path) -> None:
     ]
     found = Comparison(tuple(runs)).recommendation
     assert (found["settled"], found["name"], found["take"]) == (False, "dense", "fast")
-    assert found["words"].endswith("Until then, `fast`.")
+    assert found["words"].endswith("Until then, take `fast`.")
 
 
 def test_where_nothing_is_cheaper_nothing_is_said_of_the_cheaper(tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_where_nothing_is_cheaper_nothing_is_said_of_the_cheaper(tmp_path: Path)
 
 def test_a_run_that_differs_in_anything_that_counts_is_not_taken_for_another(tmp_path: Path, small: cl.Dataset) -> None:
     (trial,) = plan(small, ["dense"], default_recipe_for, seeds=1)
-    identity = trial.identity(small.fingerprint, small.fit)
+    identity = trial.identity(small.fingerprint, small.resize)
     run = cl.train("dense", small, trial.recipe, directory=tmp_path, by_folds=False)
     assert identity_of(json.loads((run.path / "run.json").read_text())) == json.loads(json.dumps(identity))
     changes: list[dict[str, Any]] = [
@@ -246,7 +248,7 @@ def test_runs_of_another_fit_are_not_taken(tmp_path: Path, mnist: cl.Dataset) ->
         (tmp_path / "digits" / str(digit)).mkdir(parents=True)
         for number, image in enumerate(mnist.train.images[mnist.train.labels == digit][:60]):
             Image.fromarray(image[..., 0]).save(tmp_path / "digits" / str(digit) / f"{number}.png")
-    crop, pad = (cl.load_dataset(tmp_path / "digits", fit=fit) for fit in ("crop", "pad"))
+    crop, pad = (cl.load_dataset(tmp_path / "digits", resize=resize) for resize in ("crop", "pad"))
     assert crop.fingerprint == pad.fingerprint
 
     def one_epoch(rung: str, data: cl.Dataset) -> cl.Recipe:

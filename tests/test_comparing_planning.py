@@ -65,7 +65,7 @@ def test_a_choice_is_for_all_rungs_that_have_it_and_a_line_names_the_others(smal
     [
         (
             {"choices": {"module": "naive"}},
-            r"^dense and pool have no choice module\. Expected among the rungs inception",
+            r"^dense and pool have no choice module\. Expected one of the rungs inception",
         ),
         (
             {"choices": {"poolin": "max"}},
@@ -215,19 +215,19 @@ def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
     assert "pooling is a choice of pool; tiny stays as it is." in done.err
     line = "tiny: the ladder's batches, augmentation and views, but learning rate and label smoothing of its own."
     assert (line in done.err) == ("minutes" in given)
-    assert "† `tiny`: a network and a recipe tuned together, so that a difference is of both." in done.out
+    assert "† `tiny`: network and recipe were tuned together, so a difference comes from both." in done.out
     assert " tiny† " in done.out
     assert " pool† " not in done.out
     # What was asked of all is no difference; what the rungs have of their own is one.
     said = " ".join(done.out.split())
     differs = "learning rate 0.00333333 and 0.002, label smoothing 0 and 0.1, pooling none and average"
-    assert f"besides the network they differ in {differs}" in said
+    assert f"they also differ in {differs}" in said
     for rung, choices in {"pool": {"pooling": "average"}, "tiny": {}}.items():
         info = cl.Run(tmp_path / "runs" / f"{rung}-1").info
         assert (ASKED | given).items() <= info["recipe"].items()
         assert (info["choices"], info["ensemble"]) == (choices, ensemble)
     page = (tmp_path / "runs" / "report.html").read_text()
-    assert "† <code>tiny</code>: a network and a recipe tuned together" in page
+    assert "† <code>tiny</code>: network and recipe were tuned together" in page
     repeated = command_for(cl.Comparison.load("runs"))
     assert repeated is not None
     again = convladder(*shlex.split(repeated)[1:])
@@ -240,7 +240,7 @@ def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
         ("--models dense,pool --module naive", "dense and pool have no choice module."),
         ("--models transfer --augment photos", "transfer has no use for --augment"),
         ("--models dense --hidden 0", "hidden units 0 is out of range."),
-        ("--models dense --ensemble 0", "'--ensemble': Input should be greater than or equal to 1"),
+        ("--models dense --ensemble 0", "'--ensemble': 0 is not in the range 1<=x<=100"),
         ("--models dense --equal-minutes 0", "equal minutes 0 is out of range."),
         ("--models dense --equal-minutes 1 --epochs 2", "--epochs and --equal-minutes both say how long to train."),
         ("--models dense --until 2", "until 2 is out of range."),

@@ -151,7 +151,7 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypa
     folder = clean(tmp_path / "data")
     status, table = call(folder, "--strict")
     assert status == 0
-    assert "30 files: 30 pictures, 0 left out, 0 ignored. Nothing was found." in table
+    assert "30 files: 30 pictures, 0 left out, 0 ignored. No problems were found." in table
     (folder / "a" / "empty.png").write_bytes(b"")
     assert call(folder)[0] == 0
     status, text = call(folder, "--strict", "--json", "--html", tmp_path / "page.html")

@@ -16,7 +16,7 @@ import hostile
 from convladder import workers as parallel
 from convladder.data import cache, dataset
 from convladder.data.decoding import decode_image
-from convladder.data.similarity import SIDE
+from convladder.data.similarity import HASHED_SIDE
 from convladder.workers import map_files
 
 
@@ -42,7 +42,7 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     original = decode_image
 
     def decode(path: Path, shape: tuple[int, int, int], *arguments: object) -> object:
-        if shape[0] != SIDE:
+        if shape[0] != HASHED_SIDE:
             seen.append(path)
         return original(path, shape, *arguments)  # type: ignore[arg-type]
 
@@ -56,7 +56,7 @@ def entries(root: Path) -> list[Path]:
 
 
 def is_of_copies(index: Path) -> bool:
-    return index.exists() and index.stat().st_size > 0 and np.load(index)["shape"][0] == SIDE
+    return index.exists() and index.stat().st_size > 0 and np.load(index)["shape"][0] == HASHED_SIDE
 
 
 def test_what_was_decoded_once_is_not_decoded_again(root: Path, folder: Path, decodings: list[Path]) -> None:
@@ -83,7 +83,7 @@ def test_a_changed_file_a_new_one_and_other_settings_are_noticed(
         lambda: cl.load_dataset(folder),
         lambda: cl.load_dataset(folder, image_size=12),
         lambda: cl.load_dataset(folder, channels=1),
-        lambda: cl.load_dataset(folder, fit="pad"),
+        lambda: cl.load_dataset(folder, resize="pad"),
     ]
     for number, load in enumerate(loaders, start=1):
         load()
@@ -194,7 +194,7 @@ def test_the_limit_is_kept_and_the_oldest_goes_first(root: Path, folder: Path, m
     cl.load_dataset(folder, image_size=16)  # used again, so it is the youngest now
     abandoned = root / "0123.new"
     abandoned.mkdir()
-    monkeypatch.setenv(cache.LIMIT_VARIABLE, str(1e-9 * 20 * 3 * (3.4 * 18 * 18 + SIDE * SIDE)))
+    monkeypatch.setenv(cache.LIMIT_VARIABLE, str(1e-9 * 20 * 3 * (3.4 * 18 * 18 + HASHED_SIDE * HASHED_SIDE)))
     cl.load_dataset(folder, image_size=19)
     assert not abandoned.exists()
     kept = entries(root)

@@ -129,7 +129,7 @@ def test_a_folder_of_that_name_is_reached_by_its_path(tmp_path: Path, monkeypatc
 def test_commands_say_which_of_two_they_took(convladder: Any, name: str, clothes_run: cl.Run) -> None:  # noqa: F811
     own_folder(Path(name))
     Path("taken").touch()
-    said = f"{name} is the set that comes with convladder. For what is called so here, write ./{name}."
+    said = f"{name} is the data set that comes with convladder. For your own file or folder, write ./{name}."
     calls: list[list[object]] = [
         ["train", "--data", name, "--model", "dense", "--runs", "taken"],  # a file, where no run can be made
         ["evaluate", clothes_run.path, "--data", name],

@@ -282,7 +282,7 @@ def test_a_defect_has_a_name_and_the_message_one_line(tmp_path: Path, content: b
 def test_formats_that_are_not_on_the_list_are_refused(tmp_path: Path) -> None:
     for kind in ("PPM", "TGA", "ICO", "PCX"):
         path = save(Image.fromarray(COLOURS), tmp_path / "other.png", format=kind)
-        with pytest.raises(cl.ConvladderError, match="is no picture"):
+        with pytest.raises(cl.ConvladderError, match="is not a picture"):
             decode_image(path, (28, 28, 3))
 
 

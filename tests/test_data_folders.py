@@ -115,7 +115,7 @@ def test_a_class_of_trains_is_a_class(tmp_path: Path) -> None:
 
 def test_pictures_for_training_without_classes_are_no_class_of_trains(tmp_path: Path) -> None:
     classes(tmp_path, 4, "train", "test")
-    with pytest.raises(cl.ConvladderError, match="lie in no folders of classes"):
+    with pytest.raises(cl.ConvladderError, match="the training pictures are not in class folders"):
         cl.load_dataset(tmp_path, cache=False)
 
 
@@ -167,7 +167,7 @@ def test_bad_rows_of_a_csv_are_left_out_and_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "names no file"), (b"\xff\xfe\x00", "cannot be read"), (b"x.png,a\n", "names no")]
+    ("content", "message"), [(b"", "names no file"), (b"\xff\xfe\x00", "Could not read"), (b"x.png,a\n", "names no")]
 )
 def test_a_csv_without_pictures_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "data.csv").write_bytes(content)
@@ -176,7 +176,7 @@ def test_a_csv_without_pictures_is_refused(tmp_path: Path, content: bytes, messa
 
 
 def test_folders_that_are_no_data_are_refused_with_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(cl.ConvladderError, match="no pictures in folders of classes"):
+    with pytest.raises(cl.ConvladderError, match="no class folders with pictures"):
         cl.load_dataset(tmp_path)
     classes(tmp_path, 3, "only")
     with pytest.raises(cl.ConvladderError, match="has one class, only"):
@@ -190,7 +190,7 @@ def test_folders_that_are_no_data_are_refused_with_what_was_expected(tmp_path: P
 
 def test_settings_out_of_range_are_refused(tmp_path: Path, small_arrays: dict[str, np.ndarray]) -> None:
     classes(tmp_path, 3, "a", "b")
-    for settings in ({"image_size": 4}, {"channels": 4}, {"fit": "croop"}, {"image_size": 5000}):
+    for settings in ({"image_size": 4}, {"channels": 4}, {"resize": "croop"}, {"image_size": 5000}):
         with pytest.raises(cl.ConvladderError, match="Expected"):
             cl.load_dataset(tmp_path, **settings)
     np.savez(tmp_path / "data.npz", **small_arrays)  # type: ignore[arg-type]
@@ -293,10 +293,10 @@ def test_a_stray_label_of_arrays_is_one_class_more_and_said(
     data = cl.load_dataset(save_arrays(tmp_path, small_arrays, y_train=labels))
     assert data.class_names == ("0", "1", "2", "255")
     said = " ".join(data.lines())
-    assert "fewer than 10 pictures for training: 255 2" in said
-    assert "without a picture to test: 255" in said
+    assert "fewer than 10 training pictures: 255 2" in said
+    assert "without test pictures: 255" in said
     labels[1] = 0
-    with pytest.raises(cl.ConvladderError, match="cannot be split by class, since only one has the label 255"):
+    with pytest.raises(cl.ConvladderError, match="cannot be split by class, because only one has the label 255"):
         cl.load_dataset(save_arrays(tmp_path, small_arrays, y_train=labels))
 
 
@@ -314,7 +314,7 @@ def test_copies_in_arrays_are_told_as_those_in_folders(tmp_path: Path, small_arr
     images[5] = images[7]
     images[8] = 0
     said = cl.load_dataset(save_arrays(tmp_path, small_arrays, x_train=images)).lines()
-    for line, rows in (("more than one split", "[4]"), ("more than one class", "[5]"), ("one colour alone", "[8]")):
+    for line, rows in (("more than one split", "[4]"), ("more than one class", "[5]"), ("a single colour", "[8]")):
         (found,) = (text for text in said if line in text)
         assert f"x_train{rows}" in found
     assert "x_test[1]" in next(text for text in said if "more than one split" in text)
@@ -323,12 +323,12 @@ def test_copies_in_arrays_are_told_as_those_in_folders(tmp_path: Path, small_arr
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda content: content[:-1], "cut off"),
+        (lambda content: content[:-1], "truncated"),
         (lambda content: content + b"\0", "too long"),
         (lambda content: b"\0\0\x0d\3" + content[4:], "Expected 00 00 08"),
-        (lambda content: content[:6], "cut off"),
+        (lambda content: content[:6], "truncated"),
         (lambda _: b"", "Expected 00 00 08"),
-        (lambda content: gzip.compress(content)[:-9], "cannot be read"),
+        (lambda content: gzip.compress(content)[:-9], "Could not read"),
         (None, "no file for y_test"),
     ],
 )
@@ -426,7 +426,7 @@ def test_a_locked_folder_to_predict_is_told(tmp_path: Path, monkeypatch: pytest.
     os.seteuid(user or 65534)
     try:
         listing = list_pictures(Path("photos"))
-        with pytest.raises(cl.ConvladderError, match="cannot be read"):
+        with pytest.raises(cl.ConvladderError, match="Could not read"):
             decode_image(listing.left_out[0][0], (8, 8, 3))
     finally:
         os.seteuid(user)

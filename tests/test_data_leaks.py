@@ -76,7 +76,7 @@ def test_copies_and_near_copies_of_test_pictures_are_left_out_of_training_and_sa
     assert data.account is not None
     text = "\n".join(data.account.lines())
     assert "40 files: 36 pictures, 4 left out" in text
-    assert "4 pictures are left out of what is learned from" in text
+    assert "4 pictures are left out of training" in text
     assert "of dress is " in text
     assert "--keep-leaks keeps them" in text
     assert {Path(path).name for path, _ in data.account.left_out} == {"same.jpg", "again.jpg"}
@@ -136,7 +136,7 @@ def test_arrays_lose_their_copies_too(tmp_path: Path) -> None:
     assert leaks.leaked(kept).tolist() == [1, 2]
     images[:50] = images[51]
     np.savez(tmp_path / "all.npz", x_train=images[:50], y_train=labels[:50], x_test=images[50:], y_test=labels[50:])
-    with pytest.raises(cl.ConvladderError, match=r"no image for training but copies.*--keep-leaks"):
+    with pytest.raises(cl.ConvladderError, match=r"has only copies for training.*--keep-leaks"):
         cl.load_dataset(tmp_path / "all.npz")
 
 
@@ -162,7 +162,7 @@ def test_with_keep_leaks_the_accuracy_without_them_is_told_everywhere(
 ) -> None:
     runs = tmp_path / "runs"
     options = ["--data", leaking, "--model", "dense", "--epochs", "1", "--image-size", "16", "--runs", runs]
-    assert "4 of the 12 images are copies of what was learned from" in call("train", *options, "--keep-leaks")
+    assert "4 of the 12 images are copies of training images" in call("train", *options, "--keep-leaks")
     kept = cl.Run(runs / "dense-1")
     others = kept.metrics["test"]["without_leaks"]
     assert others["images"] == 8
@@ -179,7 +179,7 @@ def test_with_keep_leaks_the_accuracy_without_them_is_told_everywhere(
     assert (run.info["leaks_left_out"], "without_leaks" in run.metrics["test"]) == (4, False)
     assert run.info["fingerprint"] != kept.info["fingerprint"]
     assert run.load_dataset().leaks_left_out == 4
-    assert "4 copies of pictures for validation or testing" in call("evaluate", run.path)
+    assert "4 copies of validation or test pictures" in call("evaluate", run.path)
     with pytest.raises(cl.ConvladderError, match="different images"):
         write_report(runs, tmp_path / "report.html")
 

@@ -31,11 +31,11 @@ def hostile_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_runs_on_a_hostile_folder_and_predict_answers_as_the_test_did(
     hostile_folder: Path, tmp_path: Path
 ) -> None:
-    data = cl.load_dataset(hostile_folder, fit="pad", image_size=24)
+    data = cl.load_dataset(hostile_folder, resize="pad", image_size=24)
     run = cl.train("fast", data, RECIPE, directory=tmp_path)
     assert run.info["left_out"] == hostile.expected()[hostile.LEFT_OUT]
     classifier = run.classifier()
-    assert classifier.fit == "pad"
+    assert classifier.resize == "pad"
     expected = {
         image.tobytes(): probabilities
         for image, probabilities in zip(data.test.images, run.predictions["probabilities"], strict=True)

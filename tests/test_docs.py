@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ import typer
 
 from convladder import cli
 from convladder.cli import _complete as complete
-from convladder.comparing.settings import MARK
+from convladder.comparing.settings import DIFFERING_COLUMNS, MARK, differing, value_in_words
 from convladder.evaluating.metrics import share_interval
 from convladder.models.ladder import build_model, suited_rungs
 from convladder.models.summary import count_macs
@@ -82,7 +83,7 @@ NOT_RUN = {
         "import numpy as np, tritonclient",
     ],
     "is nginx's configuration; test_serving_proxies.py runs nginx with it": ["server {"],
-    "what make run printed; its figures that are no measurements are tested below": ["rung         seeds"],
+    "what make run printed; its figures that are no measurements are tested below": ["rung         epochs"],
 }
 
 
@@ -154,18 +155,29 @@ def test_every_block_that_is_not_run_has_a_reason() -> None:
     assert [beginning for beginning in listed if not any(block.startswith(beginning) for block in begun)] == []
 
 
-def test_the_readme_s_table_is_that_of_the_present_code() -> None:
-    (printed,) = (block for language, block in blocks(ROOT / "README.md") if language == "text")
+def ladder() -> tuple[list[str], dict[str, dict[str, str]]]:
+    """What docs/ladder.md says that `make run` printed: the titles, and by rung its cells under them."""
+    (printed,) = (block for language, block in blocks(ROOT / "docs" / "ladder.md") if language == "text")
     head, _, *lines = printed.partition("\n\n")[0].splitlines()
-    titles, _ = cells_of_comparison([], {})
-    assert re.split(r"\s{2,}", head.strip()) == titles
-    rows = {cells[0].rstrip(MARK): dict(zip(titles, cells, strict=True)) for cells in map(str.split, lines)}
+    titles = re.split(r"\s{2,}", head.strip())
+    return titles, {cells[0].rstrip(MARK): dict(zip(titles, cells, strict=True)) for cells in map(str.split, lines)}
+
+
+def test_the_ladder_s_table_is_that_of_the_present_code() -> None:
+    titles, rows = ladder()
     assert list(rows) == suited_rungs(photographs=False)  # what `make run` climbs on MNIST
+    recipes = {rung: default_recipe(rung) for rung in rows}
+    shown = [key for key in DIFFERING_COLUMNS if key in differing([asdict(recipe) for recipe in recipes.values()])]
+    usual, _ = cells_of_comparison([], {})
+    assert titles == [usual[0], *(DIFFERING_COLUMNS[key] for key in shown), *usual[1:]]
 
     def number(row: dict[str, str], title: str) -> float:
         return float(row[title].rstrip("*").replace(",", ""))
 
     for rung, row in rows.items():
+        assert [row[DIFFERING_COLUMNS[key]] for key in shown] == [
+            value_in_words(getattr(recipes[rung], key)) for key in shown
+        ]
         assert row["rung"].endswith(MARK) == (rung in TUNED)
         model = build_model(rung, (28, 28, 1), 10)
         assert number(row, "parameters") == model.count_params(), rung
@@ -182,6 +194,15 @@ def test_the_readme_s_table_is_that_of_the_present_code() -> None:
             assert row[title].endswith("*") == on_front, (rung, title)
 
 
+def test_the_readme_s_table_is_an_excerpt_of_the_ladder_s() -> None:
+    _, rows = ladder()
+    readme = (ROOT / "README.md").read_text()
+    excerpt = re.findall(r"^\| `(\w+)` \| .* \| (\S+) \| (\S+) \|$", readme, flags=re.MULTILINE)
+    assert len(excerpt) == 5
+    for rung, accuracy, parameters in excerpt:
+        assert (accuracy, parameters) == (rows[rung]["test accuracy"], rows[rung]["parameters"].rstrip("*")), rung
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
@@ -189,9 +210,9 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 def test_every_option_is_explained() -> None:
-    """The README names every command; `--help` explains every option."""
-    readme = (ROOT / "README.md").read_text()
+    """docs/commands.md names every command; `--help` explains every option."""
+    page = (ROOT / "docs" / "commands.md").read_text()
     for name, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]
-        assert f"convladder {name}" in readme, name
+        assert f"convladder {name}" in page, name
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{name} {parameter.name}"

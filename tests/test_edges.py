@@ -297,7 +297,7 @@ def test_an_output_that_cannot_be_written_is_no_traceback(run: cl.Run, pictures:
     assert gone[0] == 141
     assert b"Error" not in gone[2].replace(b"Error: pictures/[bad]", b"")
     assert no_room[0] == 1
-    assert lines(no_room[2])[-1].startswith("Error: Standard output cannot be written (No space left on device)")
+    assert lines(no_room[2])[-1].startswith("Error: Could not write to standard output (No space left on device)")
 
 
 @pytest.mark.parametrize(("closed", "status"), [("1", 1), ("2", 0), ("0", 0)])
@@ -314,7 +314,7 @@ def test_a_closed_stream_is_no_traceback_and_no_other_file(
     assert process.returncode == status
     assert b"Traceback" not in process.stderr
     assert process.stdout.startswith(b":cat:.png") == (closed != "1")
-    assert (b"Standard output cannot be written (Bad file descriptor)" in process.stderr) == (closed == "1")
+    assert (b"Could not write to standard output (Bad file descriptor)" in process.stderr) == (closed == "1")
 
 
 def test_remarks_that_cannot_be_written_change_no_answer(run: cl.Run, pictures: Path) -> None:
@@ -379,7 +379,7 @@ def test_a_list_that_is_none_is_one_line_after_the_answers(run: cl.Run, pictures
     process = start("predict", run.path, "-", folder=pictures / "pictures", stdin=subprocess.PIPE)
     status, out, err = finish(process, b":cat:.png\n" + bytes(200_000))
     assert (status, len(lines(out)), len(lines(err))) == (2, 1, 1)
-    assert b"no list of paths" in err
+    assert b"not a list of paths" in err
 
 
 def test_processes_give_all_that_came_before_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:

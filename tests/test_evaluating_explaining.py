@@ -65,7 +65,7 @@ def test_dense_has_filters_as_large_as_the_picture_and_no_grad_cam(seven: npt.ND
     model = cl.build_model("dense", (28, 28, 1), 10)
     kernel = model.get_layer("hidden1").get_weights()[0]
     np.testing.assert_array_equal(first_filters(model)[5].ravel(), kernel[:, 5])
-    with pytest.raises(cl.ConvladderError, match=r"no convolution.*occlusion"):
+    with pytest.raises(cl.ConvladderError, match=r"no convolution.*Occlusion"):
         grad_cam(model, seven)
     assert list(explain(predict_with(model), seven, model).maps) == ["occlusion"]
 
@@ -148,7 +148,7 @@ def test_explain_writes_a_file_a_map_and_goes_on_after_a_bad_picture(convladder:
     )
     assert result.status == 2
     bad, first, second = map(json.loads, result.out.splitlines())
-    assert "no picture" in bad["error"]
+    assert "not a picture" in bad["error"]
     assert first["label"] == str(run.predictions["probabilities"][0].argmax())
     assert set(first["sanity"]) == {"grad-cam", "hires-cam", "occlusion"}
     assert not set(first["files"]) & set(second["files"])
@@ -193,7 +193,7 @@ def test_a_map_that_shows_nothing_is_said_and_not_drawn_black(convladder: Any, r
     assert result.status == 0
     said = [line for line in result.err.splitlines() if "shows nothing" in line]
     assert [line.split()[1] for line in said] == ["grad-cam", "hires-cam"]
-    assert all("no feature map speaks for the class" in line and line.endswith("see occlusion.") for line in said)
+    assert all("no feature map supports the class" in line and line.endswith("see occlusion.") for line in said)
     assert set(json.loads(result.out)["flat"]) == {"grad-cam", "hires-cam"}
 
 
@@ -208,7 +208,7 @@ def test_maps_are_flat_where_they_are_zero_rounded_or_no_numbers(seven: npt.NDAr
     assert "not active" in seen.flat["stage1_conv"]
     model.get_layer("logits").bias.assign(np.full(10, np.nan))
     broken = explain(predict_with(model), seven, model).flat
-    assert "no number" in broken["occlusion"]
+    assert "not finite" in broken["occlusion"]
     assert explain(predict_with(*untrained("pool")), seven).flat == {}
 
 

@@ -15,16 +15,16 @@ from scipy.stats import binomtest
 import convladder as cl
 from convladder.comparing.comparison import Comparison
 from convladder.evaluating.learned import beside_constant, likely_cause, set_beside_constant
-from convladder.evaluating.metrics import describe
+from convladder.evaluating.metrics import describe_predictions
 from convladder.reporting import tables
 from convladder.reporting.report import write_report
 
 
 def judge(labels: Sequence[int], taken: Sequence[int]) -> Any:
-    """Of answers, by what `describe` says of them."""
+    """Of answers, by what `describe_predictions` says of them."""
     classes = max(*labels, *taken) + 1
     probabilities = np.eye(classes, dtype=np.float32)[list(taken)]
-    test = describe(probabilities, np.array(labels, np.int64), [f"class {n}" for n in range(classes)])
+    test = describe_predictions(probabilities, np.array(labels, np.int64), [f"class {n}" for n in range(classes)])
     found = beside_constant(test)
     counts = (np.bincount(numbers, minlength=classes).tolist() for numbers in (labels, taken))
     assert found == set_beside_constant(int((np.array(labels) == np.array(taken)).sum()), *counts)
@@ -106,11 +106,11 @@ def test_it_is_the_exact_binomial_test(right: int) -> None:
 @pytest.mark.parametrize(
     ("recipe", "fitted", "said"),
     [
-        ({"epochs": 0.1}, 0.12, "too few steps of training, 1: take more --epochs"),
-        ({"epochs": 3}, 0.12, "too few steps of training, 23: take more"),
-        ({"epochs": 3, "learning_rate": 5.0}, 0.12, "learning rate too high, 5: try --learning-rate 0.5"),
-        ({"epochs": 100}, 0.12, "learning rate too high, 0.006: try --learning-rate 0.0006; or labels"),
-        ({"epochs": 100}, 0.98, "right on 0.98 of the training images"),
+        ({"epochs": 0.1}, 0.12, "too few training steps, 1: use more --epochs"),
+        ({"epochs": 3}, 0.12, "too few training steps, 23: use more"),
+        ({"epochs": 3, "learning_rate": 5.0}, 0.12, "learning rate that is too high, 5: try --learning-rate 0.5"),
+        ({"epochs": 100}, 0.12, "learning rate that is too high, 0.006: try --learning-rate 0.0006. Or the labels"),
+        ({"epochs": 100}, 0.98, "accuracy on the training images is 0.98"),
     ],
 )
 def test_the_likely_cause_is_named(recipe: dict[str, Any], fitted: float, said: str) -> None:
@@ -138,8 +138,8 @@ def runs(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def test_a_run_that_learned_nothing_says_so_everywhere(runs: dict[str, cl.Run], tmp_path: Path) -> None:
     assert [run.info["learned_nothing"] for run in runs.values()] == [False, True, True]
     assert runs["good"].no_better == ""
-    assert "learning rate too high, 30: try --learning-rate 3" in runs["wild"].no_better
-    assert "too few steps of training, 1:" in runs["still"].no_better
+    assert "learning rate that is too high, 30: try --learning-rate 3" in runs["wild"].no_better
+    assert "too few training steps, 1:" in runs["still"].no_better
     for name, run in runs.items():
         result = cl.evaluate(run)
         assert result["beats_constant"] == (name == "good")
@@ -186,4 +186,4 @@ def test_the_line_of_train_says_it(small_npz: Path, tmp_path: Path) -> None:
     (line,) = ended.stdout.splitlines()
     assert "test accuracy" in line
     assert "Learned nothing: always answering" in line
-    assert "too few steps of training, 1: take more --epochs" in line
+    assert "too few training steps, 1: use more --epochs" in line

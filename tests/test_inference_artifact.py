@@ -93,7 +93,7 @@ def test_a_field_whose_number_others_would_read_as_another_is_refused(tmp_path: 
     tagged = model.SerializeToString()
     assert tagged[0] == 7 << 3 | 2
     (tmp_path / "model.onnx").write_bytes(bytes([0x80 | tagged[0], 0x80, 0x80, 0x80, 0x10]) + tagged[1:])
-    with pytest.raises(cl.ConvladderError, match="no ONNX: a field of no number"):
+    with pytest.raises(cl.ConvladderError, match="not ONNX: a field without a number"):
         read_artifact(tmp_path / "model.onnx")
 
 
@@ -121,7 +121,7 @@ def test_a_graph_without_outputs_and_a_description_that_is_no_text_are_refused(r
     model = onnx.load(run.path / "model.onnx")
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString().replace(b'"digest": "', b'"dig\xffst": "'))
-    with pytest.raises(cl.ConvladderError, match="cannot be loaded"):
+    with pytest.raises(cl.ConvladderError, match="Could not load"):
         cl.Classifier(path)
     del model.graph.output[:]
     path.write_bytes(seal(model.SerializeToString()))

@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 import convladder as cl
 from convladder.evaluating import calibration, robustness
 from convladder.evaluating.calibration import fit_temperature
-from convladder.evaluating.metrics import describe, score
+from convladder.evaluating.metrics import describe_predictions, score
 from convladder.evaluating.robustness import measure_robustness
 from measuring import memory_taken
 
@@ -52,7 +52,7 @@ def test_metrics_of_many_classes_take_a_few_slices() -> None:
     prepare = """
 import json
 import numpy as np
-from convladder.evaluating.metrics import describe
+from convladder.evaluating.metrics import describe_predictions as describe
 from convladder.evaluating.calibration import fit_temperature
 rng = np.random.default_rng(0)
 probabilities = rng.random((500, 9001), np.float32)  # 18 MB
@@ -72,9 +72,9 @@ def test_metrics_in_slices_are_those_of_all_rows_at_once(monkeypatch: pytest.Mon
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     labels = rng.integers(0, 40, 203)
     names = [str(number) for number in range(40)]
-    whole = describe(probabilities, labels, names), fit_temperature(probabilities, labels)
+    whole = describe_predictions(probabilities, labels, names), fit_temperature(probabilities, labels)
     monkeypatch.setattr(calibration, "VALUES_A_SLICE", 7 * 40)
-    assert (describe(probabilities, labels, names), fit_temperature(probabilities, labels)) == whole
+    assert (describe_predictions(probabilities, labels, names), fit_temperature(probabilities, labels)) == whole
     exact = probabilities.astype(np.float64)
     expected = log_loss(labels, exact / exact.sum(axis=1, keepdims=True), labels=range(40))
     assert score(probabilities, labels)["loss"] == expected
@@ -86,11 +86,13 @@ def test_of_many_classes_the_wrong_pairs_are_kept_and_no_matrix() -> None:
     labels = answers.copy()
     answers[:3] = [5, 5, 7]
     labels[:3] = [2, 2, 0]
-    described = describe(np.eye(count, dtype=np.float32)[answers], labels, [str(number) for number in range(count)])
+    described = describe_predictions(
+        np.eye(count, dtype=np.float32)[answers], labels, [str(number) for number in range(count)]
+    )
     assert described["confusion"] is None
     assert described["confusions"] == [[2, 5, 2], [0, 7, 1]]
     assert len(json.dumps(described)) < 100_000
-    fewer = describe(np.eye(4, dtype=np.float32)[[0, 1, 1, 3]], np.array([0, 1, 2, 3]), list("abcd"))
+    fewer = describe_predictions(np.eye(4, dtype=np.float32)[[0, 1, 1, 3]], np.array([0, 1, 2, 3]), list("abcd"))
     assert fewer["confusions"] == [[2, 1, 1]]
     assert fewer["confusion"][2] == [0, 1, 0, 0]
 

@@ -158,7 +158,7 @@ def test_a_run_needs_neither_the_file_nor_keras_s_cache_later(
         ({"backbone": "mobilenetv2"}, "Did you mean MobileNetV2"),
         ({"backbone": "VGG-16"}, "Did you mean VGG16"),
         ({"weights": "mine.h5"}, "come with the package"),
-        ({"backbone": "MobileNetV2", "weights": "none.h5"}, "none.h5 cannot be read"),
+        ({"backbone": "MobileNetV2", "weights": "none.h5"}, "Could not read --weights none.h5"),
         ({"backbone": "MobileNetV2", "weights": "weights.npz"}, r"Expected \.weights\.h5, \.h5 or \.keras"),
         ({"backbone": "MobileNetV2", "weights": "damaged.h5"}, "does not fit MobileNetV2"),
         ({"backbone": "MobileNetV2", "weights": "damaged.keras"}, "does not fit MobileNetV2"),
@@ -239,6 +239,6 @@ def test_another_file_in_its_place_is_refused_and_left_alone(keras_home: Path) -
     file = keras_home / "models" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     file.parent.mkdir()
     file.write_bytes(b"another")
-    with pytest.raises(cl.ConvladderError, match="is not the file that Keras has as the weights of VGG16"):
+    with pytest.raises(cl.ConvladderError, match="is not Keras's file with the weights of VGG16"):
         build_model("transfer", SHAPE, 3, backbone="VGG16")
     assert file.read_bytes() == b"another"

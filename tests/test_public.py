@@ -84,7 +84,7 @@ def test_python_is_told_the_extra_that_is_missing() -> None:
         said = subprocess.run([sys.executable, "-c", ABSENT, module], capture_output=True, text=True, check=True).stdout
         assert said.strip() == f"{module} is not installed. Run: pip install 'convladder[train]'"
     other = name_extra(ModuleNotFoundError(name="jax.numpy"))
-    assert other.startswith("jax.numpy is not installed, and no extra of convladder brings it.")
+    assert other.startswith("jax.numpy is not installed, and no extra of convladder has it.")
 
 
 def test_every_optional_dependency_has_its_extra() -> None:
@@ -104,7 +104,7 @@ def test_another_backend_of_keras_is_told_and_not_what_is_installed(tmp_path: Pa
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
-    assert "Keras is to run on 'jax'" in line
+    assert "Keras is set to run on 'jax'" in line
     assert "KERAS_BACKEND=tensorflow" in line
     assert "pip install" not in line
 

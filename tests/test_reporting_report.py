@@ -152,12 +152,12 @@ def test_it_says_what_the_runs_say(report: Path, directory: Path, browser: Brows
     visit = Visit(browser, report)
     said = visit.page.locator("main").inner_text()
     row = next(row for row in comparison.rows if row["name"] == comparison.recommendation["name"])
-    assert f"Take {row['name']}: it is right on {100 * row['test_accuracy']:.2f}" in said
+    assert f"Take {row['name']}: it classifies {100 * row['test_accuracy']:.2f}" in said
     assert comparison.runs[0].info["fingerprint"] in said
     assert ["robustness" in cl.Run(run.path).metrics for run in comparison.runs].count(True) == 2  # a run a rung
     headings = visit.page.locator("h1, h2, h3").all_inner_texts()
     assert headings[0] == "Which layer earns its cost?"
-    assert {"The ladder", "Learning", "What it can stand", "How to do it again"} <= set(headings)
+    assert {"The ladder", "Learning curves", "Robustness", "How to reproduce it"} <= set(headings)
     visit.close()
 
 
@@ -178,7 +178,7 @@ def test_the_command_is_the_one_that_makes_these_runs(small_npz: Path, directory
         ({"cache": False}, " --no-cache "),
         ({"keep_leaks": True}, " --keep-leaks "),
         ({"columns": {"label": "the breed", "split": "none"}}, " '--label-column=the breed' --split-column=none "),
-        ({"fit": "pad"}, " --fit pad "),
+        ({"fit": "pad"}, " --resize pad "),
         ({"channels": 3}, " --channels=3 "),
         ({"validation": 0.2}, None),  # of Python alone
         ({"seed": 7}, None),
@@ -204,7 +204,7 @@ def test_the_command_pasted_into_a_shell_makes_these_runs(tmp_path: Path, small:
         for number, image in enumerate(small.train.images[small.train.labels == len(name)][:30]):
             Image.fromarray(image[..., 0]).save(folder / name / f"{number}.png")
     (tmp_path / "elsewhere").mkdir()
-    dataset = cl.load_dataset(folder, image_size=28, fit="pad")
+    dataset = cl.load_dataset(folder, image_size=28, resize="pad")
     recipe = replace(default_recipe_for("dense", dataset), epochs=0.1234567, batch_size=16)
     cl.train("dense", dataset, recipe, directory=tmp_path / "runs", deterministic=True)
     command = command_for(cl.Comparison((cl.Run(tmp_path / "runs" / "dense-1"),)))
@@ -216,7 +216,7 @@ def test_the_command_pasted_into_a_shell_makes_these_runs(tmp_path: Path, small:
     assert finished.returncode == 0, finished.stderr
     assert "1 of 1 runs are there already" in finished.stderr  # so it is the same data, recipe and seed
     assert list((tmp_path / "elsewhere").iterdir()) == []
-    other = cl.load_dataset(folder, image_size=28, fit="pad", validation=0.2)  # which compare has no option for
+    other = cl.load_dataset(folder, image_size=28, resize="pad", validation=0.2)  # which compare has no option for
     cl.train("dense", other, recipe, directory=tmp_path / "runs")
     assert command_for(cl.Comparison((cl.Run(tmp_path / "runs" / "dense-2"),))) is None
 
@@ -226,7 +226,7 @@ def test_without_its_data_it_has_no_pictures_and_says_so(directory: Path, tmp_pa
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(info | {"data": info["data"] | {"source": str(tmp_path / "gone.npz")}}))
     visit = Visit(browser, cl.write_report([run], tmp_path / "report.html"))
-    assert "There are no pictures in this report" in visit.page.locator("main").inner_text()
+    assert "This report has no pictures" in visit.page.locator("main").inner_text()
     assert visit.page.locator("img").count() == 0
     assert visit.page.locator("td button").count() == 0
     assert visit.page.locator(".matrix").is_visible()

@@ -25,7 +25,7 @@ from convladder.evaluating.calibration import (
     reliability,
     temper,
 )
-from convladder.evaluating.metrics import describe, predict_probabilities, score
+from convladder.evaluating.metrics import describe_predictions, predict_probabilities, score
 from convladder.evaluating.robustness import CHANGES, add_noise, blur, fade, rotate, shift
 from convladder.reporting import tables
 from test_cli import convladder  # noqa: F401 (a fixture)
@@ -71,7 +71,7 @@ def test_score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.in
 def test_describe_agrees_with_scikit_learn(
     probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
 ) -> None:
-    described = describe(probabilities, labels, NAMES)
+    described = describe_predictions(probabilities, labels, NAMES)
     answers = probabilities.argmax(axis=1)
     assert [row["name"] for row in described["per_class"]] == list(NAMES)
     by_class = metrics.classification_report(labels, answers, target_names=NAMES, output_dict=True)
@@ -102,7 +102,7 @@ def test_describe_agrees_with_scikit_learn(
 def test_two_classes_and_one_without_images(probabilities: npt.NDArray[np.float32]) -> None:
     two = probabilities[:50, :2] / probabilities[:50, :2].sum(axis=1, keepdims=True)
     two[:, 0] += 1
-    described = describe(two / 2, np.zeros(50, np.int64), NAMES[:2])
+    described = describe_predictions(two / 2, np.zeros(50, np.int64), NAMES[:2])
     assert [row["k"] for row in described["top_k"]] == [1]
     absent = described["per_class"][1]
     assert (absent["precision"], absent["recall"], absent["f1"], absent["support"]) == (None, None, None, 0)
@@ -306,7 +306,7 @@ def test_evaluate_on_the_command_line(convladder: Any, run: cl.Run) -> None:  # 
     assert {"test_accuracy", "validation_accuracy", "fit_seconds", "top_k", "per_class", "confusion"} <= set(result)
     shown = convladder("evaluate", run.path, "--split", "validation").out
     assert "on 500 validation images of small" in shown
-    assert "taken for" in shown
+    assert "predicted" in shown
     refused = convladder("evaluate", run.path, "--split", "train")
     assert (refused.status, "Expected one of: test, validation, all" in refused.err) == (2, True)
     assert "does not say where its data came from" in convladder("evaluate", run.path, "--robustness").err

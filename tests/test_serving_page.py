@@ -243,7 +243,7 @@ def test_dropping_pasting_and_what_is_no_picture(
     (tmp_path / "text.png").write_text("no picture")
     visit.page.set_input_files("#file", str(tmp_path / "text.png"))
     visit.page.locator("#problem:not([hidden])").wait_for()
-    assert "is no picture" in visit.page.get_by_role("alert").inner_text()
+    assert "is not a picture" in visit.page.get_by_role("alert").inner_text()
     visit.close()
 
 
@@ -329,7 +329,7 @@ def test_an_export_that_cannot_be_is_refused(
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(cl.ConvladderError, match="is there already, and no export"):
+    with pytest.raises(cl.ConvladderError, match="exists and is not an export"):
         export_web({"dense": dense}, tmp_path / "full", runtime)
     with pytest.raises(cl.ConvladderError, match=r"holds no ort\.wasm\.min\.mjs"):
         export_web({"dense": dense}, tmp_path / "site", tmp_path)

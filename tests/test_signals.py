@@ -125,7 +125,7 @@ def test_sigterm_ends_reproduce_and_says_how_to_go_on(tmp_path: Path) -> None:
     _, told = process.communicate(timeout=60)
     assert process.returncode == 143
     assert told.splitlines()[-1].endswith(
-        "runs/dense-1 holds the best weights so far. With --resume the same command takes the finished runs in runs."
+        "runs/dense-1 holds the best weights so far. The same command with --resume reuses the finished runs in runs."
     )
     assert cl.Run(tmp_path / "runs" / "dense-1").info["status"] == "interrupted"
 
@@ -270,6 +270,16 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
             check_stop()
     finally:
         signal.signal(signal.SIGHUP, kept)
+
+
+def test_a_handler_that_is_set_meanwhile_stays() -> None:
+    try:
+        with handle_signals():
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as by a run that is finished: nothing can stop it any more
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_large_networks_are_looked_at_as_often_as_small_ones() -> None:

@@ -74,7 +74,7 @@ def test_each_rung_has_its_own_size_and_the_table_and_the_words_say_so(compared:
 
 def test_the_report_looks_into_each_rung_at_its_own_size(compared: Comparison, tmp_path: Path) -> None:
     page = write_report(compared, tmp_path / "report.html").read_text()
-    assert "There are no pictures in this report" not in page
+    assert "This report has no pictures" not in page
     assert "dense (48 pixels)" in page
     # `dense` alone had other epochs than is usual, which no one command says; so there is none.
     assert "convladder compare --data" not in page
@@ -124,8 +124,8 @@ def test_a_run_of_224_pixels_is_evaluated_on_other_data_and_explained(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--minutes", 1], "--minutes changes nothing of transfer"),
-        (["--ensemble", 2], "--ensemble changes nothing of transfer"),
+        (["--minutes", 1], "--minutes has no effect on transfer"),
+        (["--ensemble", 2], "--ensemble has no effect on transfer"),
         (["--pooling", "average"], "transfer has no choice pooling"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_refusal_of_the_rung_that_train_took_is_one_line_that_says_why_it_is_t
     ("command", "message"),
     [
         (["train", "--model", "conv", "--kernel-size", 100, "--padding", "valid"], "A kernel of 100×100"),
-        (["train", "--model", "transfer", "--minutes", 1], "--minutes changes nothing"),
+        (["train", "--model", "transfer", "--minutes", 1], "--minutes has no effect"),
         (["evaluate", "RUN", "--split", "tst"], "Did you mean test?"),
     ],
 )

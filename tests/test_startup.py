@@ -21,7 +21,7 @@ MODULE = [sys.executable, "-m", "convladder"]
 # A home that cannot be written to, not even by root.
 READ_ONLY = "/proc"
 NO_USER = ["unshare", "--user", "--map-user=12345", "--map-group=12345", "env", "-u", "HOME"]
-WARNING = "Decoded pictures are not kept"
+WARNING = "Decoded pictures are not cached"
 LOAD = """
 import sys, warnings, convladder as cl
 warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)

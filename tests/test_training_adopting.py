@@ -140,14 +140,14 @@ class Forgetful(layers.Layer):  # type: ignore[misc]
         (lambda: several(2), "has 2 inputs"),
         (of_gray, "takes arrays of 8×8×1"),
         (of_four_classes, "gives arrays of 4"),
-        (without_a_softmax, "gives no probabilities"),
+        (without_a_softmax, "does not return probabilities"),
         (with_nan, "answers with NaN"),
         (all_frozen, "all are frozen"),
-        (Unknown, "whose layers are not known"),
+        (Unknown, "with unknown layers"),
         (base, "gives arrays of 4×4×4"),
         (lambda: network(layers.Lambda(lambda x: x / 255.0)), "cannot be copied"),
-        (lambda: network(Forgetful(0.01)), "its copy answers otherwise"),
-        (lambda: len, "whose layers are not known"),
+        (lambda: network(Forgetful(0.01)), "the copy's answers differ"),
+        (lambda: len, "with unknown layers"),
     ],
 )
 def test_a_network_that_cannot_be_trained_is_refused_and_nothing_is_made(

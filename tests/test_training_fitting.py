@@ -75,7 +75,7 @@ def test_minutes_are_kept_and_the_learning_rate_has_fallen_by_then(
     assert run.history[-1]["loss"] < run.history[0]["loss"]
     assert max(rates.seen) > 0.5 * cl.DEFAULT.learning_rate
     assert rates.seen[-1] < 0.1 * cl.DEFAULT.learning_rate
-    assert rates.foreseen[-1] > 100
+    assert rates.foreseen[-1] >= len(rates.seen)  # of steps, in which one looks once or less often
 
 
 def test_no_step_is_thrown_away_to_measure_the_others(traces: list[Any], small: cl.Dataset, tmp_path: Path) -> None:

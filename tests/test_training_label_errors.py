@@ -65,7 +65,7 @@ def test_a_run_of_other_pictures_is_refused(folder: Path, digits_run: cl.Run, tm
         for number in range(8):
             path = tmp_path / str(label) / f"{number}.png"
             path.write_bytes((folder / "train" / str(label) / f"{number}.png").read_bytes())
-    with pytest.raises(cl.ConvladderError, match="trained on other data"):
+    with pytest.raises(cl.ConvladderError, match="not trained on the data in"):
         find_label_errors(tmp_path, digits_run)
 
 

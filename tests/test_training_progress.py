@@ -25,7 +25,7 @@ def show(small: cl.Dataset, folder: Path, terminal: bool, *more: keras.callbacks
 
 def test_a_line_an_epoch_where_there_is_no_terminal(small: cl.Dataset, tmp_path: Path) -> None:
     *lines, last = show(small, tmp_path, False).splitlines()
-    assert last == "dense  fitted; scoring, exporting and proving the export"
+    assert last == "dense  fitted; scoring, exporting and testing the export"
     assert [line.split("  ")[1] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert all("accuracy" in line and "loss" in line and "validation_accuracy" in line for line in lines)
 

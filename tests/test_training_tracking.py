@@ -146,7 +146,7 @@ def test_an_mlflow_that_fails_in_the_middle_is_warned_of_and_loses_nothing(
     out, told = process.communicate(timeout=60)
     assert process.returncode == 0
     warned = [line for line in told.splitlines() if line.startswith("Warning: ")]
-    assert [line.partition(" is finished, but was not logged: MLflow at sqlite")[0] for line in warned] == [
+    assert [line.partition(" is finished, but could not be logged: MLflow at sqlite")[0] for line in warned] == [
         f"Warning: runs/dense-{number}" for number in range(1, 2 if kind == "train" else 3)
     ]
     assert "runs/dense-1: test accuracy" in out or "2 runs in runs/" in out
@@ -168,7 +168,7 @@ def test_a_tensorboard_that_fails_is_warned_of_and_loses_nothing(small: cl.Datas
         return with_tensorboard([])(folder)
 
     recipe = replace(cl.DEFAULT, epochs=2)
-    with pytest.warns(UserWarning, match=r"TensorBoard failed \(.*\)\. The training goes on without it"):
+    with pytest.warns(UserWarning, match=r"TensorBoard failed \(.*\)\. The training continues without it"):
         run = cl.train("dense", small, recipe, directory=tmp_path, callbacks=in_the_way)
     assert run.info["status"] == "finished"
     assert len(run.history) == 2

@@ -11,7 +11,7 @@ import convladder as cl
 from convladder.data.audit import ADVICE, Audit, audit
 from convladder.data.features import pool_features
 from convladder.data.overlap import overlap
-from convladder.training.visual_audit import FEWEST, audit_visually, find_label_errors
+from convladder.training.visual_audit import FEWEST, audit_visually, judge_labels
 
 pytestmark = pytest.mark.xdist_group("transfer")
 
@@ -108,7 +108,7 @@ def test_labels_at_random_accuse_nobody() -> None:
     data = cl.load_dataset("clothes", image_size=96)
     features, labels = pool_features(data)
     shuffled = np.random.default_rng(0).permutation(labels)
-    assert len(find_label_errors(data, features, shuffled).groups) <= 2
+    assert len(judge_labels(data, features, shuffled).groups) <= 2
 
 
 def test_of_few_pictures_nothing_is_said_but_that(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_of_few_pictures_nothing_is_said_but_that(tmp_path: Path) -> None:
     rows = np.concatenate([np.flatnonzero(labels == label)[: FEWEST - 1] for label in range(5)])
     wrong = labels[rows].copy()
     wrong[::7] = (wrong[::7] + 1) % 5
-    assert find_label_errors(data, features[:, rows], wrong).groups == []
+    assert judge_labels(data, features[:, rows], wrong).groups == []
     for path in clean(tmp_path):
         if int(path.stem[-2:]) >= FEWEST:
             path.unlink()

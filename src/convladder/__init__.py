@@ -1,7 +1,7 @@
-"""Train, compare, look inside and ship convolutional image classifiers on an ordinary machine.
+"""Train, compare, explain and ship convolutional image classifiers on an ordinary machine.
 
-Names are looked up when they are first used, so that importing the package stays cheap and a Classifier needs
-neither Keras nor TensorFlow.
+Names are imported when they are first used, so importing the package is cheap, and a Classifier needs neither Keras
+nor TensorFlow.
 """
 
 from convladder.startup import leave_current_directory, switch_off_telemetry

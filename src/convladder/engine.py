@@ -20,14 +20,14 @@ def choose_backend() -> None:
         chosen = keras.config.backend()
     if chosen != "tensorflow":
         raise ConvladderError(
-            f"Keras is to run on {chosen!r} (KERAS_BACKEND or ~/.keras/keras.json), and convladder trains with "
-            "TensorFlow. Expected KERAS_BACKEND=tensorflow, or none, before Keras is imported."
+            f"Keras is set to run on {chosen!r} (KERAS_BACKEND or ~/.keras/keras.json), but convladder trains with "
+            "TensorFlow. Set KERAS_BACKEND=tensorflow, or unset it, before Keras is imported."
         )
 
 
-@defer_signals()  # an exception within an import of C++ may end as anything, or abort
+@defer_signals()  # an exception during an import of C++ code may turn into anything, or abort
 def import_engine() -> None:
-    """Import TensorFlow without the lines it writes before any setting of its own can silence them."""
+    """Import TensorFlow without the lines that it prints before its own settings can silence them."""
     choose_backend()
     replace_missing_home()
     limit_threads()
@@ -41,4 +41,4 @@ def import_engine() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-    tensorflow.get_logger().setLevel("ERROR")  # else it warns that a second model is traced as well
+    tensorflow.get_logger().setLevel("ERROR")  # otherwise it warns when a second model is traced

@@ -3,7 +3,7 @@
     ValueError
       └─ ConvladderError    bad input, or a gate that refused
 
-Its message is meant for the person who typed the input: what was received, what was expected, what to do.
+Its message is for the person who typed the input: what was received, what was expected, what to do.
 """
 
 import math
@@ -11,7 +11,7 @@ import platform
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# What optional modules belong to; what is not here comes with the base install, or is not asked for by convladder.
+# The extra of each optional module. Other modules come with the base install, or convladder does not import them.
 EXTRAS = {
     "ai_edge_litert": "litert",
     "alembic": "mlflow",
@@ -35,11 +35,11 @@ EXTRAS = {
 
 
 class ConvladderError(ValueError):
-    """What was received cannot be used.
+    """The input cannot be used, or a gate refused.
 
     Args:
         message: One line: what was received, what was expected, what to do.
-        exit_status: What the command line exits with: 1 failed while running, 2 bad input, 3 a gate refused.
+        exit_status: Exit status of the command line: 1 failure while running, 2 bad input, 3 refused by a gate.
     """
 
     def __init__(self, message: str, *, exit_status: int = 2) -> None:
@@ -48,7 +48,7 @@ class ConvladderError(ValueError):
 
 
 def check_system() -> None:
-    """Raise a ConvladderError on Windows, which lacks what locks files and forks processes here."""
+    """Raise a ConvladderError on Windows, which lacks the file locks and processes used here."""
     if platform.system() == "Windows":
         raise ConvladderError(
             "convladder does not run on Windows. Expected Linux or macOS: on Windows, install it in WSL, the Windows "
@@ -57,7 +57,7 @@ def check_system() -> None:
 
 
 def check_choice(what: str, received: str, choices: Iterable[str]) -> None:
-    """Raise a ConvladderError, with a suggestion for a near miss, unless `received` is among `choices`."""
+    """Raise a ConvladderError unless `received` is one of `choices`. It suggests a similar choice."""
     names = list(dict.fromkeys(choices))
     if received not in names:
         by_lower = {name.lower(): name for name in names}
@@ -67,16 +67,16 @@ def check_choice(what: str, received: str, choices: Iterable[str]) -> None:
 
 
 def check_range(what: str, received: float, low: float, high: float = math.inf) -> None:
-    """Raise a ConvladderError unless low ≤ `received` ≤ high; infinity and what is not a number are always outside."""
+    """Raise a ConvladderError unless low ≤ `received` ≤ high. Infinity and NaN are always out of range."""
     if not (low <= received <= high and received < math.inf):
         expected = f"at least {low:,.10g}" if high == math.inf else f"from {low:,.10g} to {high:,.10g}"
-        shown = f"{received:g}" if isinstance(received, float) or abs(received) < 1e300 else "of so many digits"
+        shown = f"{received:g}" if isinstance(received, float) or abs(received) < 1e300 else "with so many digits"
         raise ConvladderError(f"{what} {shown} is out of range. Expected a number {expected}.")
 
 
 def name_extra(error: ModuleNotFoundError) -> str:
-    """In one line, what installs a module that is missing."""
+    """One line that says how to install a missing module."""
     name = (error.name or "").partition(".")[0]
     if name in EXTRAS:
         return f"{error.name} is not installed. Run: pip install 'convladder[{EXTRAS[name]}]'"
-    return f"{error.name} is not installed, and no extra of convladder brings it. Install {name}, or what asks for it."
+    return f"{error.name} is not installed, and no extra of convladder has it. Install {name} or what needs it."

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written beside their place, flushed, renamed."""
+"""Files and folders that appear complete or not at all: written beside their place, flushed, then renamed."""
 
 import contextlib
 import csv
@@ -17,10 +17,10 @@ from convladder.errors import ConvladderError
 
 
 def create_folder(folder: Path) -> None:
-    """Make a folder, if it is not there.
+    """Create a folder if it does not exist.
 
     Raises:
-        ConvladderError: It cannot be made; exit status 1.
+        ConvladderError: It cannot be created; exit status 1.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,10 +30,10 @@ def create_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; rename it when all went well, remove it when not.
+    """Yield a temporary path beside `path`. Rename it to `path` on success, remove it on failure.
 
     Raises:
-        ConvladderError: It cannot be written: no space, no permission; exit status 1.
+        ConvladderError: It cannot be written (no space or no permission); exit status 1.
     """
     try:
         handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
@@ -53,21 +53,21 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path, mark: str) -> Iterator[Path]:
-    """Give an empty folder beside `path` to write to; rename it when all went well, remove it when not.
+    """Yield an empty temporary folder beside `path`. Rename it to `path` on success, remove it on failure.
 
     Args:
-        path: A folder that is there is replaced if it holds a file named `mark`.
-        mark: The file that tells such a folder from another.
+        path: An existing folder is replaced only if it holds a file named `mark`.
+        mark: Name of the file that marks an earlier export.
 
     Raises:
-        ConvladderError: Something else stands there; it cannot be written; exit status 1 for the latter.
+        ConvladderError: Something else exists there, exit status 2; or it cannot be written, exit status 1.
     """
     if path.exists() and not (path / mark).is_file():
-        raise ConvladderError(f"{path} is there already, and no export. Expected a new path, or a former export.")
+        raise ConvladderError(f"{path} exists and is not an export. Expected a new path, or an earlier export.")
     create_folder(path.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as name:
-            written, former = Path(name) / "written", Path(f"{name}.former")  # which outlives a failure
+            written, former = Path(name) / "written", Path(f"{name}.former")  # kept if something fails
             written.mkdir()
             yield written
             if path.exists():
@@ -84,13 +84,13 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON that a person can read as well."""
+    """Write indented JSON."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write rows that share their keys, under a header."""
+    """Write rows with the same keys as CSV with a header."""
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -104,9 +104,9 @@ def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> ConvladderError:
-    """The refusal to write there, with the system's reason; exit status 1."""
+    """The error for a path that cannot be written, with the system's reason; exit status 1."""
     return ConvladderError(
-        f"{path} cannot be written ({error.strerror or error}). "
-        "Expected a directory with room and permission: mend that, or name another one.",
+        f"Could not write {path} ({error.strerror or error}). "
+        "Expected a directory with space and write permission: fix that, or choose another one.",
         exit_status=1,
     )

@@ -1,4 +1,4 @@
-"""What is shown: names made printable, for they may hold anything; tables and objects as HTML, for notebooks."""
+"""Text that is shown: makes any name printable, and tables and objects HTML for notebooks."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    r"""A name as one line that can be shown and stored anywhere: what cannot be printed, escaped.
+    r"""A name as one line that can be shown and stored anywhere, with unprintable characters escaped.
 
-    A line break becomes `\n`, an escape sequence loses its power, and a byte of a file's name that is not UTF-8 is
-    shown as Python writes it, `\udce9`, which is valid in JSON as well.
+    A line break becomes `\n`, and an escape sequence has no effect. A byte of a file name that is not UTF-8 is shown as
+    Python writes it, `\udce9`, which is also valid in JSON.
     """
     if text.isprintable():
         return text
@@ -18,12 +18,12 @@ def printable(text: str) -> str:
 
 
 def _is_space(character: str) -> bool:
-    """Such as a no-break or an ideographic space, which Python does not count as printable."""
+    """Whether it is a space that Python does not count as printable, such as a no-break or an ideographic space."""
     return unicodedata.category(character) == "Zs"
 
 
 def shown(value: Any) -> Any:
-    """What a template shows of a value: text printable, all else, safe markup among it, as it is."""
+    """A value as a template shows it: text is made printable; everything else, such as safe markup, is unchanged."""
     return printable(value) if type(value) is str else value
 
 
@@ -42,13 +42,13 @@ def _escaped(cell: str) -> str:
 
 
 def draw_with(draw: Callable[[Any], str]) -> None:
-    """Have `html_of` call a function. A Run and a Comparison come before the package that draws them."""
+    """Set the function that `html_of` calls, because Run and Comparison cannot import the package that draws them."""
     global _draw  # noqa: PLW0603 (set once, by the first lines of the package)
     _draw = draw
 
 
 def html_of(shown: Any) -> str:
-    """What a notebook shows of a Run or a Comparison."""
+    """A Run or a Comparison as HTML for a notebook."""
     return _draw(shown)
 
 

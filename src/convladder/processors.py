@@ -1,4 +1,4 @@
-"""How many processors this process may use: affinity (taskset, a batch system) and a container's quota (cgroups)."""
+"""How many processors this process may use, by affinity (taskset, a batch system) and a container's quota (cgroups)."""
 
 import contextlib
 import ctypes
@@ -14,31 +14,42 @@ def count_processors(root: Path = Path("/")) -> int:
     """Processors that this process may use, at least 1.
 
     Args:
-        root: Where proc/ and sys/ are.
+        root: The folder that holds proc/ and sys/.
     """
     return max(1, min(math.ceil(number) for number in (_affinity(), *_quotas(root))))
 
 
 def count_threads(root: Path = Path("/")) -> int | None:
-    """How many threads a library shall start; None where all processors are there to be used, as it knows best then."""
+    """Number of threads for a library; None if all processors may be used, because then the library knows best."""
     number = count_processors(root)
     return number if number < (os.cpu_count() or 1) else None
 
 
 def limit_threads() -> None:
-    """Have TensorFlow, before it is imported, start no more threads than may run: it asks for affinity alone."""
+    """Limit TensorFlow's threads, before its import, because TensorFlow only considers affinity."""
     number = count_threads()
     if number:
         for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
             os.environ.setdefault(name, str(number))
 
 
-def keep_freed_memory() -> None:
-    """Have the C library keep what is freed, for the next time; only glibc can be told, for the rest of the process.
+_keeping = False
 
-    It gives blocks above 32 MB back to the system at once, which zeroes them, page by page, when they are asked for
-    again: a sixth of a fine-tuning step. In one arena they are found again whoever freed them, in less memory.
+
+def keeps_freed_memory() -> bool:
+    """Whether `keep_freed_memory` was called in this process."""
+    return _keeping
+
+
+def keep_freed_memory() -> None:
+    """Make the C library keep freed memory for the rest of the process; works only with glibc.
+
+    By default glibc returns blocks above 32 MB to the system at once, which must zero them page by page when they are
+    needed again. That takes a sixth of a fine-tuning step. A single arena finds blocks again whichever thread freed
+    them, and needs less memory.
     """
+    global _keeping  # noqa: PLW0603 (as the C library's setting, which it describes)
+    _keeping = True
     with contextlib.suppress(OSError, AttributeError):
         adjust = ctypes.CDLL(None).mallopt
         for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):
@@ -52,7 +63,7 @@ def _affinity() -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Processors that each control group around this process leaves it."""
+    """Yield the processors that each control group of this process allows."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -66,14 +77,14 @@ def _quotas(root: Path) -> Iterator[float]:
         else:
             continue
         for mount in mounts:
-            # A container sees its own group as the root of the mount, whatever path the file names.
+            # In a container, the root of the mount is its own group, whatever path the file names.
             inner = Path(path.lstrip("/"))
             for group in dict.fromkeys((inner, *inner.parents, Path())):
                 yield from _quota(root / mount / group / name)
 
 
 def _quota(file: Path) -> Iterator[float]:
-    """From "QUOTA PERIOD" in version 2, from two files in version 1; nothing where there is no limit."""
+    """Read "QUOTA PERIOD" in version 2, two files in version 1; yields nothing if there is no limit."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
         words = file.read_text(encoding="utf-8").split()
         if file.name == "cpu.cfs_quota_us":

@@ -1,8 +1,8 @@
-"""Told to stop by Ctrl-C, SIGTERM or SIGHUP: what is under way ends where nothing is lost by it.
+"""Stops work on Ctrl-C, SIGTERM or SIGHUP at a point where nothing is lost.
 
-Python alone takes only Ctrl-C, and raises KeyboardInterrupt wherever it happens to be. One in some 450 was lost inside
-TensorFlow and Keras, and the training went on; others came where a run was half begun. So a signal is noted as well.
-What looks at the note, `check_stop`, is called between steps, batches and stages.
+Python itself handles only Ctrl-C, and raises KeyboardInterrupt at any point. One in about 450 was lost inside
+TensorFlow and Keras, and the training continued; others came when a run folder was half written. So signals are also
+noted, and `check_stop` is called between steps, batches and stages.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SECONDS_APART = 0.5  # `timeout` and service managers send one signal twice: so soon after it is still the first
+SECONDS_APART = 0.5  # `timeout` and service managers send a signal twice; the second is ignored within this time
 SECONDS_TO_END = 3.0  # after the second signal
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal told to stop.
+    """Raised when a signal stops the work.
 
     Args:
-        number: Of the signal.
+        number: Number of the signal.
         kept: Sentences for the user: what is kept, and where.
     """
 
@@ -33,12 +33,12 @@ class Stopped(KeyboardInterrupt):
 
     @property
     def exit_status(self) -> int:
-        """As shells have it: 130 of SIGINT, 143 of SIGTERM, 129 of SIGHUP."""
+        """The exit status that shells use: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
         return 128 + self.number
 
 
 class _Note:
-    """The first signal that came, and when; how many ask that signals be noted alone; what ends the process."""
+    """The first signal and its time; the number of `defer_signals` contexts; the timer that ends the process."""
 
     number: int | None = None
     when = 0.0
@@ -47,7 +47,7 @@ class _Note:
 
 
 def stopped(error: KeyboardInterrupt, kept: str = "") -> Stopped:
-    """The same with more to say; what is plain, as some libraries make it of any, tells of the signal that came."""
+    """The same exception with more to say. A plain KeyboardInterrupt, as libraries raise it, gets the noted signal."""
     plain = _Note.number or signal.SIGINT, ""
     number, before = (error.number, error.kept) if isinstance(error, Stopped) else plain
     return Stopped(number, f"{before} {kept}".strip())
@@ -61,10 +61,11 @@ def check_stop(kept: str = "") -> None:
 
 @contextlib.contextmanager
 def handle_signals() -> Iterator[None]:
-    """Within, a signal raises Stopped at once, and should that get lost, at the next `check_stop` and at the end.
+    """In this context a signal raises Stopped at once. If that gets lost, `check_stop` and the end raise it again.
 
-    A second one raises it again, and ends the process soon after, whatever that is doing. Signals that are ignored, as
-    under nohup, or that the program handles itself, are left alone; so are all of them in another thread than the main.
+    A second signal raises it again, and soon after ends the process in any case. Ignored signals, as under nohup, and
+    signals with a handler of the program are left alone. Outside the main thread, all signals are.
+    What else is set as a handler within stays set.
     """
     defaults = (signal.SIG_DFL, signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in SIGNALS if _in_main_thread()}
@@ -79,13 +80,14 @@ def handle_signals() -> Iterator[None]:
         raise
     except KeyboardInterrupt as error:
         raise stopped(error) from None
-    except Exception as error:  # what a signal that got lost in a library has become
+    except Exception as error:  # a library can turn the exception of a signal into another one
         if _Note.number is not None and _in_main_thread():
             raise Stopped(_Note.number) from error
         raise
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is _handle:
+                signal.signal(number, handler)
         if before:
             if _Note.end is not None:
                 _Note.end.cancel()
@@ -94,7 +96,7 @@ def handle_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Within, a signal is noted alone: Stopped is raised by `check_stop`, by a second signal, and at the end."""
+    """In this context a signal is only noted: `check_stop`, a second signal, or the end raises Stopped."""
     with handle_signals():
         if not _in_main_thread():
             yield
@@ -109,7 +111,7 @@ def defer_signals() -> Iterator[None]:
 
 
 def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()  # Python handles signals in no other
+    return threading.current_thread() is threading.main_thread()  # Python handles signals only there
 
 
 def _handle(number: int, _: FrameType | None) -> None:
@@ -129,7 +131,7 @@ def _handle(number: int, _: FrameType | None) -> None:
 
 
 def _leave_terminal() -> None:
-    """Write to nowhere instead of to a terminal that is gone, for that raises errors where weights should be saved."""
+    """Redirect output of a closed terminal to nowhere, because writing to it raises errors while weights are saved."""
     for descriptor in (1, 2):
         try:
             os.write(descriptor, b"")

@@ -1,20 +1,20 @@
-"""What is done before anything else is imported: nothing is sent home, nothing is taken from the current directory.
+"""Runs before all other imports: switches off telemetry, and takes the current directory off the path.
 
-At the top only `os`, `sys` and `time` may be imported, which Python has imported already.
+At the top it may import only `os`, `sys` and `time`, which Python has already imported.
 """
 
 import os
 import sys
 import time
 
-BEGAN = time.monotonic()  # when the command was called, but for the start of Python
+BEGAN = time.monotonic()  # when the command started, without the start of Python
 
-# What keeps other libraries from sending and asking. Set whatever stood there, for the promise is that nothing is sent.
+# They keep other libraries from calling home. They override the user's values, because we promise that nothing is sent.
 SWITCHES = {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime from 1.29 on: usage, and a device id under ~/.cache/Microsoft
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "npm_config_update_notifier": "false",  # npm asks whether there is a newer npm
+    "npm_config_update_notifier": "false",  # npm checks for a newer npm
 }
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -22,9 +22,9 @@ _replaced_home = False
 
 
 def switch_off_telemetry() -> None:
-    """Set SWITCHES, for this process and those that it starts.
+    """Set SWITCHES for this process and its children.
 
-    ONNX Runtime reads them when it is imported. Where a script has imported it before, it is told to stop.
+    ONNX Runtime reads them at its import. If a script has imported it before, its telemetry is switched off directly.
     """
     os.environ.update(SWITCHES)
     if "onnxruntime" in sys.modules:
@@ -32,10 +32,10 @@ def switch_off_telemetry() -> None:
 
 
 def leave_current_directory() -> None:
-    """Take the current directory off the path of the command, and of what it starts.
+    """Take the current directory off the path of the command and its children.
 
-    `python -m` puts it there, and so does an empty entry of PYTHONPATH: a folder of pictures with a queue.py would be
-    run. A script that imports the package keeps its path, for it may have modules of its own.
+    `python -m` and an empty entry in PYTHONPATH put it there, so a queue.py in a folder of pictures would be run. A
+    script that imports the package keeps its path, because it may have its own modules.
     """
     if not _is_command():
         return
@@ -48,7 +48,7 @@ def leave_current_directory() -> None:
 
 
 def is_foreign(entry: str) -> bool:
-    """Whether an entry of a path is the current directory, and not the place of this package."""
+    """Whether an entry of a path is the current directory, and not the folder of this package."""
     try:
         here = os.getcwd()
     except FileNotFoundError:  # it was removed
@@ -58,21 +58,21 @@ def is_foreign(entry: str) -> bool:
 
 
 def _is_command() -> bool:
-    """Whether this is `convladder` or `python -m convladder`, and no script that imports the package."""
-    if sys.argv[:1] == ["-m"]:  # as long as Python looks for the module
+    """Whether this is `convladder` or `python -m convladder`, not a script that imports the package."""
+    if sys.argv[:1] == ["-m"]:  # while Python searches for the module
         named = sys.orig_argv[-len(sys.argv)]
         return named.removeprefix("-m") in ("convladder", "convladder.__main__")
     return os.path.basename(sys.argv[0] if sys.argv else "") == "convladder"
 
 
 def has_home() -> bool:
-    """Whether the user has a folder to keep things in: a container's may have none, or one that is read only."""
+    """Whether the user has a writable home folder. In a container it can be missing or read only."""
     home = os.path.expanduser("~")
     return not _replaced_home and home != "~" and os.access(home, os.W_OK | os.X_OK)
 
 
 def replace_missing_home() -> None:
-    """Give libraries a temporary folder where there is no home: some fail without, others share one with everybody."""
+    """Give libraries a temporary home if there is none: some fail without one, others would share a public folder."""
     global _replaced_home  # noqa: PLW0603 (as the environment that it describes)
     if has_home() or _replaced_home:
         return
@@ -84,7 +84,7 @@ def replace_missing_home() -> None:
 
     @atexit.register
     def remove() -> None:
-        if owner == os.getpid():  # and not in a fork
+        if owner == os.getpid():  # not in a fork
             shutil.rmtree(folder, ignore_errors=True)
 
     os.environ.setdefault("KERAS_HOME", folder)

@@ -1,32 +1,37 @@
-"""Work on many files, spread over processes.
+"""Processes that work for this one: several that decode pictures, or one that trains.
 
-multiprocessing would do, were it not that its processes import the caller's main module anew (a script without the
-usual guard would start itself), or are forked, which is unsafe once TensorFlow runs threads. These are fresh
-interpreters that import what the work needs and nothing else. They end when their caller does, however that ends.
+Each is a fresh interpreter. It imports what its work needs and nothing else: not the caller's main module, and nothing
+from the current directory. It ends when its caller does, however the caller ends, even in the middle of a computation.
+docs/decisions/0011-workers.md says why no library's processes are used.
 """
 
 import contextlib
 import os
 import pickle
 import queue
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
+
+import numpy as np
 
 from convladder.errors import ConvladderError
 from convladder.processors import count_processors
+from convladder.signals import SECONDS_TO_END, SIGNALS
 from convladder.startup import is_foreign
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 128  # small files: fewer are done before a process has started
-BYTES_A_CHUNK = 16e6
 SECONDS_A_START = 0.5  # of processors, to start two processes
 SECONDS_TO_JUDGE = 0.05
 SECONDS_A_CHUNK = 0.02
@@ -121,13 +126,13 @@ def _chunks(items: Iterator[Item | None], size: int) -> Iterator[tuple[list[Item
 
 
 class _Processes:
-    """Processes that wait for chunks, each fed by a thread; they end with the context."""
+    """Workers that wait for chunks, each fed by a thread; they end with the context."""
 
     def __init__(self, function: Callable[[Any], Any], count: int) -> None:
-        self._function = function
-        self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+        self._function = partial(_map, function)
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         self.threads = ThreadPoolExecutor(count)
-        self._starts = [self.threads.submit(lambda: self._idle.put(_start())) for _ in range(count)]
+        self._starts = [self.threads.submit(lambda: self._idle.put(self._start())) for _ in range(count)]
 
     def __enter__(self) -> "_Processes":
         return self
@@ -135,10 +140,25 @@ class _Processes:
     def __exit__(self, *_: object) -> None:
         self.threads.shutdown(cancel_futures=True)
         while not self._idle.empty():
-            _end(self._idle.get())
+            self._idle.get().end()
+
+    def _start(self) -> "Worker":
+        worker = Worker(self._function, stderr=subprocess.DEVNULL)
+        try:
+            word, content = worker.hear()
+        except Ended as error:
+            raise ConvladderError(
+                f"A process to decode pictures ended at once ({sys.executable}, status {error.status}). "
+                "Expected room for another process: free some memory.",
+                exit_status=1,
+            ) from error
+        if word == "raised":
+            worker.end()
+            raise content
+        return worker
 
     def wait(self) -> None:
-        """Until all have started; raises what kept one from it."""
+        """Wait until all have started; raise what kept one from it."""
         for start in self._starts:
             start.result()
 
@@ -147,98 +167,208 @@ class _Processes:
         for start in self._starts:
             if start.done():
                 start.result()  # a process that cannot be started would be waited for without end
-        process = self._idle.get()
+        worker = self._idle.get()
         try:
-            return _call(process, self._function, chunk)
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            _end(process)
-            process = _start()
+            worker.send(chunk)
+            return list(worker.result())
+        except Ended:
+            worker = self._start()
             if len(chunk) == 1:
                 return [None]
         finally:
-            self._idle.put(process)
+            self._idle.put(worker)
         return [result for item in chunk for result in self.work([item])]
 
 
-def chunk_size(paths: Sequence[str]) -> int:
-    """How many of these files make a chunk: 128 small ones, a few photographs."""
-    sizes = []
-    for path in paths[:: max(1, len(paths) // 16)]:
-        with contextlib.suppress(OSError):
-            sizes.append(os.stat(path).st_size)
-    return int(min(CHUNK, max(1, BYTES_A_CHUNK * len(sizes) // max(1, sum(sizes)))))
+def _map(function: Callable[[Item], Result], _: "Tell", items: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in items]
+
+
+Tell = Callable[[str, Any], None]  # takes a word, and what belongs to it
+
+
+class Ended(Exception):  # noqa: N818 (for whoever expects that, it is no error)
+    """A worker ended before it had a result.
+
+    Args:
+        status: Its exit status, or minus the number of the signal that ended it.
+    """
+
+    def __init__(self, status: int) -> None:
+        killed = "its process was killed, as the system does where memory runs out"
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        super().__init__(killed if status == -signal.SIGKILL else f"its process ended with {how}")
+        self.status = status
+
+
+class Worker:
+    """A process that calls one function, again and again; a thread of this process reads what it says.
+
+    Args:
+        function: Called as `function(tell, *arguments)`; `tell(word, content)` tells the caller something meanwhile.
+            Picklable, and importable without the caller's main module; a `partial` carries what all calls need.
+        settings: As subprocess.Popen takes them.
+    """
+
+    def __init__(self, function: Callable[..., Any], **settings: Any) -> None:
+        # In a group of its own, because a terminal sends Ctrl-C to all processes of the caller's group.
+        self._process = start_interpreter("from convladder.workers import serve; serve()", process_group=0, **settings)
+        self._heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._idle = False
+        try:
+            self._write(function)
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether it waits for the next arguments, and has not ended."""
+        return self._idle and self._process.poll() is None
+
+    def send(self, *arguments: Any) -> None:
+        """Have it call the function; `hear` and `result` give what comes of it."""
+        self._idle = False
+        self._write(arguments)
+
+    def hear(self, seconds: float | None = None) -> tuple[str, Any]:
+        """Wait for the next that it says.
+
+        Returns:
+            A word, and what belongs to it: "ready" once it has imported the function; "result", or "raised" and an
+            exception; between them what the function tells.
+
+        Raises:
+            Ended: It has, and nothing of it is left.
+            TimeoutError: It said nothing in so many seconds.
+        """
+        try:
+            word, content = self._heard.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError from None
+        if word == "ended":
+            self._heard.put((word, content))  # for whoever asks again
+            self.end()
+            raise Ended(self._process.returncode)
+        self._idle = word in ("result", "raised")
+        return word, content
+
+    def result(self) -> Any:
+        """Wait for what the function returns, or raise what it raised, or Ended."""
+        while True:
+            word, content = self.hear()
+            if word == "result":
+                return content
+            if word == "raised":
+                raise content
+
+    def interrupt(self) -> None:
+        """Send it SIGINT, which it ignores where the function does not heed it."""
+        self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        """End it: at once where it works; else as any Python ends, which removes temporary files of libraries."""
+        if not self._idle:
+            self._process.kill()
+        try:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()  # type: ignore[union-attr]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(SECONDS_TO_END)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._listener.join()
+            self._process.stdout.close()  # type: ignore[union-attr]
+
+    def _listen(self) -> None:
+        with contextlib.suppress(Exception):  # EOFError, or whatever half a message raises
+            while True:
+                self._heard.put(pickle.load(self._process.stdout))  # type: ignore[arg-type]
+        self._heard.put(("ended", None))
+
+    def _write(self, content: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which is heard next
+            _Pickler(self._process.stdin, pickle.HIGHEST_PROTOCOL).dump(content)  # type: ignore[arg-type]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+
+
+class _Pickler(pickle.Pickler):
+    """Passes on where the rows of a mapped file are, not what is in them."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, np.memmap) or value.filename is None:
+            return NotImplemented
+        if not os.path.exists(value.filename):  # what shall not be kept lies in a file without a name
+            return np.array, (np.asarray(value).copy(),)
+        whole = value.base if isinstance(value.base, np.memmap) else value
+        offset = whole.offset + value.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        return np.memmap, (value.filename, value.dtype, "r", offset, value.shape)
 
 
 def serve() -> None:
-    """What such a process does: read a function and items, answer with the results, until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to answer
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints shall not be taken for a reply
-    pickle.dump("ready", replies)
-    replies.flush()
-    while True:
-        try:
-            function, items = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            answer: Any = [function(item) for item in items]
-        except Exception as error:
-            answer = error
-        pickle.dump(answer, replies)
+    """What a Worker's process does: read a function and call it with what is read next, until the pipe is closed."""
+    for number in SIGNALS:  # the caller answers them, and passes them on
+        signal.signal(number, signal.SIG_IGN)
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is not a reply
+    working = threading.Event()
+    threading.Thread(target=_end_with_caller, args=[working], daemon=True).start()
+
+    def write(reply: bytes) -> None:
+        replies.write(reply)  # in one piece, because other threads may tell something too
         replies.flush()
 
+    def tell(word: str, content: Any) -> None:
+        write(pickle.dumps((word, content), pickle.HIGHEST_PROTOCOL))
 
-def _start() -> subprocess.Popen[bytes]:
-    process = start_interpreter("from convladder.workers import serve; serve()", stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
+    def answer(word: str, function: Callable[..., Any], *arguments: Any) -> None:
+        working.set()
+        try:
+            reply = pickle.dumps((word, function(*arguments)), pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            reply = pickle.dumps(("raised", _portable(error)))
+        working.clear()
+        write(reply)
+
+    functions: list[Callable[..., Any]] = []
+    with contextlib.suppress(EOFError, BrokenPipeError, pickle.UnpicklingError):
+        answer("ready", lambda: functions.append(pickle.load(requests)))
+        while functions:
+            answer("result", functions[0], tell, *pickle.load(requests))
+
+
+def _portable(error: Exception) -> Exception:
+    """The exception, or its text in another, where the caller could not read it."""
     try:
-        pickle.load(process.stdout)
-    except (EOFError, pickle.UnpicklingError) as error:
-        _end(process)
-        raise ConvladderError(
-            f"A process to decode pictures ended at once ({sys.executable}, status {process.returncode}). "
-            "Expected room for another process: free some memory.",
-            exit_status=1,
-        ) from error
-    return process
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
-def _call(process: subprocess.Popen[bytes], function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    pickle.dump((function, list(items)), process.stdin)
-    process.stdin.flush()
-    answer = pickle.load(process.stdout)
-    if isinstance(answer, Exception):
-        raise answer
-    return list(answer)
+def _end_with_caller(working: threading.Event) -> None:
+    pipe = select.poll()
+    pipe.register(0, 0)  # for no event but that the other end is closed; the main thread reads
+    pipe.poll()
+    working.wait(SECONDS_TO_END)  # one that does not work has so long to end by itself
+    os._exit(1)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for stream in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-            if stream:
-                stream.close()
-    process.wait()
-
-
-def start_interpreter(
-    code: str, environment: Mapping[str, str] | None = None, **settings: Any
-) -> "subprocess.Popen[bytes]":
+def start_interpreter(code: str, **settings: Any) -> "subprocess.Popen[bytes]":
     """Start a process that runs `code`, speaks through its standard input and output, and finds the same modules.
 
     Args:
         code: What it runs.
-        environment: Variables beside this process's.
         settings: As subprocess.Popen takes them.
     """
-    variables = {**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(search_path())}
     return subprocess.Popen(
         [sys.executable, "-P", "-c", code],  # -P: `-c` would put the current directory first
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=variables,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path())},
         **settings,
     )
 

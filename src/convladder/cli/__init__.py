@@ -1,6 +1,6 @@
 """The command line: parse, call, print. Heavy imports wait until a command needs them.
 
-A module per command. Importing a module adds its command to the application, in the order of the help.
+Each command has its module. Importing the module adds the command to the application, in the order of the help.
 """
 
 import errno
@@ -33,14 +33,14 @@ from convladder.signals import handle_signals, stopped
 
 __all__ = ["CHOICES", "app", "main"]
 
-# Options that may stand without a value, and what they mean then; Typer itself knows none.
+# Options whose value may be left out, and the value that they then have. Typer itself has no such options.
 WITHOUT_VALUE = {"--ray": "local", "--mlflow": "sqlite:///mlflow.db"}
 
 
 def main() -> None:
     """Run the command line.
 
-    Exit status: 0 done, 1 failed, 2 bad input, 3 a gate refused, 130 interrupted, 143 by SIGTERM, 141 nobody reads on.
+    Exit status: 0 success, 1 failure, 2 bad input, 3 refused by a gate, 130 Ctrl-C, 143 SIGTERM, 141 broken pipe.
     """
     warnings.showwarning = lambda message, *_: remark(f"Warning: {message}")
     with standard_streams():
@@ -64,32 +64,32 @@ def main() -> None:
         except OutputError as error:
             message, status = _explain(error)
         remark.release(refused=status == 2)
-        if message:  # it is empty where typer has answered with the help
+        if message:  # empty if Typer printed the help
             remark(f"Error: {message}")
     sys.exit(status)
 
 
 def _explain(error: Exception) -> tuple[str, int]:
-    """What is said of an exception, and the exit status."""
+    """The message for an exception, and the exit status."""
     if isinstance(error, ConvladderError):
         return str(error), error.exit_status
     if isinstance(error, OutputError):
         if error.errno == errno.EPIPE:
-            return "", 128 + signal.SIGPIPE  # as of any program before `| head`, which has read enough
-        return f"Standard output cannot be written ({error.strerror}). Expected a terminal, pipe or file with room.", 1
+            return "", 128 + signal.SIGPIPE  # like any program before `| head`, which stops reading early
+        return f"Could not write to standard output ({error.strerror}). Expected a terminal, pipe or file with room.", 1
     if isinstance(error, ModuleNotFoundError):
         return name_extra(error), 1
-    if hasattr(error, "format_message"):  # a wrong option, in typer's words; it shares no public class
+    if hasattr(error, "format_message"):  # a wrong option, in Typer's words; Typer has no public class for these
         return error.format_message(), 2
     if isinstance(error, MemoryError):
-        return f"Memory ran out ({error or 'no more is said'}). Free some, or take fewer or smaller images at once.", 1
-    reason = next(filter(None, map(str.strip, str(error).splitlines())), "no more is said")
+        return f"Out of memory ({error or 'no details'}). Free some memory, or use fewer or smaller images.", 1
+    reason = next(filter(None, map(str.strip, str(error).splitlines())), "no details")
     named = f"{type(error).__name__}: {reason.rstrip('.')}"
-    return f"{named}. This was not foreseen; --debug before the command shows where it happened.", 1
+    return f"{named}. This is a bug in convladder; put --debug before the command to see where it happened.", 1
 
 
 def _complete(arguments: list[str]) -> list[str]:
-    """The arguments, with a value after those of WITHOUT_VALUE that have none."""
+    """The arguments; options in WITHOUT_VALUE that came without a value get theirs."""
     complete = []
     for argument, following in itertools.pairwise([*arguments, "--"]):
         complete.append(argument)

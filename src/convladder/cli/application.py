@@ -1,4 +1,4 @@
-"""What the commands share: the application, its consoles, the options that several have, and loading what they name."""
+"""What the commands share: the application, its consoles, common options, and loading the data that they name."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from convladder.training.recipes import Recipe
 
 app = typer.Typer(
-    help="Train, compare, look inside and ship convolutional image classifiers on an ordinary machine.",
+    help="Train, compare, explain and ship convolutional image classifiers on an ordinary machine.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,24 +35,24 @@ output = PlainConsole(width=None if sys.stdout and sys.stdout.isatty() else 120)
 
 
 class Remarks:
-    """Lines on standard error. A command that may still refuse its input holds them: a refusal is one line."""
+    """Lines on standard error. A command holds them until its input is checked, so that a refusal is one line."""
 
     def __init__(self) -> None:
         self._held: list[str] | None = None
 
     def __call__(self, line: str) -> None:
-        """Say a line, or keep it until the command has begun its work."""
+        """Print a line, or keep it until the command starts its work."""
         if self._held is None:
             errors.print(line, soft_wrap=True)
         else:
             self._held.append(line)
 
     def hold(self) -> None:
-        """Keep what is said from now on."""
+        """Keep all lines from now on."""
         self._held = []
 
     def release(self, *, refused: bool = False) -> None:
-        """Say what was kept, unless the input was refused; and from now on everything at once."""
+        """Print the lines that were kept, unless the input was refused. Later lines are printed at once."""
         held, self._held = self._held, None
         for line in () if refused else held or ():
             self(line)
@@ -62,102 +62,113 @@ remark = Remarks()
 say = functools.partial(output.print, soft_wrap=True)  # a line of a result
 
 Ensemble = Annotated[
-    int, typer.Option(min=1, max=100, help="Train so many networks, and ship their mean.", rich_help_panel="Recipe")
+    int, typer.Option(min=1, max=100, help="Train this many networks and ship their mean.", rich_help_panel="Recipe")
 ]
-RunsDirectory = Annotated[Path, typer.Option("--runs", help="Where run folders are made.")]
-Deterministic = Annotated[bool, typer.Option(help="The same weights again, bit for bit.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+RunsDirectory = Annotated[Path, typer.Option("--runs", help="Folder for the run folders.")]
+Deterministic = Annotated[bool, typer.Option(help="Get the same weights every time, bit for bit. Slower.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MOST_CLASSES = 100_000
-Classes = Annotated[int, typer.Option(min=2, max=MOST_CLASSES, help="How many classes there are.")]
-Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="The size of an image.")]
+Classes = Annotated[int, typer.Option(min=2, max=MOST_CLASSES, help="Number of classes.")]
+Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="Shape of an image.")]
 
-# What the rungs let one choose, in the words of their signatures; `build_model` knows which rung has which.
+# The choices that rungs offer, under the names of their parameters. `build_model` knows which rung offers which.
 CHOICES: dict[str, tuple[type, str]] = {
-    "kernel_size": (int, "Side of a convolution's kernel."),
-    "stride": (int, "Step of a convolution."),
-    "padding": (str, "Of a convolution: same or valid."),
-    "pooling": (str, "max, average or min."),
-    "pool_size": (int, "Side of a pooling window."),
-    "hidden": (int, "Units of a hidden fully connected layer."),
+    "kernel_size": (int, "Side of a convolution's kernel, in pixels."),
+    "stride": (int, "Stride of a convolution, in pixels."),
+    "padding": (str, "Padding of a convolution: same or valid."),
+    "pooling": (str, "Pooling: max, average or min."),
+    "pool_size": (int, "Side of a pooling window, in pixels."),
+    "hidden": (int, "Units of the hidden fully connected layer."),
     "filters": (int, "Filters of the first convolution."),
-    "dropout": (float, "Share of the activations dropped in training."),
-    "l1": (float, "Penalty on the weights' absolute values."),
-    "l2": (float, "Penalty on the weights' squares."),
-    "batch_norm": (bool, "Whether to normalize batches."),
-    "module": (str, "Inception module: reduced or naive."),
-    "depth": (int, "Convolutions in the stack."),
-    "backbone": (str, "Pretrained network of transfer and finetune: efficientnet-lite0, or one of keras.applications."),
-    "weights": (str, "Its weights, a .weights.h5, .h5 or .keras file; by default from Keras's cache, or downloaded."),
-    "residual": (bool, "Whether to connect around every two convolutions."),
+    "dropout": (float, "Share of the activations that dropout sets to 0, from 0 to 1."),
+    "l1": (float, "L1 penalty on the weights (their absolute values)."),
+    "l2": (float, "L2 penalty on the weights (their squares)."),
+    "batch_norm": (bool, "Use batch normalization."),
+    "module": (str, "Kind of inception module: reduced or naive."),
+    "depth": (int, "Number of convolutions in the stack."),
+    "backbone": (str, "Network for transfer and finetune: efficientnet-lite0, or one of keras.applications."),
+    "weights": (str, "Its weights: a .weights.h5, .h5 or .keras file. Default: Keras's cache, or a download."),
+    "residual": (bool, "Add a skip connection around every two convolutions."),
 }
 RECIPE_OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "recipe": (str, "default", "default, or article."),
-    "epochs": (float | None, None, "Passes over the training images; a fraction is allowed."),
-    "until": (float | None, None, "Stop at this validation accuracy, 0 to 1."),
-    "batch_size": (int | None, None, "Images a step."),
-    "learning_rate": (float | None, None, "Of Adam; the peak, where it rises and falls."),
+    "recipe": (str, "default", "Recipe: default or article."),
+    "epochs": (float | None, None, "Passes over the training images; fractions are allowed."),
+    "until": (float | None, None, "Stop at this validation accuracy, from 0 to 1."),
+    "batch_size": (int | None, None, "Images per step."),
+    "learning_rate": (float | None, None, "Learning rate of Adam; its peak if a schedule changes it."),
     "augment": (
         str | None,
         None,
-        "none; digits: small shifts, turns and scalings; photos: flips, shifts, changes of colour, a hidden square. By "
-        "default none, and of strong and tiny digits where pictures are gray, photos where they have colours.",
+        "Augmentation. none; digits: small shifts, rotations and scalings; photos: flips, shifts, colour changes, "
+        "cutout. Default: none; for the rungs strong and tiny, digits if images are gray, photos if they have colour.",
     ),
     "views": (
         str | None,
         None,
-        "What predictions are averaged over: none; digits: the picture and its four neighbours a pixel away; photos: "
-        "the picture and its mirror image. More accurate, at five or two times the arithmetic.",
+        "Test-time augmentation. none; digits: average over the image and four copies shifted by a pixel; photos: "
+        "average over the image and its mirror image. More accurate, but five or two times the arithmetic.",
     ),
-    "precision": (str | None, None, "auto, float32 or bfloat16."),
+    "precision": (str | None, None, "Precision of the arithmetic: auto, float32 or bfloat16."),
 }
 COLUMN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "path_column": (str | None, None, "Of a .csv file: header, or number from 1 up, of the column of the files."),
-    "label_column": (str | None, None, "The same, of the column of the classes."),
-    "split_column": (str | None, None, "The same, of the column of the splits; none passes over it."),
+    "path_column": (
+        str | None,
+        None,
+        "For a .csv file: the column of the file paths, by its header or its number (1, 2, …).",
+    ),
+    "label_column": (str | None, None, "For a .csv file: the column of the classes."),
+    "split_column": (str | None, None, "For a .csv file: the column of the splits; none ignores it."),
 }
 DATA_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "data": (
         str,
         "mnist",
-        "mnist; clothes, 200 photographs; a folder of pictures, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file "
-        "of path, label and perhaps split; a folder of four IDX files; an .npz file with MNIST's keys.",
+        "mnist; clothes, 200 photos; a folder of images, CLASS/* or train/CLASS/* and test/CLASS/*; a .csv file with "
+        "path, label and optionally split; a folder with the four IDX files; an .npz file with MNIST's keys.",
     ),
     "image_size": (
         int | None,
         None,
-        "Height and width of pictures; by default 224 for transfer and finetune, else what they have, 48 at most.",
+        "Height and width of the images, in pixels. Default: 224 for transfer and finetune, else at most 48.",
     ),
-    "channels": (int | None, None, "1, gray, or 3, colours; by default 1 where no picture has colours."),
-    "fit": (str, "crop", "How pictures of other proportions are brought to that size: crop, pad or stretch."),
-    "cache": (bool, True, "Whether to keep decoded pictures for the next time."),
+    "channels": (int | None, None, "1 (gray) or 3 (colour). Default: 1 if no image has colour."),
+    "resize": (
+        str | None,
+        None,
+        "How pictures of other proportions are brought to that size: crop, the default, pad or stretch.",
+    ),
+    "fit": (str | None, None, "What --resize was called before."),
+    "cache": (bool, True, "Keep decoded images on disk for the next time."),
     "keep_leaks": (
         bool,
         False,
-        "Train on copies of pictures that validate or test, too; by default they are left out.",
+        "Also train on copies of validation and test images. By default they are left out.",
     ),
     **COLUMN_OPTIONS,
 }
 
 
+FORMER = ("fit",)  # names that options had before: accepted, and not shown
+
 TRACKING_OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "tensorboard": (bool, False, "Write what TensorBoard reads, into the run's folder."),
+    "tensorboard": (bool, False, "Also write logs for TensorBoard into the run folder."),
     "mlflow": (
         str | None,
         None,
-        "URI of an MLflow server or database to log to; by default sqlite:///mlflow.db.",
+        "Log to MLflow: the URI of a server or database. Without a value: sqlite:///mlflow.db.",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """Which other tools shall read the runs."""
+    """The tracking tools that runs are logged to."""
 
     tensorboard: bool
     mlflow: str | None
 
     def check(self) -> None:
-        """Import them before anything is trained: it is then that a missing extra is said."""
+        """Import them before training, so that a missing extra is reported early."""
         from convladder.training.tracking import check_mlflow, check_tensorboard
 
         if self.tensorboard:
@@ -166,19 +177,19 @@ class Tracking:
             check_mlflow(self.mlflow)
 
     def log(self, run: "Run") -> None:
-        """Log a finished run; where that fails, warn, for the run is there all the same."""
+        """Log a finished run. A failure is only a warning, because the run itself is saved."""
         from convladder.training.tracking import log_to_mlflow
 
         try:
             if self.mlflow:
                 log_to_mlflow(run, self.mlflow)
         except Exception as error:
-            warnings.warn(f"{run.path} is finished, but was not logged: {error}", stacklevel=2)
+            warnings.warn(f"{run.path} is finished, but could not be logged: {error}", stacklevel=2)
 
 
 @contextlib.contextmanager
 def when_stopped(kept: Callable[[], str]) -> Iterator[None]:
-    """Where a signal stops what is within, say also what is kept, and how to go on."""
+    """If a signal stops the block, also say what is kept and how to continue."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -186,11 +197,15 @@ def when_stopped(kept: Callable[[], str]) -> Iterator[None]:
 
 
 def offer_data(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say what it works on, and hand it what loads that as `dataset`."""
+    """Add the data options to a command. It gets a function that loads the data as `dataset`."""
 
-    def make(data: str, **given: Any) -> Callable[..., Any]:
+    def make(data: str, resize: str | None, fit: str | None, **given: Any) -> Callable[..., Any]:
+        if resize is not None and fit is not None:
+            raise ConvladderError("--resize and --fit are two names of one option. Expected --resize alone.")
         columns = name_columns(**{name: given.pop(name) for name in COLUMN_OPTIONS})
-        return functools.partial(load, data, **given, columns=columns)
+        chosen = fit if resize is None else resize
+        resized = {} if chosen is None else {"resize": chosen}
+        return functools.partial(load, data, **given, **resized, columns=columns)
 
     return offer(command, "dataset", DATA_OPTIONS, make, "Data")
 
@@ -202,7 +217,7 @@ def offer_choices(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def offer_recipe(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a recipe, and hand it `choose_recipe` with what was given."""
+    """Add the options of a recipe to a command. It gets `choose_recipe`, with the given values, as `choose`."""
 
     def make(**given: Any) -> Callable[..., Any]:
         return functools.partial(choose_recipe, **given)
@@ -211,17 +226,17 @@ def offer_recipe(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def offer_columns(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that name the columns of a .csv file, and hand them over as `columns`."""
+    """Add the options for the columns of a .csv file to a command. It gets them as `columns`."""
     return offer(command, "columns", COLUMN_OPTIONS, name_columns, "Data")
 
 
 def name_columns(**given: str | None) -> dict[str, str]:
-    """What --path-column, --label-column and --split-column named, as `load_dataset` takes it."""
+    """The values of --path-column, --label-column and --split-column, in the form that `load_dataset` takes."""
     return {option.removesuffix("_column"): name for option, name in _given(**given).items()}
 
 
 def offer_tracking(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that name other tools, and hand it `tracking`."""
+    """Add the options for tracking tools to a command. It gets them as `tracking`."""
     return offer(command, "tracking", TRACKING_OPTIONS, Tracking, "Other tools")
 
 
@@ -232,7 +247,7 @@ def offer(
     make: Callable[..., Any],
     panel: str,
 ) -> Callable[..., None]:
-    """Give a command options, name: (kind, default, help), and hand it what `make` makes of them as one parameter."""
+    """Add options, name: (kind, default, help), to a command. It gets what `make` returns as one parameter."""
 
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
@@ -245,7 +260,7 @@ def offer(
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=default,
-            annotation=Annotated[kind, typer.Option(help=text, rich_help_panel=panel)],
+            annotation=Annotated[kind, typer.Option(help=text, rich_help_panel=panel, hidden=name in FORMER)],
         )
         for name, (kind, default, text) in options.items()
     ]
@@ -260,7 +275,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def print_version(wanted: bool) -> None:
-    """Answer --version."""
+    """Print the version and exit."""
     if wanted:
         print(f"convladder {__version__}")
         raise typer.Exit
@@ -268,7 +283,7 @@ def print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=print_version)
     ] = False,
@@ -283,12 +298,12 @@ def show(parts: "Iterable[RenderableType]") -> None:
 
 
 def choose_recipe(recipe: str, **changes: Any) -> "Callable[[str, Dataset], Recipe]":
-    """From a rung and the data to its recipe, changed where an option says so."""
+    """A function from a rung and its data to a recipe, with the options' changes."""
     from convladder.training.recipes import ARTICLE, DEFAULT, default_recipe_for
 
     check_choice("recipe", recipe, ("default", "article"))
     given = _given(**changes)
-    replace(ARTICLE if recipe == "article" else DEFAULT, **given)  # complains of bad values before anything is loaded
+    replace(ARTICLE if recipe == "article" else DEFAULT, **given)  # refuses bad values before anything is loaded
 
     def recipe_for(rung: str, dataset: "Dataset") -> "Recipe":
         return replace(ARTICLE if recipe == "article" else default_recipe_for(rung, dataset), **given)
@@ -297,18 +312,18 @@ def choose_recipe(recipe: str, **changes: Any) -> "Callable[[str, Dataset], Reci
 
 
 def note_embedded(source: str | None) -> None:
-    """Say that a name means what comes with the package, where a file or folder here has it as well."""
+    """Say that a name means the embedded data set, if a file or folder of that name is here as well."""
     from convladder.data.loading import EMBEDDED
 
     if source in EMBEDDED and Path(source).exists():
         errors.print(
-            f"{source} is the set that comes with convladder. For what is called so here, write ./{source}.",
+            f"{source} is the data set that comes with convladder. For your own file or folder, write ./{source}.",
             soft_wrap=True,
         )
 
 
 def load(source: str, **settings: Any) -> "Dataset":
-    """The data set that --data names; what became of its files is said on standard error, once nothing is refused."""
+    """Load the data set that --data names. If it is accepted, standard error says what became of its files."""
     from convladder.data.dataset import describe_classes
     from convladder.data.loading import load_dataset
 
@@ -322,9 +337,11 @@ def load(source: str, **settings: Any) -> "Dataset":
 
 
 def parse_size(text: str) -> tuple[int, int, int]:
-    """Read 28x28x1."""
+    """Parse a shape such as 28x28x1."""
     try:
         height, width, channels = (int(part) for part in text.lower().split("x"))
     except ValueError as error:
-        raise ConvladderError(f"--input {text} is no size. Expected HEIGHTxWIDTHxCHANNELS, as 28x28x1.") from error
+        raise ConvladderError(
+            f"--input {text} is not a shape. Expected HEIGHTxWIDTHxCHANNELS, such as 28x28x1."
+        ) from error
     return height, width, channels

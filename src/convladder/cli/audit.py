@@ -1,4 +1,4 @@
-"""`audit`: what is wrong with a folder of pictures."""
+"""`audit`: find what is wrong with a folder of images."""
 
 import json
 from dataclasses import replace
@@ -17,31 +17,31 @@ from convladder.reporting import tables
 @offer_columns
 def audit(
     columns: dict[str, str],
-    source: Annotated[str, typer.Argument(metavar="DIR", help="A folder of pictures, a .csv file, or clothes.")],
+    source: Annotated[str, typer.Argument(metavar="DIR", help="A folder of images, a .csv file, or clothes.")],
     labels: Annotated[
         bool,
         typer.Option(
             "--labels",
-            help="Look at every picture with a pretrained network: likely label errors, crops and the same in other "
-            "light, outliers of a class. Without any training.",
+            help="Also examine every image with a pretrained network, without training: likely label errors, crops, "
+            "copies in other light, and outliers of a class.",
         ),
     ] = False,
     learning_curve: Annotated[
         bool,
-        typer.Option("--learning-curve", help="Accuracy with few and with all pictures; what twice as many would buy."),
+        typer.Option(
+            "--learning-curve", help="Measure accuracy with few and all images; estimate it for twice as many."
+        ),
     ] = False,
-    run: Annotated[Path | None, typer.Option(help="A run of these pictures: adds likely label errors.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A run trained on these images. Adds likely label errors.")] = None,
     folds: Annotated[
         int,
-        typer.Option(
-            min=0, max=100, help="With --run: trainings that judge what it was trained on; 0 leaves that out."
-        ),
+        typer.Option(min=0, max=100, help="With --run: folds of cross-validation on its training images; 0 skips it."),
     ] = 3,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with thumbnails there.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 where anything was found.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write an HTML page with thumbnails to this file.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if anything is found.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What is wrong with a folder of pictures, before anything is trained on it."""
+    """Find what is wrong with a folder of images before you train on it."""
     from convladder.data.audit import audit as audit_pictures
 
     note_embedded(source)
@@ -59,8 +59,8 @@ def audit(
         from convladder.models.backbone import SIDE
 
         dataset = load_dataset(source, photograph_size=SIDE, columns=columns, keep_leaks=True)
-        if dataset.account is None:  # files of arrays beside folders of pictures
-            raise ConvladderError(f"{source} holds arrays. Expected pictures in files: name their folder.")
+        if dataset.account is None:  # files of arrays beside folders of images
+            raise ConvladderError(f"{source} holds arrays. Expected image files: name their folder.")
         features, known = pool_features(dataset)
         if labels:
             from convladder.training.visual_audit import audit_visually

@@ -24,8 +24,6 @@ def open_classifiers(models: Sequence[Path]) -> "dict[str, Classifier]":
         file = path / "model.onnx" if path.is_dir() else path
         name = printable(file.resolve().parent.name if file.name == "model.onnx" else file.stem)
         if name in classifiers:
-            raise ConvladderError(
-                f"Two models are named {name}. Expected names that differ: rename one's folder or file."
-            )
+            raise ConvladderError(f"Two models are named {name}. Expected different names: rename a folder or file.")
         classifiers[name] = Classifier(file, threads=1)
     return classifiers

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +38,7 @@ from convladder.training.recipes import MOST_MINUTES
 
 if TYPE_CHECKING:
     from convladder.comparing.comparison import Comparison
+    from convladder.comparing.trials import Outcome
 
 CLUSTER_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "ray": (
@@ -116,37 +117,23 @@ def compare(
     Options of a recipe or a rung are for all rungs that have them; those that have not stay as they are, and are named.
     """
     recipe_for = choose()
-    if equal_minutes is not None:
-        check_range("equal minutes", equal_minutes, 0.05, MOST_MINUTES)
-        if choose.keywords["epochs"] is not None:
-            raise ConvladderError("--epochs and --equal-minutes both say how long to train. Expected one of them.")
-    if minutes is not None:
-        check_range("minutes", minutes, 0.01, MOST_MINUTES)
-    if cluster.storage and not cluster.ray:
-        raise ConvladderError("--storage is where a cluster's nodes leave their runs. Expected --ray with it.")
+    _check(choose.keywords["epochs"], equal_minutes, minutes, cluster)
     import_engine()
-    from rich.live import Live
-
     from convladder.comparing.compare import climb, conclude
-    from convladder.comparing.comparison import Comparison
     from convladder.comparing.planning import plan
-    from convladder.comparing.trials import Outcome
-    from convladder.models.ladder import MODELS, explain_left_out, suited_rungs
+    from convladder.models.ladder import explain_left_out, suited_rungs
     from convladder.reporting.report import write_report
     from convladder.training.progress import ProgressBar
 
-    named = list(MODELS) if models == "all" else [name.strip() for name in models.split(",")] if models else []
-    for rung in named:
-        check_choice("rung", rung, MODELS)
+    named = _name_rungs(models)
     tracking.check()
     runner = cluster.runner()
     data = dataset()
-    rungs = named or suited_rungs(data.photographs)
     if not named:
         remark(explain_left_out(data.photographs))
     trials = plan(
         data,
-        rungs,
+        named or suited_rungs(data.photographs),
         recipe_for,
         seeds=seeds,
         choices=choices,
@@ -158,30 +145,19 @@ def compare(
     )
     remark.release()
     sizes = {trial.label: trial.recipe.batch_size for trial in trials}
-    ended: list[Outcome] = []
-
-    def kept() -> str:
-        finished = sum(outcome.run is not None for outcome in ended)
-        return f"{finished} of {len(trials)} runs are finished, in {runs}; the same command goes on from there."
-
-    # What a library prints meanwhile, as Ray does of a node that is lost, is no result.
-    with when_stopped(kept), contextlib.redirect_stdout(sys.stderr), Live(console=errors, transient=True) as live:
-        for outcome in climb(
-            trials,
-            data,
-            runs,
-            minutes=minutes,
-            began=startup.BEGAN,
-            fresh=fresh,
-            runner=runner,
-            look_on=lambda label: [ProgressBar(label, sizes[label], errors)],
-            say=remark,
-        ):
-            ended.append(outcome)
-            if outcome.run is not None:
-                tracking.log(outcome.run)
-                climbed = Comparison(tuple(one.run for one in ended if one.run is not None))
-                live.update(next(tables.of_comparison(climbed.rows)), refresh=True)
+    climbing = functools.partial(
+        climb,
+        trials,
+        data,
+        runs,
+        minutes=minutes,
+        began=startup.BEGAN,
+        fresh=fresh,
+        runner=runner,
+        look_on=lambda label: [ProgressBar(label, sizes[label], errors)],
+        say=remark,
+    )
+    ended = _watch(climbing, len(trials), runs, tracking)
     comparison = conclude(ended, runs)
     try:
         _print(comparison, runs, as_json)
@@ -190,6 +166,51 @@ def compare(
         remark(f"What they show: {report}")
     if any(outcome.failed for outcome in ended):
         raise typer.Exit(1)
+
+
+def _check(epochs: float | None, equal_minutes: float | None, minutes: float | None, cluster: Cluster) -> None:
+    """Refuse what does not go together, before anything is imported."""
+    if equal_minutes is not None:
+        check_range("equal minutes", equal_minutes, 0.05, MOST_MINUTES)
+        if epochs is not None:
+            raise ConvladderError("--epochs and --equal-minutes both say how long to train. Expected one of them.")
+    if minutes is not None:
+        check_range("minutes", minutes, 0.01, MOST_MINUTES)
+    if cluster.storage and not cluster.ray:
+        raise ConvladderError("--storage is where a cluster's nodes leave their runs. Expected --ray with it.")
+
+
+def _name_rungs(models: str) -> list[str]:
+    """The rungs that --models names."""
+    from convladder.models.ladder import MODELS
+
+    named = list(MODELS) if models == "all" else [name.strip() for name in models.split(",")] if models else []
+    for rung in named:
+        check_choice("rung", rung, MODELS)
+    return named
+
+
+def _watch(climbing: "Callable[[], Iterator[Outcome]]", count: int, runs: Path, tracking: Tracking) -> "list[Outcome]":
+    """Carry out so many trials, with a table on the terminal that grows with each run; give back all outcomes."""
+    from rich.live import Live
+
+    from convladder.comparing.comparison import Comparison
+
+    ended: list[Outcome] = []
+
+    def kept() -> str:
+        finished = sum(outcome.run is not None for outcome in ended)
+        return f"{finished} of {count} runs are finished, in {runs}; the same command goes on from there."
+
+    # What a library prints meanwhile, as Ray does of a node that is lost, is no result.
+    with when_stopped(kept), contextlib.redirect_stdout(sys.stderr), Live(console=errors, transient=True) as live:
+        for outcome in climbing():
+            ended.append(outcome)
+            if outcome.run is not None:
+                tracking.log(outcome.run)
+                climbed = Comparison(tuple(one.run for one in ended if one.run is not None))
+                live.update(next(tables.of_comparison(climbed.rows)), refresh=True)
+    return ended
 
 
 def _print(comparison: "Comparison", runs: Path, as_json: bool) -> None:

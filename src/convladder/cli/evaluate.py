@@ -1,4 +1,4 @@
-"""`evaluate`: how good a run is."""
+"""`evaluate`: measure how good a run is."""
 
 import json
 from pathlib import Path
@@ -16,17 +16,17 @@ def evaluate(
     columns: dict[str, str],
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     split: Annotated[
-        str | None, typer.Option(help="test or validation; of --data also all, which is its default.")
+        str | None, typer.Option(help="Split: test or validation. With --data also all, its default.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Other images of the same classes: a folder, or what else train takes.")
+        str | None, typer.Option(help="Other images of the same classes: a folder, or anything else that train takes.")
     ] = None,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Also shift, turn, blur, fade and add noise to 1,000 images.")
+        bool, typer.Option("--robustness", help="Also test on shifted, rotated, blurred, faded and noisy images.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """How good a run is: by class, how sure it may be, and what it cannot stand."""
+    """Measure a run: accuracy by class, calibration, confusions and robustness."""
     from convladder.runs.evaluating import evaluate as evaluate_run
     from convladder.runs.evaluating import load_like
     from convladder.runs.run import Run

@@ -1,4 +1,4 @@
-"""`explain`: what a run looks at."""
+"""`explain`: show what a run looks at."""
 
 import json
 from collections.abc import Sequence
@@ -13,40 +13,43 @@ from convladder.cli.sources import expand
 from convladder.errors import ConvladderError
 from convladder.markup import printable
 
-RANDOM_NETWORKS = 3  # by chance, one of them may look where the trained one does
+RANDOM_NETWORKS = 3  # by chance, one alone may look where the trained one does
 
 
 @app.command()
 def explain(
-    model: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; of an .onnx file, occlusion alone.")],
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or an .onnx file (occlusion only).")],
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE...", help="Pictures, folders of them, patterns like '*.png'; - reads paths."),
+        typer.Argument(metavar="IMAGE...", help="Images, folders, or patterns like '*.png'; - reads paths."),
     ],
     layer: Annotated[str | None, typer.Option(help="Also show the feature maps of this layer.")] = None,
     folder: Annotated[
-        Path | None, typer.Option("--output", help="Write a PNG file a map there; explained, if no --figure is asked.")
+        Path | None,
+        typer.Option("--output", help="Folder for PNG files, one per map. Default: explained, or none with --figure."),
     ] = None,
-    figure: Annotated[Path | None, typer.Option(help="Write one figure of all of it, .png or .svg.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Write everything as one figure, .png or .svg.")] = None,
     sanity: Annotated[
-        bool, typer.Option("--sanity", help="Compare each map with those of networks with randomized weights.")
+        bool, typer.Option("--sanity", help="Compare each map with the maps of networks with randomized weights.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What a run looks at: its first filters, Grad-CAM, occlusion, and a layer's feature maps."""
+    """Show what a run looks at: first filters, Grad-CAM, occlusion, and a layer's feature maps."""
     from convladder.inference.classifier import Classifier
 
     if figure and figure.suffix not in (".png", ".svg"):
-        raise ConvladderError(f"{figure} is no picture file to write. Expected a name that ends in .png or .svg.")
+        raise ConvladderError(
+            f"--figure {figure} is not a supported image file. Expected a name that ends in .png or .svg."
+        )
     within = (model / "model.keras").exists()
     if not within and (layer or sanity):
-        raise ConvladderError(f"{model} holds no network to look into. Expected a run folder for --layer and --sanity.")
+        raise ConvladderError(f"{model} holds no Keras network. Expected a run folder for --layer or --sanity.")
     classifier = Classifier(model)
     network, random, filters = _load_networks(model, sanity) if within else (None, [], None)
     from convladder.evaluating.explaining import explain as explain_picture
 
     seen, failed = [], False
-    # A None among them says that more may be long in coming; each is answered at once here.
+    # A None means that the next path may take long. That does not matter here, where each is answered at once.
     for source in map(Path, filter(None, chain.from_iterable(map(expand, sources)))):
         try:
             image = classifier.decode(source)
@@ -60,7 +63,7 @@ def explain(
         one = explain_picture(classifier.predict_probabilities, image, network, layer=layer, random_models=random)
         seen.append((source, one))
         for name, reason in one.flat.items():
-            remark(f"{source}: {name} shows nothing, for {reason}.")
+            remark(f"{source}: {name} shows nothing, because {reason}.")
     titles = [f"{source.name}: {classifier.class_names[one.label]}, {one.probability:.1%}" for source, one in seen]
     if network is not None and seen and "grad-cam" not in seen[0][1].maps:
         remark(f"{model} has no convolution, so there is no Grad-CAM; occlusion works for any network.")
@@ -82,7 +85,7 @@ def explain(
 
 
 def _load_networks(run: Path, sanity: bool) -> tuple[Any, Any, Any]:
-    """The network of a run, some with randomized weights where they are wanted, and the first filters, if any."""
+    """A run's network, networks with randomized weights for `sanity`, and the first filters, if any."""
     from convladder.engine import import_engine
     from convladder.runs.run import Run
 
@@ -98,7 +101,7 @@ def _load_networks(run: Path, sanity: bool) -> tuple[Any, Any, Any]:
 
 
 def _names(stems: Sequence[str]) -> list[str]:
-    """Names that differ, in capitals or not, as some file systems want; of one name the later ones get a number."""
+    """Names that differ even without regard to case, as some file systems need; repeated names get a number."""
     folded, names = [stem.casefold() for stem in stems], []
     taken: set[str] = set()
     for place, stem in enumerate(stems, start=1):
@@ -113,7 +116,7 @@ def _names(stems: Sequence[str]) -> list[str]:
 def _write_figures(
     seen: list[tuple[Path, Any]], titles: list[str], filters: Any, folder: Path | None, figure: Path | None
 ) -> list[list[str]]:
-    """Write the pictures that are wanted; give back, for each source, the files that show it."""
+    """Write the figures; return, for each source, the files that show it."""
     from convladder.files import create_folder, whole_file
     from convladder.reporting import plots
 

@@ -1,4 +1,4 @@
-"""`export`: a run in the format that is wanted."""
+"""`export`: write a run's model in another format."""
 
 import json
 from pathlib import Path
@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 
 @app.command()
 def export(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The folder of a run; of web, one or more.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run folder; web takes several.")],
     format: Annotated[
-        str, typer.Option(help="onnx, openvino, litert, savedmodel, or web: a page for any static host.")
+        str, typer.Option(help="onnx, openvino, litert, savedmodel, or web (a page for any static host).")
     ] = "onnx",
-    path: Annotated[Path | None, typer.Option("--output", help="What to write; by default in the run.")] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="In 8 bits, if that loses little and is faster here.")] = False,
+    path: Annotated[
+        Path | None, typer.Option("--output", help="File or folder to write. Default: inside the run folder.")
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantize to 8 bits, if that costs little accuracy and is faster here.")
+    ] = False,
     runtime: Annotated[
-        Path | None, typer.Option(help="Of web: the folder dist of an installed onnxruntime-web, instead of npm.")
+        Path | None, typer.Option(help="For web: the dist folder of an installed onnxruntime-web, instead of npm.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run's model in a format, if its runtime answers as Keras does; else exit with status 3."""
+    """Export a run's model, if the format's runtime agrees with Keras; else exit with status 3."""
     from convladder.engine import import_engine
 
     import_engine()
@@ -38,7 +42,7 @@ def export(
         _export_web(chosen, path, runtime, int8, as_json)
         return
     if len(chosen) != 1 or runtime:
-        raise ConvladderError(f"Several runs, or a --runtime, were given for {format}. Only the format web takes them.")
+        raise ConvladderError(f"Several runs, or --runtime, were given for {format}. Only --format web takes them.")
     account = export_run(chosen[0], format, path, int8=int8)
     if as_json:
         print(json.dumps(account, indent=2))
@@ -63,9 +67,9 @@ def _export_web(runs: "list[Run]", path: Path | None, runtime: Path | None, int8
     if len(set(names)) < len(names):
         raise ConvladderError(f"The runs are named {', '.join(names)}. Expected names that differ.")
     if int8:
-        raise ConvladderError("--int8 is not possible as web. Expected the format onnx.")
+        raise ConvladderError("--int8 is not possible with --format web. Expected --format onnx.")
     if path is None and len(runs) > 1:
-        raise ConvladderError("Several runs make one page. Expected --output, the folder to write.")
+        raise ConvladderError("Several runs make one page. Expected --output with the folder to write.")
     folder = path or runs[0].path / "model.web"
     accounts = export_web(dict(zip(names, runs, strict=True)), folder, runtime)
     if as_json:

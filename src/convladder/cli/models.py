@@ -9,7 +9,7 @@ from convladder.reporting import tables
 
 @app.command()
 def models(as_json: AsJson = False, size: Input = "28x28x1", classes: Classes = 10) -> None:
-    """The ladder: what each rung adds, its parameters and multiply-accumulates."""
+    """List the ladder: what each rung adds, its parameters and multiply-accumulates."""
     import_engine()
     from convladder.models.ladder import MODELS, build_model, rung_idea
     from convladder.models.summary import count_macs

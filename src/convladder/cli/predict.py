@@ -1,4 +1,4 @@
-"""`predict`: what a shipped model answers."""
+"""`predict`: classify images with a trained model."""
 
 import csv
 import json
@@ -24,16 +24,18 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A run folder, or an .onnx file.")],
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Pictures, folders of them, patterns like '*.png'; - reads paths."),
+        typer.Argument(metavar="SOURCE...", help="Images, folders, or patterns like '*.png'; - reads paths."),
     ],
     top: Annotated[
-        int | None, typer.Option(min=1, max=MOST_CLASSES, help="How many classes to name; --json names all.")
+        int | None, typer.Option(min=1, max=MOST_CLASSES, help="Number of classes to print; --json prints all.")
     ] = None,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print a table for a spreadsheet.")] = False,
-    null: Annotated[bool, typer.Option("--null", help="Paths of - end in NUL, as find -print0 writes them.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV for a spreadsheet.")] = False,
+    null: Annotated[
+        bool, typer.Option("--null", help="With -: paths end in NUL, as find -print0 writes them.")
+    ] = False,
 ) -> None:
-    """A line a picture: its label, and how probable that is. A bad picture is a line too, and the rest goes on."""
+    """Print one line per image: its label and probability. An unreadable image gets an error line; the rest go on."""
     from convladder.inference.classifier import Classifier
 
     if as_json and as_csv:
@@ -44,7 +46,7 @@ def predict(
     failed = False
     paths: Iterable[str | None] = chain.from_iterable(expand(source, null) for source in sources)
     paths, shown = tee(paths) if "-" in sources else [list(paths)] * 2
-    # The answer is asked for first: asking for the path would wait for one that may not have been written yet.
+    # Ask for the answer first: asking for the next path could wait for one that is not written yet.
     named_paths = (path for path in shown if path is not None)
     for answer, path in zip(classifier.predict(paths, top if as_json else named), named_paths, strict=False):
         failed |= isinstance(answer, ConvladderError)

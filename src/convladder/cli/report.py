@@ -1,4 +1,4 @@
-"""`report`: what runs show, as one HTML file."""
+"""`report`: runs as one HTML file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +11,10 @@ from convladder.engine import import_engine
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of runs, or a directory of them.")],
-    path: Annotated[Path, typer.Option("--output", help="The file to write.")] = Path("report.html"),
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run folders, or a folder that holds them.")],
+    path: Annotated[Path, typer.Option("--output", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
-    """What runs show, as one HTML file: for a browser, needing no other file and no network."""
+    """Write a report of runs: one HTML file that needs no other file and no network."""
     import_engine()
     from convladder.reporting.report import write_report
 

@@ -1,4 +1,4 @@
-"""`reproduce`: the article, tested."""
+"""`reproduce`: test the article's claims."""
 
 import json
 from pathlib import Path
@@ -22,16 +22,16 @@ from convladder.training.recipes import EPOCHS
 
 @app.command()
 def reproduce(
-    epochs: Annotated[float, typer.Option(help="The article trains for 10.")] = 10,
+    epochs: Annotated[float, typer.Option(help="Epochs per network. The article trains for 10.")] = 10,
     seeds: Annotated[
-        int, typer.Option(min=1, max=1000, help="Runs a network; claims about accuracy are judged on them.")
+        int, typer.Option(min=1, max=1000, help="Runs per network. More runs make the verdicts about accuracy surer.")
     ] = 1,
-    only: Annotated[str | None, typer.Option(metavar="TABLE", help="networks or claims.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="TABLE", help="Only one table: networks or claims.")] = None,
     runs: RunsDirectory = Path("runs"),
-    resume: Annotated[bool, typer.Option("--resume", help="Take the finished runs that are there already.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Reuse runs that are already finished.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The article, tested: its figures beside those of this machine, and twelve of its claims with verdicts."""
+    """Test the article: its figures beside those of this machine, and verdicts on twelve of its claims."""
     check_choice("table", only or "networks", ("networks", "claims"))
     check_range("epochs", epochs, *EPOCHS)
     import_engine()
@@ -41,7 +41,7 @@ def reproduce(
     from convladder.training.progress import ProgressBar
     from convladder.training.recipes import ARTICLE
 
-    with when_stopped(lambda: f"With --resume the same command takes the finished runs in {runs}."):
+    with when_stopped(lambda: f"The same command with --resume reuses the finished runs in {runs}."):
         result = reproduce_article(
             load_dataset("mnist"),
             epochs=epochs,

@@ -1,4 +1,4 @@
-"""`serve`: a shipped model over HTTP."""
+"""`serve`: a trained model over HTTP."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,29 +12,28 @@ from convladder.errors import ConvladderError
 
 @app.command()
 def serve(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Run folders, or .onnx files.")],
-    host: Annotated[
-        str, typer.Option(help="The address to listen at; another than loopback needs a key.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Run folders or .onnx files.")],
+    host: Annotated[str, typer.Option(help="Address to listen on. Any but loopback needs a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="CONVLADDER_API_KEY", help="Asked of every request. Rather in the environment than here."),
+        typer.Option(envvar="CONVLADDER_API_KEY", help="Key that every request must send. Safer in the environment."),
     ] = None,
     limits: Annotated[
-        str, typer.Option(metavar="NAME=NUMBER,...", help="body, pixels, images, requests, connections, seconds.")
+        str,
+        typer.Option(metavar="NAME=NUMBER,...", help="Limits: body, pixels, images, requests, connections, seconds."),
     ] = "",
     public_name: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[:PORT]", help="A name that a proxy serves this under; may be given again."),
+        typer.Option(metavar="NAME[:PORT]", help="Name that a proxy serves this under. Can be repeated."),
     ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADDRESS", help="An address or network whose X-Forwarded headers to believe; likewise."),
+        typer.Option(metavar="ADDRESS", help="Address or network whose X-Forwarded headers to trust. Can be repeated."),
     ] = None,
-    root_path: Annotated[str, typer.Option(metavar="/PATH", help="The path that a proxy serves this under.")] = "",
+    root_path: Annotated[str, typer.Option(metavar="/PATH", help="Path that a proxy serves this under.")] = "",
 ) -> None:
-    """Answer over HTTP: POST /predict, the Open Inference Protocol at /v2, metrics; /docs explains."""
+    """Serve models over HTTP: POST /predict, the Open Inference Protocol at /v2, metrics; see /docs."""
     from convladder.serving.limits import parse_limits
     from convladder.serving.proxies import parse_front
 
@@ -43,8 +42,7 @@ def serve(
     loopback = host in ("127.0.0.1", "localhost", "::1")
     if not loopback and not api_key:
         raise ConvladderError(
-            f"{host} can be reached from other machines. Expected a key for that: set CONVLADDER_API_KEY, or listen at "
-            "127.0.0.1."
+            f"Other machines can reach {host}. Expected a key: set CONVLADDER_API_KEY, or listen on 127.0.0.1."
         )
     from convladder.serving.application import create_application
     from convladder.serving.guard import LOOPBACK

@@ -1,4 +1,4 @@
-"""SOURCE, as commands that read pictures take it: to paths."""
+"""From the SOURCE arguments of commands that read images to paths."""
 
 import glob
 import os
@@ -18,10 +18,10 @@ LONGEST_PATH = 1 << 16  # bytes; systems allow fewer
 
 
 def expand(source: str, null: bool = False) -> Sequence[str] | Iterator[str | None]:
-    """The paths that a SOURCE stands for: a folder's pictures, a pattern's matches, what standard input lists.
+    """The paths that a SOURCE stands for: a folder's images, a pattern's matches, or the lines of standard input.
 
     Raises:
-        ConvladderError: A folder without pictures, a pattern without a match.
+        ConvladderError: A folder has no images, or a pattern has no match.
     """
     if source == "-":
         return read_paths(sys.stdin.fileno(), b"\0" if null else b"\n")
@@ -30,28 +30,28 @@ def expand(source: str, null: bool = False) -> Sequence[str] | Iterator[str | No
 
         listing = list_pictures(Path(source))
         if listing.ignored:
-            remark(f"{source}: {listing.count_ignored()}, passed over.")
-        return sorted([*listing.paths, *(path for path, _ in listing.left_out)])  # what cannot be opened says so
+            remark(f"{source}: {listing.count_ignored()}, skipped.")
+        return sorted([*listing.paths, *(path for path, _ in listing.left_out)])  # unreadable files are reported later
     if glob.has_magic(source) and not os.path.lexists(source):
         matches = glob.glob(source, recursive=True)
         found = sorted(path for path in matches if not os.path.isdir(path))
         if found and "**" not in source and len(found) < len(matches):
-            remark(f"{source}: {len(matches) - len(found):,} folders, passed over.")
+            remark(f"{source}: {len(matches) - len(found):,} folders, skipped.")
         if not found:
-            raise ConvladderError(f"{source} matches no file. Expected a pattern of pictures, such as 'photos/*.jpg'.")
+            raise ConvladderError(f"{source} matches no file. Expected a pattern for images, such as 'photos/*.jpg'.")
         return found
     return [source]
 
 
 def read_paths(descriptor: int, end: bytes) -> Iterator[str | None]:
-    """The paths that a file, pipe or terminal lists, and None wherever it has no more of them yet.
+    """Yield the paths that a file, pipe or terminal lists, and None whenever it has no more of them yet.
 
     Args:
-        descriptor: Where to read. Python's own reading ahead would hide what is there.
-        end: Of a path; at the end of a line, a carriage return belongs to it.
+        descriptor: Where to read. A Python file would read ahead and hide what is available.
+        end: What ends a path. A carriage return before a line feed is dropped too.
 
     Raises:
-        ConvladderError: It cannot be read.
+        ConvladderError: Reading failed.
     """
     rest, part = b"", b"more"
     while part:
@@ -60,7 +60,7 @@ def read_paths(descriptor: int, end: bytes) -> Iterator[str | None]:
         try:
             part = os.read(descriptor, LONGEST_PATH)
         except OSError as error:
-            raise ConvladderError(f"Standard input cannot be read ({error.strerror}). Expected paths.") from error
+            raise ConvladderError(f"Could not read standard input ({error.strerror}). Expected paths.") from error
         *paths, rest = (rest + (part or end)).split(end)  # the last path may lack its end
         for path in paths:
             if end == b"\0" and path:
@@ -69,4 +69,4 @@ def read_paths(descriptor: int, end: bytes) -> Iterator[str | None]:
                 yield os.fsdecode(path.rstrip(b"\r"))
         if len(rest) > LONGEST_PATH:
             yield None
-            raise ConvladderError(f"Standard input is no list of paths (one has {len(rest):,} bytes or more).")
+            raise ConvladderError(f"Standard input is not a list of paths: one has {len(rest):,} bytes or more.")

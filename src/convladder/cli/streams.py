@@ -1,7 +1,7 @@
 """Standard output and standard error as the command line uses them.
 
-Whatever a name holds, it is shown as it is and on one line; whatever encoding a terminal has, it gets text; a stream
-that cannot be written is no traceback.
+Any name is shown as it is, on one line. A terminal gets text in its own encoding. A stream that cannot be written
+causes a message, not a traceback.
 """
 
 import codecs
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from convladder.markup import printable
 
-# Plain twins of the signs in our own tables and sentences, for terminals that lack them.
+# ASCII replacements for the signs in our own tables and sentences, for terminals that lack them.
 TWINS = {"–": "-", "−": "-", "×": "x", "·": ".", "…": "..."}
 ENCODING_ERRORS = "convladder.twins"
 
@@ -27,23 +27,23 @@ class OutputError(OSError):
 
 
 class PlainConsole(Console):
-    """Shows text as it is: `[brackets]` are no markup, `:words:` no pictures, and a name's line break breaks no line.
+    """Shows text as it is: no markup in `[brackets]`, no emoji for `:words:`, and no line breaks from names.
 
-    Where a line break is meant, a `Text` holds it.
+    Intended line breaks stand in a `Text`.
     """
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """What becomes of every line, and of every cell of a table."""
+        """Renders every line and every cell of a table."""
         plain = {"markup": False, "emoji": False, "highlight": False, "highlighter": None}
         return super().render_str(printable(text), **options | plain)
 
 
 @contextlib.contextmanager
 def standard_streams() -> Iterator[None]:
-    """Make the three standard streams fit to be used, until the context ends.
+    """Make the three standard streams usable until the context ends.
 
-    Standard output raises an OutputError where it cannot be written. Standard error never does: what cannot be said
-    there is not worth a training.
+    Standard output raises an OutputError if it cannot be written. Standard error never raises, because a lost remark
+    should not stop a training.
     """
     _open_what_is_closed()
     with (
@@ -54,7 +54,7 @@ def standard_streams() -> Iterator[None]:
 
 
 class _Output(io.FileIO):
-    """Standard output: the first failure is raised; what comes after it is dropped, for no one would read it."""
+    """Standard output: the first failure is raised. Later output is dropped, because nobody would read it."""
 
     failed = False
 
@@ -78,10 +78,10 @@ class _Remarks(io.FileIO):
 
 
 def _rewrapped(stream: TextIO, kind: type[io.FileIO]) -> TextIO:
-    """The same file, in the same encoding, written by `kind`; what its encoding lacks is spelt out."""
+    """The same file in the same encoding, written by `kind`. Characters that the encoding lacks are escaped."""
     try:
         descriptor = stream.fileno()
-    except (OSError, ValueError):  # no file: it is another's to look after
+    except (OSError, ValueError):  # not a file: somebody else's stream
         return stream
     stream.flush()
     raw = kind(descriptor, "w", closefd=False)
@@ -91,9 +91,9 @@ def _rewrapped(stream: TextIO, kind: type[io.FileIO]) -> TextIO:
 
 
 def _open_what_is_closed() -> None:
-    """Give a number of its own to each closed stream: else the next file opened gets it, and is written into.
+    """Open each closed stream again, or the next file that is opened would get its number and be written into.
 
-    What is to be read or written in vain fails as it does for a closed one; remarks are dropped.
+    Reading standard input or writing standard output then still fails, as for a closed stream; remarks are dropped.
     """
     for number, (name, mode) in enumerate((("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))):
         if getattr(sys, name) is None:

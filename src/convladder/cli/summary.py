@@ -20,7 +20,7 @@ def summary(
     classes: Classes = 10,
     as_json: AsJson = False,
 ) -> None:
-    """A rung layer by layer, with the arithmetic of each output size."""
+    """Show a rung layer by layer, with the arithmetic of each output size."""
     import_engine()
     from convladder.models.ladder import build_model
     from convladder.models.summary import summarize

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +26,10 @@ from convladder.cli.application import (
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError
 from convladder.evaluating.few import caution, leaks_in_words, rounded
+
+if TYPE_CHECKING:
+    from convladder.data.dataset import Dataset
+    from convladder.runs.run import Run
 
 
 @app.command()
@@ -55,7 +59,6 @@ def train(
     from convladder.models.backbone import PRETRAINED, SIDE
     from convladder.models.ladder import check_choices
     from convladder.training.progress import ProgressBar
-    from convladder.training.solving import check_solvable
     from convladder.training.tracking import with_tensorboard
     from convladder.training.train import train as train_model
 
@@ -64,19 +67,8 @@ def train(
     tracking.check()
     data = dataset(photograph_size=SIDE if model is None or model in PRETRAINED else None)
     if model is None:
-        model = "transfer" if data.photographs else "pool"
-        why = f"photographs, {data.native_side} pixels at their shorter side" if data.photographs else "no photographs"
-        because = f"The rung is {model}, because these are {why}; --model takes another."
-        chosen = recipe_for(model, data)
-        try:
-            check_choices(model, choices)
-            if model == "transfer":
-                check_solvable(chosen, ensemble)
-        except ConvladderError as error:  # the user has not named the rung that the error speaks of
-            raise ConvladderError(f"{error} {because}") from None
-        remark(because)
-    else:
-        chosen = recipe_for(model, data)
+        model = _choose_rung(data, recipe_for, choices, ensemble)
+    chosen = recipe_for(model, data)
     look_on = [ProgressBar(model, chosen.batch_size, errors)]
     callbacks = with_tensorboard(look_on) if tracking.tensorboard else lambda _: look_on
 
@@ -99,7 +91,30 @@ def train(
     tracking.log(run)
     if as_json:
         print(json.dumps({"run": str(run.path)} | run.info, indent=2))
-        return
+    else:
+        _say_result(run)
+
+
+def _choose_rung(data: "Dataset", recipe_for: Callable[..., Any], choices: dict[str, Any], ensemble: int) -> str:
+    """The rung that suits the data, where the user names none; what else was asked for must go with it."""
+    from convladder.models.ladder import check_choices
+    from convladder.training.solving import check_solvable
+
+    rung = "transfer" if data.photographs else "pool"
+    why = f"photographs, {data.native_side} pixels at their shorter side" if data.photographs else "no photographs"
+    because = f"The rung is {rung}, because these are {why}; --model takes another."
+    recipe = recipe_for(rung, data)
+    try:
+        check_choices(rung, choices)
+        if rung == "transfer":
+            check_solvable(recipe, ensemble)
+    except ConvladderError as error:  # the user has not named the rung that the error speaks of
+        raise ConvladderError(f"{error} {because}") from None
+    remark(because)
+    return rung
+
+
+def _say_result(run: "Run") -> None:
     test, tested_by = run.metrics["test"], run.info.get("tested_by")
     accuracy, low, high = (rounded(test[key], test["images"]) for key in ("accuracy", "low", "high"))
     by = f", by {tested_by}" if tested_by else ""

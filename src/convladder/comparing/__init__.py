@@ -1,1 +1,1 @@
-"""From runs to a table: trials, where they are carried out, what they cost, and which rung to take."""
+"""Comparing: plans and carries out runs, measures their costs, and says which rung to take."""

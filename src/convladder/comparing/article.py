@@ -1,7 +1,7 @@
-"""The article, tested: its three networks trained as it trains them, and twelve of its claims measured.
+"""Tests the article: trains its three networks with its recipe, and measures twelve of its claims.
 
-A claim about accuracy is judged by the interval of a difference, over the test images and, from two seeds on, over the
-seeds. A claim about time is judged on steps of both networks run in turn, and by whether every turn agrees.
+A claim about accuracy is judged by the interval of a difference, over test images and, with two or more seeds, over
+seeds. A claim about time is judged by training steps of both networks in alternation: every round must agree.
 """
 
 import statistics
@@ -28,14 +28,14 @@ from convladder.training.train import train
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"
 TABLES = ("networks", "claims")
 
-# What two accuracies may differ by and still be called comparable, as the article calls them.
+# The largest difference of two accuracies that still counts as "comparable", the article's word.
 COMPARABLE = 0.005
 LARGEST_SHIFT = 8
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What the article reports of a network: parameters, test accuracy, seconds an epoch."""
+    """The article's figures for a network: parameters, test accuracy, seconds per epoch."""
 
     parameters: int
     test_accuracy: float
@@ -48,7 +48,7 @@ ARTICLE_FIGURES = {
     "pool": Figures(70_698, 0.9838, 35),
 }
 
-# By the name under which the claims speak of it: the rung, and its choices.
+# From the claims' name of a network to its rung and choices.
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("dense", {}),
     "conv": ("conv", {}),
@@ -67,7 +67,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the article, what was measured, and whether it holds."""
+    """A claim of the article, the measurement, and the verdict."""
 
     claim: str
     measured: str
@@ -87,19 +87,19 @@ def reproduce(
     resume: bool = False,
     callbacks: Callable[[str], Sequence[keras.callbacks.Callback]] = lambda _: (),
 ) -> dict[str, Any]:
-    """Train the article's networks under its recipe, and test what it claims.
+    """Train the article's networks with its recipe, and test its claims.
 
     Args:
-        dataset: MNIST, for the article's figures to mean anything.
-        epochs: The article's are 10.
-        seeds: Runs a network, at least 1.
-        tables: Which to make: "networks", "claims".
-        directory: Where the run folders are made.
-        resume: Whether to take finished runs from there that are these in all that changes the result.
-        callbacks: From a label to what looks on while one network is trained.
+        dataset: MNIST, so that the article's figures can be compared.
+        epochs: The article trains for 10.
+        seeds: Runs per network, at least 1.
+        tables: The tables to make: "networks", "claims".
+        directory: Folder for the run folders.
+        resume: Whether to reuse finished runs from there, if all settings that change the result are equal.
+        callbacks: From a label to the Keras callbacks of one training.
 
     Returns:
-        `networks` and `claims`, a row each, as the command prints them; with the claims `shifts`: the accuracy of
+        `networks` and `claims`, the rows that the command prints; with the claims also `shifts`: the accuracy of
         each network on test images shifted by 0 to 8 pixels.
     """
     recipe = replace(ARTICLE, epochs=epochs)
@@ -111,13 +111,13 @@ def reproduce(
         "recipe": asdict(recipe),
         "precision": resolve_precision(recipe)[0],
         "deterministic": False,
-        "fit": dataset.fit,
+        "fit": dataset.resize,
         "fingerprint": dataset.without_validation().fingerprint if resume else "",
     }
     for seed in range(seeds):
         for name in names:
             rung, choices = NETWORKS[name]
-            keras.backend.clear_session()  # drops the graphs of the network before
+            keras.backend.clear_session()  # drops the graphs of the previous network
             label = name if seeds == 1 else f"{name}, seed {seed}"
             run = take_finished(stored, identity_of(alike | {"rung": rung, "choices": choices, "seed": seed}))
             trained[name].append(
@@ -137,13 +137,13 @@ def reproduce(
 
 
 def network_row(name: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """The article's figures beside those of here, means over the seeds."""
+    """The article's figures beside ours, which are means over the seeds."""
     article = ARTICLE_FIGURES[name]
     return {
         "name": name,
         "parameters": runs[0].info["parameters"],
         "article_parameters": article.parameters,
-        "test_accuracy": mean_accuracy(runs),
+        "test_accuracy": mean_test_accuracy(runs),
         "article_test_accuracy": article.test_accuracy,
         "seconds_per_epoch": statistics.fmean(seconds_per_epoch(runs)),
         "article_seconds_per_epoch": article.seconds_per_epoch,
@@ -151,7 +151,7 @@ def network_row(name: str, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def arithmetic_claims() -> list[Claim]:
-    """The claims that need no training: they are counted on networks that are built."""
+    """The claims that need no training, only counting in built networks."""
     first_layer = _layer("dense", (256, 256, 3), "hidden1", hidden=1024).parameters
     five = _layer("conv", (28, 28, 1), "stage1_conv", kernel_size=5, padding="valid")
     three = _layer("conv", (28, 28, 1), "stage1_conv", kernel_size=3, padding="same")
@@ -179,7 +179,7 @@ def arithmetic_claims() -> list[Claim]:
 
 
 def trained_claims(trained: Trained, shifts: dict[str, list[float]], dataset: Dataset) -> list[Claim]:
-    """The claims that are measured on trained networks."""
+    """The claims that need trained networks."""
     return [
         _pooling_claim(trained, dataset),
         _shift_claim(trained, shifts),
@@ -219,11 +219,11 @@ def _pooling_claim(trained: Trained, dataset: Dataset) -> Claim:
 
 
 def _shift_claim(trained: Trained, shifts: dict[str, list[float]]) -> Claim:
-    """Judged at 4 pixels: what each network loses there, and whether the interval of the difference leaves out 0."""
+    """Judged at 4 pixels: the loss of each network, and whether the interval of the difference excludes 0."""
     lost = {name: shifts[name][0] - shifts[name][4] for name in ("dense", "conv", "pool")}
     worst = max(lost["conv"], lost["pool"])
     images = len(trained["dense"][0].answers[1])
-    # Each loss is a mean over the test images of a difference of two bits; its variance is at most 1 / images.
+    # A loss is the mean over test images of a difference of two bits, so its variance is at most 1 / images.
     margin = 1.96 * (2 / images) ** 0.5
     verdict = HOLDS if lost["dense"] - worst > margin else FAILS if lost["dense"] - worst < -margin else UNDECIDED
     told = ", ".join(f"{name} {shifts[name][0]:.3f} to {shifts[name][4]:.3f}" for name in lost)
@@ -235,7 +235,7 @@ def _shift_claim(trained: Trained, shifts: dict[str, list[float]]) -> Claim:
 
 
 def _batch_norm_claim(trained: Trained, dataset: Dataset) -> Claim:
-    """Judged by the seconds until the training accuracy that both networks reach."""
+    """Judged by the seconds to a training accuracy that both networks reach."""
     with_norm, without = trained["batch norm"], trained["pool"]
     pairs = []
     for one, other in zip(with_norm, without, strict=True):
@@ -265,13 +265,13 @@ def _cheaper_claim(claim: str, cheap: str, expensive: str, trained: Trained, dat
 
 
 def _regularization_claim(trained: Trained, dataset: Dataset) -> Claim:
-    """The gap is the accuracy on training images, dropout off, less that on test images."""
+    """The gap is the accuracy on training images, without dropout, minus the accuracy on test images."""
     whole = dataset.without_validation()
     gaps = {}
     for name in ("pool", "dropout", "L1", "L2"):
         on_training = [float((_answers(run, whole.train.images) == whole.train.labels).mean()) for run in trained[name]]
-        gaps[name] = statistics.fmean(on_training) - mean_accuracy(trained[name])
-    # The gap's noise is that of the test images, and of the two networks' disagreement on them.
+        gaps[name] = statistics.fmean(on_training) - mean_test_accuracy(trained[name])
+    # The gap's noise comes from the test images, and from the two networks' disagreement on them.
     narrowed = []
     for name in ("dropout", "L1", "L2"):
         _, low, high = accuracy_difference(correct(trained[name]), correct(trained["pool"]))
@@ -292,14 +292,14 @@ def _residual_claim(trained: Trained) -> Claim:
     difference, low, high = accuracy_difference(correct(trained["residual"]), correct(trained["deep"]))
     return Claim(
         "In a very deep network residual connections help",
-        f"{mean_accuracy(trained['deep']):.4f} without, {mean_accuracy(trained['residual']):.4f} with; "
+        f"{mean_test_accuracy(trained['deep']):.4f} without, {mean_test_accuracy(trained['residual']):.4f} with; "
         f"{_points(difference, low, high)}",
         HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED,
     )
 
 
 def step_ratios(name: str, other: str, dataset: Dataset) -> list[float]:
-    """Seconds a training step of one network over those of another, five times in turn."""
+    """Seconds per training step of one network divided by those of another, in five alternating rounds."""
     copies = []
     for rung, choices in (NETWORKS[name], NETWORKS[other]):
         model = build_model(rung, dataset.input_shape, dataset.num_classes, rescale=ARTICLE.rescale, **choices)
@@ -308,7 +308,7 @@ def step_ratios(name: str, other: str, dataset: Dataset) -> list[float]:
 
 
 def shifted_accuracies(runs: Sequence[Run], dataset: Dataset) -> list[float]:
-    """Accuracy on the test images shifted by 0 to 8 pixels, a quarter of them each way, black moving in."""
+    """Accuracy on the test images shifted by 0 to 8 pixels, a quarter of them in each direction, filled with black."""
     labels = dataset.test.labels
     accuracies = []
     for shift in range(LARGEST_SHIFT + 1):
@@ -318,7 +318,7 @@ def shifted_accuracies(runs: Sequence[Run], dataset: Dataset) -> list[float]:
 
 
 def shift_images(images: npt.NDArray[np.uint8], shift: int) -> npt.NDArray[np.uint8]:
-    """Shift images, (count, height, width, channels), right, left, down, up in turn, by `shift` pixels."""
+    """Shift images, (count, height, width, channels), by `shift` pixels: right, left, down and up in turn."""
     if not shift:
         return images
     shifted = np.zeros_like(images)
@@ -334,13 +334,13 @@ def correct(runs: Sequence[Run]) -> npt.NDArray[np.bool_]:
     return np.stack([taken == labels for taken, labels in (run.answers for run in runs)])
 
 
-def mean_accuracy(runs: Sequence[Run]) -> float:
-    """Test accuracy, the mean over runs."""
+def mean_test_accuracy(runs: Sequence[Run]) -> float:
+    """Mean test accuracy over runs."""
     return statistics.fmean(run.info["test_accuracy"] for run in runs)
 
 
 def seconds_per_epoch(runs: Sequence[Run]) -> list[float]:
-    """Seconds of fitting an epoch, tracing included."""
+    """Seconds of fitting per epoch, including tracing."""
     return [run.info["fit_seconds"] / run.info["recipe"]["epochs"] for run in runs]
 
 
@@ -364,7 +364,7 @@ def _seconds_until(run: Run, level: float) -> float:
 
 
 def _times(ratios: Sequence[float]) -> str:
-    return f"{statistics.median(ratios):.2f} times the seconds a step ({min(ratios):.2f} to {max(ratios):.2f})"
+    return f"{statistics.median(ratios):.2f} times the seconds per step ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _points(difference: float, low: float, high: float) -> str:

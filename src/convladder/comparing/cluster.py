@@ -1,4 +1,4 @@
-"""Scaling: trials on a Ray cluster. Ray decides what runs where, and runs again what was lost with its worker."""
+"""Trials on a Ray cluster. Ray decides which node runs a trial, and repeats trials that were lost with a worker."""
 
 import contextlib
 import functools
@@ -26,9 +26,9 @@ from convladder.runs.run import Run, create_run_folder
 from convladder.training.recipes import rung_side
 
 LOCAL = "local"
-CORES = 2  # a run; more help these small networks little
+CORES = 2  # per run; more help these small networks little
 RETRIES = 3
-SECONDS_TO_STOP = 20  # that runs get to write their weights
+SECONDS_TO_STOP = 20  # for runs to write their weights
 
 
 def run_on_ray(
@@ -36,43 +36,43 @@ def run_on_ray(
     dataset: Dataset,
     directory: Path,
     *,
-    look_on: LookOn,  # noqa: ARG001 (what happens on other machines is told when it is over)
+    look_on: LookOn,  # noqa: ARG001 (other machines report only results)
     say: Say,
     late: Late = never,
     address: str = LOCAL,
     storage: str | None = None,
     cores: int = CORES,
 ) -> Iterator[Outcome]:
-    """Carry trials out as Ray tasks; a Runner.
+    """Carry out trials as Ray tasks; a Runner.
 
     Args:
-        trials: All are handed to Ray at once, in this order.
-        dataset: What all are trained on; it is put into Ray's object store, which needs room for it.
-        directory: Where the run folders end up; a path that all nodes share, unless there is a storage.
+        trials: All of them are submitted to Ray at once, in this order.
+        dataset: The training data. They must fit into Ray's object store.
+        directory: Folder for the run folders: a path that all nodes share, unless there is a storage.
         look_on: Not used.
         say: Takes a line for the user.
-        late: Whether what has not ended shall be ended.
-        address: Of a running cluster, as `ray.init` takes it; "local" starts one on this machine, whose
-            processes speak over loopback.
-        storage: A URL that fsspec knows, where the nodes leave the run folders, and from where they are fetched.
-        cores: Processor cores a run gets.
+        late: Whether unfinished trials must be stopped now.
+        address: Address of a running cluster, as `ray.init` takes it. "local" starts one on this machine, whose
+            processes talk over loopback.
+        storage: A URL that fsspec supports. Nodes upload the run folders there, and this machine fetches them.
+        cores: Processor cores per run.
 
     Raises:
-        ConvladderError: No such cluster, or none of its nodes has so many cores.
-        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; once the runs under way have written the best weights so far.
+        ConvladderError: The cluster does not exist, or none of its nodes has enough cores.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP, after the current runs have written their best weights so far.
     """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of what it will do one day
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns about a future change
     import ray
 
     home = os.environ.get("HOME") if address == LOCAL else None
     handler = signal.getsignal(signal.SIGTERM)
     _connect(address)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which exits
+        signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which exits
     waiting: dict[Any, Trial] = {}
     try:
         _check_cores(cores)
-        # By the side of the pictures: a rung may have its own.
+        # By image size, because a rung can have its own.
         shared = functools.cache(lambda side: ray.put(_in_memory(at_size(dataset, side))))
         starts, fingerprint = _count_starts(), dataset.fingerprint
         task = ray.remote(num_cpus=cores, max_retries=RETRIES)(_task)
@@ -82,7 +82,7 @@ def run_on_ray(
                 trial,
                 shared(rung_side(trial.rung, dataset)),
                 target,
-                _key(trial.identity(fingerprint, dataset.fit)) if storage else "",
+                _key(trial.identity(fingerprint, dataset.resize)) if storage else "",
                 cores,
                 starts,
                 home,
@@ -113,7 +113,7 @@ def _connect(address: str) -> None:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
-        # Ray takes 127.0.0.1 for any address of this machine on Linux, where all of 127/8 is loopback.
+        # On Linux all of 127/8 is loopback, but Ray takes 127.0.0.1 for any address of this machine.
         loopback = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
         with _bare_folder():
             ray.init(
@@ -129,17 +129,17 @@ def _connect(address: str) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConvladderError(
             f"There is no Ray cluster at {address} ({error}). Expected an address such as 10.0.0.1:6379, where "
-            "`ray start --head` was called; without one, --ray starts a cluster on this machine.",
+            "`ray start --head` was called. --ray without an address starts a cluster on this machine.",
             exit_status=1,
         ) from error
 
 
 @contextlib.contextmanager
 def _bare_folder() -> Iterator[None]:
-    """A current directory and a home for the processes of a cluster that starts meanwhile.
+    """An empty current directory and home for the processes of a cluster that starts in this context.
 
-    Ray lets its workers import from the current directory. Without a configuration in the home it asks the addresses
-    where clouds tell a machine about itself, even where its usage statistics are off.
+    Ray's workers import from the current directory. Without a configuration in the home, Ray queries the metadata
+    addresses of clouds, even if its usage statistics are off.
     """
     home = os.environ.get("HOME")
     with tempfile.TemporaryDirectory(prefix="convladder-ray-") as folder, contextlib.chdir(folder):
@@ -170,7 +170,7 @@ def _nodes() -> list[dict[str, Any]]:
 
 
 def _in_memory(dataset: Dataset) -> Dataset:
-    """The data set with arrays where it had mapped files, which other machines do not have."""
+    """The data set with arrays instead of mapped files, which other machines do not have."""
     train, validation, test = (
         Split(np.asarray(split.images), split.labels) for split in (dataset.train, dataset.validation, dataset.test)
     )
@@ -178,20 +178,20 @@ def _in_memory(dataset: Dataset) -> Dataset:
 
 
 def _task(trial: Trial, dataset: Dataset, target: str, key: str, cores: int, starts: Any, home: str | None) -> str:
-    """Carry out one trial on a node, and give back where its folder is: in a storage where it has a key there."""
+    """Carry out one trial on a node. Returns the path of its folder, or its key in the storage."""
     import ray
 
-    if home is not None:  # of the caller, on this machine; Ray's processes were started with another
+    if home is not None:  # the caller's home, on this machine; Ray's processes were started with another
         os.environ["HOME"] = home
     ray.get(starts.note.remote(trial.label))
-    # Before TensorFlow is imported, which otherwise takes every core of the node.
+    # Before TensorFlow is imported, or it takes every core of the node.
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(cores)
     from convladder.engine import import_engine
 
     import_engine()
     import keras
 
-    keras.backend.clear_session()  # Ray may have run another trial in this process
+    keras.backend.clear_session()  # Ray can reuse the process of another trial
     if not key:
         return str(run_trial(trial, dataset, Path(target)))
     with tempfile.TemporaryDirectory() as folder:
@@ -199,7 +199,7 @@ def _task(trial: Trial, dataset: Dataset, target: str, key: str, cores: int, sta
 
 
 class _Starts:
-    """Counts how often each trial was started: Ray starts it again where its worker was lost."""
+    """Counts the starts of each trial. Ray starts a trial again if its worker was lost."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -212,7 +212,7 @@ class _Starts:
 
 
 def _count_starts() -> Any:
-    """A counter on this node, which lives as long as this process."""
+    """A counter on this node that lives as long as this process."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -221,7 +221,7 @@ def _count_starts() -> Any:
 
 
 def _watch(starts: Any, say: Say) -> Callable[[], None]:
-    """What says, whenever it is called, which nodes were lost since, and which trials were started again."""
+    """A function that reports which nodes were lost, and which trials were restarted, since its last call."""
     import ray
 
     lost: set[str] = set()
@@ -231,11 +231,11 @@ def _watch(starts: Any, say: Say) -> Callable[[], None]:
         for node in _nodes():
             if not node["Alive"] and node["NodeID"] not in lost:
                 lost.add(node["NodeID"])
-                say(f"A node was lost ({node['NodeManagerAddress']}); what ran there is run again.")
+                say(f"A node was lost ({node['NodeManagerAddress']}). Its runs are started again.")
         for label, count in ray.get(starts.counts.remote()).items():
             if count > told.get(label, 1):
                 told[label] = count
-                say(f"{label}: its worker was lost; started again ({count - 1} of {RETRIES} times).")
+                say(f"{label}: its worker was lost. It was started again ({count - 1} of {RETRIES} times).")
 
     return watch
 
@@ -251,14 +251,14 @@ def _outcome(reference: Any, trial: Trial, directory: Path, storage: str | None)
     except ray.exceptions.RayError as error:
         message = str(error).strip().splitlines()[0]
     except OSError as error:
-        message = f"its folder cannot be fetched ({error})"
+        message = f"could not fetch its folder ({error})"
     except ConvladderError:
-        message = f"its folder {place} is not on this machine: name a shared path with --runs, or a URL with --storage"
+        message = f"its folder {place} is not on this machine: use a shared path for --runs, or a URL for --storage"
     return Outcome(trial, error=message, failed=True)
 
 
 def _key(identity: Mapping[str, Any]) -> str:
-    """The name of its folder in a storage: a trial that is run again overwrites what it had left there."""
+    """The name of its folder in a storage. A repeated trial overwrites the folder of its last attempt."""
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{identity['rung']}-{identity['seed']}-{digest[:12]}"
 
@@ -269,7 +269,7 @@ def _upload(folder: Path, storage: str, key: str) -> str:
     system, root = fsspec.core.url_to_fs(storage)
     place = f"{root.rstrip('/')}/{key}"
     system.makedirs(place, exist_ok=True)
-    # run.json comes last: without it, a folder is no run.
+    # run.json comes last, because a folder without it is not a run.
     for path in sorted(folder.rglob("*"), key=lambda path: path.name == "run.json"):
         if path.is_file():
             name = path.relative_to(folder).as_posix()
@@ -279,7 +279,7 @@ def _upload(folder: Path, storage: str, key: str) -> str:
 
 
 def _download(place: str, storage: str, directory: Path, rung: str) -> Run:
-    """Fetch a folder; it appears as the next of its rung when all of it is there."""
+    """Fetch a folder. It appears as the next run of its rung when it is complete."""
     import fsspec
 
     system, _ = fsspec.core.url_to_fs(storage)
@@ -292,5 +292,5 @@ def _download(place: str, storage: str, directory: Path, rung: str) -> Run:
             system.get_file(remote, str(path))
         _ = Run(whole).info
         folder = create_run_folder(directory, rung)
-        whole.replace(folder)  # it is empty: it held the name
+        whole.replace(folder)  # replaces the empty folder that reserved the name
     return Run(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convladder.comparing.comparison import FILE, Comparison
-from convladder.comparing.costs import SECONDS_AROUND, Budget, count_of, measure_costs
+from convladder.comparing.costs import SECONDS_AROUND, TimeBudget, count_of, measure_costs
 from convladder.comparing.local import run_in_processes
 from convladder.comparing.planning import plan
 from convladder.comparing.trials import LookOn, Outcome, Runner, Say, Trial, take_finished
@@ -16,7 +16,7 @@ from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
 from convladder.files import create_folder, write_json
 from convladder.models.ladder import suited_rungs
-from convladder.runs.run import finished_runs
+from convladder.runs.run import Run, finished_runs
 from convladder.training.recipes import Recipe, default_recipe_for, rung_side
 
 
@@ -33,7 +33,7 @@ def compare(
     minutes: float | None = None,
     runner: Runner = run_in_processes,
 ) -> Comparison:
-    """Train every rung with every seed, each in a process of its own, and compare them.
+    """Train every rung with every seed, in another process, and compare them.
 
     Finished runs of the same rungs, seeds, recipes and images are taken from the directory, not repeated.
 
@@ -99,34 +99,23 @@ def climb(
         say: Takes a line for the user: what was taken, what failed.
     """
     sized = functools.cache(functools.partial(at_size, dataset))
-    budget = Budget(dataset, minutes, sized, began)
-    waiting, outcomes = [], []
-    stored = [] if fresh else finished_runs(directory)
-
-    @functools.cache
-    def fingerprint(side: int, validate: bool) -> str:
-        data = sized(side)
-        return (data if validate else data.without_validation()).fingerprint if stored else ""
-
-    for trial in trials:
-        seen = fingerprint(rung_side(trial.rung, dataset), trial.recipe.validate)
-        run = take_finished(stored, trial.identity(seen, dataset.fit))
-        if run is None:
-            waiting.append(trial)
-            continue
-        outcomes.append(Outcome(trial, run))
-        budget.learn(trial, run.info["fit_seconds"] + SECONDS_AROUND)
+    budget = TimeBudget(dataset, minutes, sized, began)
+    outcomes, waiting = _take(trials, [] if fresh else finished_runs(directory), dataset, sized)
+    for outcome in outcomes:
+        if outcome.run is not None:
+            budget.learn(outcome.trial, outcome.run.info["fit_seconds"] + SECONDS_AROUND)
     if outcomes:
         say(f"{len(outcomes)} of {len(trials)} runs are there already, in {directory}; --fresh trains them anew.")
         yield from outcomes
     create_folder(directory)
-    skipped: list[Trial] = []
     if minutes is not None:
         waiting = budget.quickest_first(waiting)
+    skipped: list[Trial] = []
     if waiting:
-        runs, left = count_of(len(waiting), "run"), list(waiting)
+        runs = count_of(len(waiting), "run")
         say(f"{runs} on {len(dataset.train):,} images: {budget.foresee(waiting)} on this machine.")
         given = budget.select(waiting, skipped)
+        left = waiting
         for outcome in runner(given, dataset, directory, look_on=look_on, say=say, late=budget.is_late):
             outcomes.append(outcome)
             if outcome.run is not None:  # what failed tells nothing of how long one takes
@@ -141,6 +130,27 @@ def climb(
     for outcome in outcomes:  # one after the other, when nothing else is computed any more
         if outcome.run is not None:
             measure_costs(outcome.run, sized(outcome.run.info["input_shape"][0]).test.images)
+
+
+def _take(
+    trials: Sequence[Trial], stored: Sequence[Run], dataset: Dataset, sized: Callable[[int], Dataset]
+) -> tuple[list[Outcome], list[Trial]]:
+    """The trials whose runs are among the stored ones, with these; and those that must be carried out."""
+
+    @functools.cache
+    def fingerprint(side: int, validate: bool) -> str:
+        data = sized(side)
+        return (data if validate else data.without_validation()).fingerprint if stored else ""
+
+    taken, waiting = [], []
+    for trial in trials:
+        seen = fingerprint(rung_side(trial.rung, dataset), trial.recipe.validate)
+        run = take_finished(stored, trial.identity(seen, dataset.resize))
+        if run is None:
+            waiting.append(trial)
+        else:
+            taken.append(Outcome(trial, run))
+    return taken, waiting
 
 
 def conclude(outcomes: Iterator[Outcome] | Sequence[Outcome], directory: Path) -> Comparison:

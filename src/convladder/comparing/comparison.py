@@ -1,4 +1,4 @@
-"""Comparison: which of several rungs can be told apart, at what cost, and which to take."""
+"""The Comparison: which rungs differ measurably, what they cost, and which one to take."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from convladder.comparing.differences import ALIKE, level_of, set_beside
 from convladder.comparing.settings import describe_tuned, row_names, settings_of
 from convladder.errors import ConvladderError
 from convladder.evaluating.few import FEW, caution, leaks_in_words, points_of, rounded
-from convladder.evaluating.significance import Answers, estimate_difference, mean_accuracy
+from convladder.evaluating.significance import RightAnswers, estimate_difference, mean_accuracy
 from convladder.markup import html_of
 from convladder.models.ladder import MODELS
 from convladder.runs.run import Run
@@ -25,21 +25,21 @@ COSTS = ("parameters", "macs", "fit_seconds", "latency_seconds", "bytes")
 FILE = "comparison.json"
 
 ONE_SEED = (
-    "Where a rung has one seed, its interval and the verdicts are for that one network on other images: what another "
-    "seed would change is not known. Take more seeds."
+    "A rung with one seed has intervals and verdicts only for that network on other images, not for other seeds. "
+    "Use more seeds."
 )
 
-# What a recommended rung may be less accurate than the best, at the end of the interval, without a warning.
+# How much less accurate than the best a recommended rung may be, at the end of the interval, without a warning.
 SETTLED = 0.01
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several runs say of the rungs.
+    """A comparison of several runs.
 
     Attributes:
-        runs: On the same data; those of a row differ in their seeds alone.
-        not_run: `name`, `seed`, `reason` and `failed` of the runs that were asked for and are not among them.
+        runs: Runs on the same data. The runs of a row differ only in their seeds.
+        not_run: `name`, `seed`, `reason` and `failed` of each requested run that is missing.
     """
 
     runs: tuple[Run, ...]
@@ -51,23 +51,23 @@ class Comparison:
             if len(contents) > 1 or not np.array_equal(first.answers[1], run.answers[1]):
                 raise ConvladderError(
                     f"{first.path} and {run.path} were trained and tested on different images. Expected runs of one "
-                    "data set, unchanged between them, all tested on what was held out of it, as compare does, or all "
-                    "by cross-validation."
+                    "unchanged data set, all tested on its held-out images, as compare does, or all by "
+                    "cross-validation."
                 )
         for name, group in self.groups.items():
             for run, other in itertools.combinations([run for run in group if "seed" in run.info], 2):
                 if shared := _seeds(run) & _seeds(other):
                     raise ConvladderError(
-                        f"{run.path} and {other.path} are one training twice: {name}, seed {min(shared)}. Expected "
-                        "other seeds, since a copy tells nothing new: leave one of them out."
+                        f"{run.path} and {other.path} are the same training: {name}, seed {min(shared)}. Expected "
+                        "different seeds, because a copy shows nothing new: leave one of them out."
                     )
 
     @staticmethod
     def load(directory: str | Path) -> "Comparison":
-        """The comparison that was written to a directory of runs.
+        """Load the comparison in a directory of runs.
 
         Raises:
-            ConvladderError: There is none, or its runs are gone.
+            ConvladderError: There is no comparison, or its runs are gone.
         """
         path = Path(directory) / FILE
         try:
@@ -76,14 +76,13 @@ class Comparison:
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, ConvladderError):
                 raise
-            raise ConvladderError(f"{path} is no comparison ({error}). Expected what compare wrote.") from error
+            raise ConvladderError(f"{path} is not a comparison ({error}). Expected what compare wrote.") from error
 
     @cached_property
     def groups(self) -> dict[str, list[Run]]:
-        """The runs of each row, in the order of the ladder; networks that are no rung come last.
+        """The runs of each row, in the order of the ladder. Networks that are not rungs come last.
 
-        A row is a rung, as it was trained: runs of other settings are another row, and what tells them apart is in its
-        name.
+        A row is a rung with its settings. Runs with other settings are another row, whose name has the difference.
         """
         order = [*MODELS, *(run.info["rung"] for run in self.runs)]
         rungs: dict[str, dict[str, list[Run]]] = {}
@@ -98,23 +97,23 @@ class Comparison:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """A row a rung: accuracy with its 95 % interval over seeds and test images, and costs, means over the seeds."""
+        """One row per rung: accuracy with its 95 % interval over seeds and test images, and mean costs."""
         return [_row(name, group, self._answers[name]) for name, group in self.groups.items()]
 
     @cached_property
     def pairs(self) -> list[dict[str, Any]]:
-        """Each row beside the one below it: difference, interval and verdict, at the level of `level`."""
+        """Each row compared with the one below it: difference, interval and verdict, at the level of `level`."""
         names = list(self.groups)
         return self._judge([(upper, lower) for lower, upper in itertools.pairwise(names)])
 
     @property
     def level(self) -> dict[str, Any]:
-        """How sure all intervals of differences are together, and how that is reached."""
+        """The joint confidence of all intervals of differences, and the method."""
         return level_of(len(self.groups))
 
     @cached_property
     def pareto(self) -> dict[str, list[str]]:
-        """For each cost the rungs that no other beats in accuracy without costing more."""
+        """For each cost, the rungs of the Pareto front: no other rung is more accurate without costing more."""
         fronts = {}
         for cost in COSTS:
             rows = [row for row in self.rows if row[cost] is not None and row["recommendable"]]
@@ -123,12 +122,12 @@ class Comparison:
 
     @cached_property
     def recommendation(self) -> dict[str, Any]:
-        """The row of the fewest MACs that cannot be told apart from the most accurate; of equal ones, the smaller.
+        """The row with the fewest MACs that cannot be told apart from the most accurate; of equals, the smaller one.
 
-        MACs, because they are the same on every machine and in every run, where seconds are not. It is `settled` where
-        that one is at most one point below the best: few seeds tell nothing apart, and would recommend anything. `take`
-        is the one to take: that, or where it is not settled the best. Rows that are right no more often than always the
-        same answer are not recommended: where all are such, `take` and `name` are none.
+        It uses MACs because, unlike seconds, they are the same on every machine and in every run. It is `settled` if
+        that row is at most one point below the best; otherwise few seeds, which can tell nothing apart, would
+        recommend anything. `take` is the row to take: that one, or the best if it is not settled. Rows that do not
+        beat the constant answer are not recommended; if none does, `take` and `name` are None.
         """
         best = max(self.rows, key=lambda row: float(row["test_accuracy"]))["name"]
         rows = {row["name"]: row for row in self.rows if row["recommendable"]}
@@ -136,12 +135,12 @@ class Comparison:
             none: dict[str, Any] = dict.fromkeys(("name", "take", "difference", "low", "high"))
             share = rounded(self.groups[best][0].beside_constant.share, self.rows[0]["test_images"])
             words = (
-                "Recommended: none. No rung is right more often than always the same answer would be, the commonest "
+                "Recommended: none. No rung is more accurate than the constant answer, the most frequent "
                 f"class: {share}."
             )
             return none | {"best": best, "cost": "macs", "alike": [], "settled": False, "words": words}
         best = max(rows, key=lambda name: rows[name]["test_accuracy"])
-        # The best was picked from all: that is covered, because the level is for all pairs.
+        # Choosing the best from all rows is covered, because the level is for all pairs.
         judged = {pair["upper"]: pair for pair in self._judge([(name, best) for name in rows if name != best])}
         alike = [name for name in rows if name == best or judged[name]["verdict"] == ALIKE]
         name = min(alike, key=lambda name: (rows[name]["macs"], rows[name]["parameters"]))
@@ -164,18 +163,18 @@ class Comparison:
         else:
             result["take"] = best
             more = "more test images" if rows[name]["test_images"] < FEW else "more seeds"
-            words = f"Not settled: {words}, may be up to {below}: {more} would tell. Until then, `{best}`."
+            words = f"Not settled: {words}, may be up to {below}: {more} would show. Until then, take `{best}`."
         return result | {"settled": settled, "words": words}
 
     @property
     def leaks(self) -> list[str]:
-        """How good the first run of each row is without the test images of which it learned from copies."""
+        """The accuracy of each row's first run without test images whose copies it was trained on."""
         told = {name: leaks_in_words(group[0].metrics["test"]) for name, group in self.groups.items()}
         return [f"`{name}`: {words}" for name, words in told.items() if words]
 
     @property
     def content(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The whole comparison as JSON values."""
         return {
             "models": self.rows,
             "pairs": self.pairs,
@@ -187,7 +186,7 @@ class Comparison:
 
     @property
     def sentences(self) -> list[str]:
-        """What it says, in words."""
+        """The comparison in sentences."""
         said = [pair["words"] for pair in self.pairs]
         if said:
             said.append(self.level["words"])
@@ -203,12 +202,12 @@ class Comparison:
             said.append(f"`{run.info['rung']}`: {warned}")
         for name, group in self.groups.items():
             said += [f"`{name}`, seed {run.info.get('seed')}: {run.no_better}" for run in group if run.no_better]
-        said += [f"Not there: `{gone['name']}`, seed {gone['seed']}: {gone['reason']}." for gone in self.not_run]
+        said += [f"Missing: `{gone['name']}`, seed {gone['seed']}: {gone['reason']}." for gone in self.not_run]
         return said
 
     @property
     def tuned(self) -> str:
-        """What is said of the rows that have a recipe of their own; nothing where none has."""
+        """A sentence on the rows with their own recipe; empty if there are none."""
         names = [f"`{row['name']}`" for row in self.rows if row["tuned"]]
         return describe_tuned(names) if names else ""
 
@@ -216,11 +215,11 @@ class Comparison:
         return html_of(self)
 
     @cached_property
-    def _answers(self) -> dict[str, Answers]:
+    def _answers(self) -> dict[str, RightAnswers]:
         return {name: np.stack([_right(run) for run in group]) for name, group in self.groups.items()}
 
     def _judge(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        """Tests of (upper, lower), which may be any of all pairs: the level is for all of them."""
+        """Tests of pairs (upper, lower). The level covers all possible pairs."""
         rows = {row["name"]: row for row in self.rows}
         tests = self.level["differences"]
         return [
@@ -230,16 +229,16 @@ class Comparison:
 
 
 def _seeds(run: Run) -> set[int]:
-    """The seeds of the networks in it: of an ensemble, several."""
+    """The seeds of its networks: several for an ensemble."""
     return set(range(run.info["seed"], run.info["seed"] + run.info.get("ensemble", 1)))
 
 
-def _right(run: Run) -> Answers:
+def _right(run: Run) -> RightAnswers:
     taken, labels = run.answers
     return np.asarray(taken == labels)
 
 
-def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
+def _row(name: str, group: Sequence[Run], answers: RightAnswers) -> dict[str, Any]:
     accuracy, low, high = mean_accuracy(answers)
     costs = [run.metrics["costs"] for run in group if "costs" in run.metrics]
     validation = [run.info["validation_accuracy"] for run in group if "validation_accuracy" in run.info]
@@ -270,7 +269,7 @@ def _row(name: str, group: Sequence[Run], answers: Answers) -> dict[str, Any]:
 
 
 def _beats_constant(group: Sequence[Run]) -> bool:
-    """Whether a row is right more often than always the same answer; where all its runs are not, it is chance."""
+    """Whether a row beats the constant answer. If none of its runs does, its lead is chance."""
     found = [run.beside_constant for run in group]
     more = statistics.fmean(one.accuracy for one in found) > found[0].share
     return more and any(one.beats is not False for one in found)

@@ -1,4 +1,4 @@
-"""Costs: what trainings will take here, which of them fit into a budget, and what a shipped model takes to answer."""
+"""Costs: estimates training times, selects what fits into a budget, and measures a shipped model's speed."""
 
 import functools
 import math
@@ -31,28 +31,28 @@ from convladder.training.fitting import compile_copy
 from convladder.training.pacing import BUILDS_BEFORE, seconds_after
 from convladder.training.recipes import MOST_MINUTES, Recipe, resolve_precision, rung_side
 
-SECONDS_AROUND = 2.0  # of a run, for starting and writing
-TRUSTED = 60.0  # seconds of runs that estimates are trusted like: a short run's tell little of a long one's
-SECONDS_OF_START = 5.0  # of the process that carries out all runs
+SECONDS_AROUND = 2.0  # per run, for starting and writing
+TRUSTED = 60.0  # seconds of runs that an estimate weighs as much as; a short run tells little about a long one
+SECONDS_OF_START = 5.0  # to start the process that carries out all runs
 
-# In forward passes of ONNX Runtime, for the pretrained rungs, which would take long to be tried.
+# In forward passes of ONNX Runtime. For pretrained rungs, because trial steps would take long.
 PASS_IN_KERAS = 1.5
-TRAINING_IN_PASSES = 2.4  # of an image of `finetune`, which trains all layers, at 160 pixels where a pass takes 224
-SOLVING_IN_PASSES = 0.05  # of a head, for each image and class
+TRAINING_IN_PASSES = 2.4  # per image, for `finetune`: it trains all layers at 160 pixels on average, a pass takes 224
+SOLVING_IN_PASSES = 0.05  # to solve a head, per image and class
 
-TRACED_OF_EAGER = 0.65  # of the seconds of a step: 0.4 to 0.9 of nine rungs, on MNIST and on photographs
-PLACES_TRIED = 1 << 19  # of the images of a step that is measured: 128 of 64×64
-MAPS = 4  # in a report, of a rung
+TRACED_OF_EAGER = 0.65  # traced seconds of a step per eager second; 0.4 to 0.9 in nine rungs, on MNIST and photographs
+PLACES_TRIED = 1 << 19  # pixels of a measured step: 128 images of 64×64
+MAPS = 4  # occlusion maps per rung in a report
 SECONDS_OF_REPORT = 5.0
 
-BATCH = 128  # images at a time, for the throughput
+THROUGHPUT_BATCH = 128  # images per batch, to measure throughput
 REPEATS = 100
 SECONDS_OF_MEASURING = 0.25
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Seconds that a run will take: of the run, and of what the report measures of a rung."""
+class RunSeconds:
+    """Estimated seconds of a run, and of the report's measurements for its rung."""
 
     run: float
     report: float
@@ -66,16 +66,16 @@ def estimate(
     choices: Mapping[str, Any] | None = None,
     ensemble: int = 1,
     shared: bool = False,
-) -> Estimate:
-    """About how long one run will take on this machine, from a few steps of its network.
+) -> RunSeconds:
+    """Estimate how long one run takes on this machine, from a few training steps.
 
     Args:
-        dataset: At the size that the rung takes.
+        dataset: The data at the rung's size.
         rung: A name from MODELS.
         recipe: How it is trained.
-        choices: What the rung lets one choose.
-        ensemble: How many networks it averages.
-        shared: Whether another run computes the features that this one needs.
+        choices: Choices of the rung.
+        ensemble: Number of networks that it averages.
+        shared: Whether another run already computes the features that this one needs.
     """
     build = functools.partial(build_model, rung, dataset.input_shape, dataset.num_classes, **(choices or {}))
     building = min(_seconds_of(build) for _ in range(2))
@@ -99,14 +99,13 @@ def estimate(
     if recipe.minutes is not None:
         seconds = 60 * recipe.minutes
     changed = count_images(dataset.test.images) * (1 + sum(len(change.severities) - 1 for change in CHANGES))
-    return Estimate(seconds, 4 * SECONDS_OF_MEASURING + views * (changed + covered) * one_pass)
+    return RunSeconds(seconds, 4 * SECONDS_OF_MEASURING + views * (changed + covered) * one_pass)
 
 
 def _measure_training(network: keras.Model, recipe: Recipe, dataset: Dataset) -> float:
-    """Seconds that training takes an image, from a few steps of few and of more images.
+    """Seconds of training per image, from a few steps with few and with more images.
 
-    They are run eagerly, because tracing would take longer than all of them; the difference of the two is free of what
-    Python takes.
+    The steps run eagerly, because tracing would take longer. The difference of the two is free of Python's overhead.
     """
     copy, _ = compile_copy(network, recipe, resolve_precision(recipe)[0])
     height, width, _ = dataset.input_shape
@@ -120,7 +119,7 @@ def _measure_training(network: keras.Model, recipe: Recipe, dataset: Dataset) ->
         return min(_seconds_of(lambda: _take_step(copy, pixels, labels, recipe.augment)) for _ in range(3))
 
     most, least = seconds(more), seconds(few)
-    # The latter where other work disturbed it.
+    # The latter if other work disturbed the measurement.
     return TRACED_OF_EAGER * max((most - least) / (more - few), most / more / 4)
 
 
@@ -135,7 +134,7 @@ def _take_step(network: keras.Model, pixels: Any, labels: Any, augment: str) -> 
 
 
 def _measure_backbone(dataset: Dataset) -> float:
-    """Seconds that ONNX Runtime takes for the backbone's features of an image; the time to open it falls out."""
+    """Seconds of ONNX Runtime for the backbone's features per image, without the time to open the session."""
     images = dataset.train.images
     few, more = images[:2], images[np.arange(18) % len(images)]
     seconds = [
@@ -145,8 +144,8 @@ def _measure_backbone(dataset: Dataset) -> float:
     return max(1e-4, (seconds[1] - seconds[0]) / (2 * (len(more) - len(few))))
 
 
-class Budget:
-    """Foresees how long trials take, from those that are finished, and lets begin what fits into the minutes."""
+class TimeBudget:
+    """Predicts how long trials take, from the finished ones, and starts those that fit into the minutes."""
 
     def __init__(
         self,
@@ -161,17 +160,17 @@ class Budget:
         began = time.monotonic() if began is None else began
         self._ends = math.inf if minutes is None else began + 60 * minutes
         self._seconds: dict[str, list[float]] = {}
-        self._estimates: dict[str, Estimate] = {}
+        self._estimates: dict[str, RunSeconds] = {}
         self._began: dict[Trial, float] = {}
 
     def learn(self, trial: Trial, seconds: float | None = None) -> None:
-        """So long did a trial take; by default the time since it was given out."""
+        """Note how long a trial took; by default the time since it was given out."""
         if seconds is None:
             seconds = time.monotonic() - self._began[trial]
         self._seconds.setdefault(trial.rung, []).append(seconds)
 
     def seconds(self, trial: Trial) -> float:
-        """So long will it take: as its rung took before, or as estimated, by what the estimates were wrong so far."""
+        """Predicted seconds: what its rung took before, or the estimate, corrected by the estimates' error so far."""
         if trial.rung in self._seconds:
             return statistics.fmean(self._seconds[trial.rung])
         known = self._seconds.keys() & self._estimates.keys()
@@ -180,17 +179,17 @@ class Budget:
         return self._estimate(trial).run * (TRUSTED + took) / (TRUSTED + told)
 
     def quickest_first(self, trials: Sequence[Trial]) -> list[Trial]:
-        """First seeds before second ones; of these what takes the fewest seconds, so that most rungs fit."""
+        """First seeds before second ones, and then the fastest first, so that most rungs fit."""
         return sorted(trials, key=lambda trial: (trial.seed, self.seconds(trial)))
 
     def foresee(self, trials: Sequence[Trial]) -> str:
-        """How long these will take, and the report after them, in words."""
+        """The predicted time of these trials and the report, in words."""
         seconds = SECONDS_OF_START + sum(map(self.seconds, trials)) + self._report(trials)
         told = count_of(round(seconds / 60), "minute") if seconds >= 90 else count_of(round(seconds), "second")
         return f"about {told}"
 
     def select(self, trials: Sequence[Trial], skipped: list[Trial]) -> Iterator[Trial]:
-        """Give out, one when it is asked for, the trials that fit; put the others into `skipped`."""
+        """Yield the trials that fit, one at a time. Put the others into `skipped`."""
         for trial in trials:
             if time.monotonic() + self.seconds(trial) + self._report([*self._began, trial]) > self._ends:
                 skipped.append(trial)
@@ -199,21 +198,21 @@ class Budget:
             yield trial
 
     def is_late(self) -> bool:
-        """Whether no time is left but for the report."""
+        """Whether only the time for the report is left."""
         return time.monotonic() + self._report(list(self._began)) > self._ends
 
     def _report(self, trials: Sequence[Trial]) -> float:
-        """Seconds of the report of these."""
+        """Seconds of the report on these trials."""
         return SECONDS_OF_REPORT + sum({trial.rung: self._estimate(trial).report for trial in trials}.values())
 
     def have_begun(self, trials: Sequence[Trial]) -> bool:
-        """Whether one of these was given out already, as to a cluster, which carries out several at a time."""
+        """Whether one of these was given out already. A cluster carries out several at a time."""
         return not self._began.keys().isdisjoint(trials)
 
-    def _estimate(self, trial: Trial) -> Estimate:
+    def _estimate(self, trial: Trial) -> RunSeconds:
         if trial.rung not in self._estimates:
             dataset = self._sized(rung_side(trial.rung, self._dataset))
-            cached = (dataset.source or {}).get("cache", True)  # then one rung computes features, and both have them
+            cached = (dataset.source or {}).get("cache", True)  # then one rung computes the features for both
             shared = cached and not self._estimates.keys().isdisjoint(PRETRAINED)
             self._estimates[trial.rung] = estimate(
                 dataset,
@@ -227,11 +226,11 @@ class Budget:
 
 
 def measure_costs(run: Run, images: npt.NDArray[np.uint8]) -> None:
-    """Measure what a run's shipped model takes, and keep that as `costs` in metrics.json, unless it is there.
+    """Measure the speed and size of a run's shipped model, and keep them as `costs` in metrics.json. Done only once.
 
     Args:
         run: A finished run.
-        images: Real ones, shape (count, height, width, channels), at least one: a network that meets zeros may be
+        images: Real images, shape (count, height, width, channels), at least one. With zeros, a network may be
             faster.
     """
     if "costs" in run.metrics:
@@ -239,10 +238,10 @@ def measure_costs(run: Run, images: npt.NDArray[np.uint8]) -> None:
     predict = run.classifier().predict_probabilities
     count = len(images)
     one = _median_seconds(lambda turn: predict(images[turn % count : turn % count + 1]))
-    many = _median_seconds(lambda _: predict(images[:BATCH]))
+    many = _median_seconds(lambda _: predict(images[:THROUGHPUT_BATCH]))
     costs: dict[str, Any] = {
         "latency_seconds": one,
-        "images_per_second": min(BATCH, count) / many,
+        "images_per_second": min(THROUGHPUT_BATCH, count) / many,
         "bytes": (run.path / "model.onnx").stat().st_size,
     }
     run.metrics["costs"] = costs
@@ -256,7 +255,7 @@ def _seconds_of(call: Callable[[], Any]) -> float:
 
 
 def _median_seconds(call: Callable[[int], Any]) -> float:
-    """Of at most 100 calls and a quarter of a second, after three that warm up."""
+    """Median seconds of at most 100 calls or a quarter of a second, after three calls to warm up."""
     measured: list[float] = []
     for turn in range(-3, REPEATS):
         began = time.perf_counter()
@@ -268,5 +267,5 @@ def _median_seconds(call: Callable[[int], Any]) -> float:
 
 
 def count_of(number: int, what: str) -> str:
-    """Say a number and what it counts: 1 run, 2 runs."""
+    """A number with its noun: 1 run, 2 runs."""
     return f"{number} {what}{'' if number == 1 else 's'}"

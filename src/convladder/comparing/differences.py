@@ -1,4 +1,4 @@
-"""Differences: two rows of a comparison side by side, with what one may say of them, at one level for all pairs."""
+"""Differences between two rows of a comparison, with verdicts at one joint level for all pairs."""
 
 import math
 from collections.abc import Mapping
@@ -12,9 +12,10 @@ BETTER, WORSE, ALIKE = "more accurate", "less accurate", "cannot be told apart"
 
 
 def level_of(rows: int) -> dict[str, Any]:
-    """How sure all intervals of differences between so many rows are together, and how that is reached.
+    """The joint confidence of all intervals of differences between so many rows, and the method.
 
-    It is for all pairs, not for those that are shown: which row is best is seen afterwards, and each is set beside it.
+    It covers all pairs, not only the ones shown, because the best row, which others are compared with, is known only
+    afterwards.
     """
     count = math.comb(rows, 2)
     method = "Šidák over all pairs"
@@ -28,7 +29,7 @@ def level_of(rows: int) -> dict[str, Any]:
 
 
 def set_beside(upper: Mapping[str, Any], lower: Mapping[str, Any], difference: Estimate, tests: int) -> dict[str, Any]:
-    """Difference, interval, corrected p-value and verdict, what else the two differ in, and all of it in words."""
+    """Difference, interval, corrected p-value, verdict, other differences between the two, and a sentence."""
     low, high = difference.interval(tests)
     p_value = difference.p_value(tests)
     verdict = BETTER if low > 0 else WORSE if high < 0 else ALIKE
@@ -37,13 +38,13 @@ def set_beside(upper: Mapping[str, Any], lower: Mapping[str, Any], difference: E
     points = f"{'+' if difference.value >= 0 else ''}{told[0]}"
     interval = f"{told[1]} to {told[2]}"
     above, below = (f"`{row['name']}`" for row in (upper, lower))
-    if upper["image_size"] != lower["image_size"]:  # then the size is a part of the difference
+    if upper["image_size"] != lower["image_size"]:  # then the size is part of the difference
         above, below = (f"`{row['name']}` at {row['image_size']} pixels" for row in (upper, lower))
     names = f"{above} and {below} {ALIKE}" if verdict == ALIKE else f"{above} over {below}"
     both = (upper["settings"], lower["settings"])
     differs = {key: [one.get(key) for one in both] for key in differing(both) if key != "data"}
     said = {key: values for key, values in differs.items() if key != "image_size"}
-    besides = f"; besides the network they differ in {describe_difference(said)}" if said else ""
+    besides = f"; they also differ in {describe_difference(said)}" if said else ""
     chance = f"p = {p_value:.{3 if p_value >= 0.001 else 1}{'f' if p_value >= 0.001 else 'e'}}"
     times = f"{ratio:.{1 if ratio >= 0.95 else 2}f}× the seconds"
     return {

@@ -1,43 +1,30 @@
-"""Trials one after the other, each in a process of its own, which may crash without taking the others with it.
+"""Trials one after the other, in another process, which may crash without taking the comparison with it.
 
-Importing TensorFlow takes seconds, so one process does it and forks for every trial, before a thread has started in
-it: forking is unsafe once there are several. Where it cannot fork, it carries out one trial itself and ends, and the
-next trial gets a new one. All of them end when their caller does, however that ends.
+One process carries out all of them, because importing TensorFlow takes seconds. It starts each trial as a new process
+would: nothing of the trial before may change its result or its time. Where that cannot be undone, a new process starts.
 """
 
 import contextlib
-import os
-import pickle
-import queue
-import select
 import signal
-import sys
-import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import keras
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convladder.comparing.trials import TOO_LATE, Late, LookOn, Outcome, Say, Trial, never, run_trial
 from convladder.data.dataset import Dataset
+from convladder.engine import import_engine
+from convladder.processors import keeps_freed_memory
 from convladder.runs.run import Run
 from convladder.signals import SECONDS_TO_END, SIGNALS, check_stop, defer_signals, stopped
-from convladder.workers import start_interpreter
+from convladder.workers import Ended, Tell, Worker
 
-# NumPy's BLAS would start threads when it is imported. TensorFlow, which trains, has its own.
-NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
+if TYPE_CHECKING:
+    import keras
 
 SECONDS_A_LOOK = 1.0  # at the clock
-
-SERVE = """
-from convladder.engine import import_engine
-import_engine()
-from convladder.comparing.local import serve
-serve()
-"""
+RELAYED = ("on_train_begin", "on_epoch_begin", "on_train_batch_end", "on_epoch_end", "on_scoring_begin")
 
 
 def run_in_processes(
@@ -48,67 +35,80 @@ def run_in_processes(
     Raises:
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; once the run under way has written the best weights so far.
     """
-    worker: _Worker | None = None
+    trainer: _Trainer | None = None
     try:
         for trial in trials:
-            if worker is not None and not worker.alive:
-                worker.end()
-                worker = None
-            worker = worker or _Worker(dataset)
-            yield worker.carry_out(trial, directory, look_on, say, late)
+            if trainer is not None and not trainer.takes(trial):
+                trainer.end()
+                trainer = None
+            outcome = None
+            while outcome is None:  # a process that ended before it began with the trial may have ended before it
+                trainer = trainer or _Trainer(dataset, trial.deterministic)
+                outcome = trainer.carry_out(trial, directory, look_on, say, late)
+                trainer = trainer if outcome else None
+            yield outcome
     finally:
-        if worker is not None:
-            worker.end()
+        if trainer is not None:
+            trainer.end()
 
 
-class _Worker:
-    """The process that forks, seen from its caller; a thread of the caller reads what it and its forks say."""
+class _Done(NamedTuple):
+    """How a trial went: its folder; else why there is none, and what is kept where it was told to stop."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._process = start_interpreter(SERVE, NO_THREADS, process_group=0)  # Ctrl-C is passed on, once
-        self._spent = False
-        self._heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-        self._send(dataset)
+    path: Path | None = None
+    error: str = ""
+    kept: str = ""
+    as_new: bool = False  # whether the process can carry out the next one as a new process would
 
-    @property
-    def alive(self) -> bool:
-        return not self._spent and self._process.poll() is None
 
-    def carry_out(self, trial: Trial, directory: Path, look_on: LookOn, say: Say, late: Late) -> Outcome:
+class _Trainer:
+    """A worker for trials that are all deterministic, or all not: TensorFlow cannot go back."""
+
+    def __init__(self, dataset: Dataset, deterministic: bool) -> None:
+        self._worker = Worker(partial(_train, dataset))
+        self._deterministic, self._as_new, self._used = deterministic, True, False
+        self.end = self._worker.end
+
+    def takes(self, trial: Trial) -> bool:
+        """Whether it can carry out this trial as a new process would."""
+        return self._as_new and self._worker.alive and trial.deterministic == self._deterministic
+
+    def carry_out(self, trial: Trial, directory: Path, look_on: LookOn, say: Say, late: Late) -> Outcome | None:
+        """Have a trial carried out, and pass on what is heard; None where a process of old had ended before it."""
         callbacks = look_on(trial.label)
-        self._send((trial, directory))
+        self._worker.send(trial, directory)
         started = False
         try:
             while True:
                 try:
-                    what, content = self._heard.get(timeout=SECONDS_A_LOOK)
-                except queue.Empty:
-                    what, content = "nothing", None
+                    word, content = self._worker.hear(SECONDS_A_LOOK)
+                except TimeoutError:
+                    word, content = "nothing", None
+                except Ended as ended:
+                    if self._used and not started:
+                        return None
+                    word, content = "raised", ended
                 check_stop()
                 if started and late():
                     self._interrupt()
+                    self._as_new = False
                     return Outcome(trial, error=TOO_LATE)
-                if what == "started":
-                    started, self._spent = True, not content
-                elif what == "event":
+                if word == "started":
+                    started = True
+                elif word == "event":
                     method, arguments, params = content
                     for callback in callbacks:
                         callback.set_params(params)
                         getattr(callback, method, bool)(*arguments)  # one of Keras's has none for scoring
-                elif what == "warning":
+                elif word == "warning":
                     warnings.warn(content, stacklevel=2)
-                elif what == "finished":
-                    return Outcome(trial, Run(content))
-                elif what in ("failed", "interrupted", "ended"):
-                    if what == "ended":
-                        self._process.wait()
-                        content = _describe(self._process.returncode)
-                    elif what == "interrupted":  # it alone was told to stop
-                        content = f"its process was told to stop. {content}".rstrip(". ")
-                    say(f"{trial.label} failed: {content}")
-                    return Outcome(trial, error=content, failed=True)
+                elif word in ("result", "raised"):
+                    done = content if word == "result" else _Done(error=_describe(content))
+                    self._as_new, self._used = done.as_new, True
+                    if done.path is not None:
+                        return Outcome(trial, Run(done.path))
+                    say(f"{trial.label} failed: {done.error}")
+                    return Outcome(trial, error=done.error, failed=True)
         except KeyboardInterrupt as stop:
             raise stopped(stop, self._interrupt() if started else "") from None
         finally:
@@ -118,141 +118,60 @@ class _Worker:
     def _interrupt(self) -> str:
         """Pass on that the run shall stop, and give back what it says when it has; if asked again, wait for little."""
         for seconds in (None, SECONDS_TO_END / 2):
-            with contextlib.suppress(KeyboardInterrupt, queue.Empty, ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGINT)
+            with contextlib.suppress(KeyboardInterrupt, Ended, TimeoutError):
+                self._worker.interrupt()
                 while True:
-                    what, content = self._heard.get(timeout=seconds)
-                    if what in ("interrupted", "finished", "failed", "ended"):
-                        return str(content) if what == "interrupted" else ""
+                    word, content = self._worker.hear(seconds)
+                    if word in ("result", "raised"):
+                        return content.kept if word == "result" else ""
         return ""
 
-    def end(self) -> None:
-        """End the process; a fork of it, should there be one, ends when it finds its standard input closed."""
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()  # type: ignore[union-attr]
-        self._process.kill()  # it ignores what would ask it to end
-        self._process.wait()
-        self._listener.join()
-        self._process.stdout.close()  # type: ignore[union-attr]
 
-    def _listen(self) -> None:
-        with contextlib.suppress(EOFError, pickle.UnpicklingError, OSError):
-            while True:
-                self._heard.put(pickle.load(self._process.stdout))  # type: ignore[arg-type]
-        self._heard.put(("ended", None))
-
-    def _send(self, content: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it has ended, as is heard next
-            _Pickler(self._process.stdin, pickle.HIGHEST_PROTOCOL).dump(content)  # type: ignore[arg-type]
-            self._process.stdin.flush()  # type: ignore[union-attr]
+def _describe(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError | Ended) else f"{type(error).__name__}: {error}"
 
 
-class _Pickler(pickle.Pickler):
-    """Passes on where the rows of a mapped file are, not what is in them."""
-
-    def reducer_override(self, value: Any) -> Any:
-        if not isinstance(value, np.memmap) or value.filename is None:
-            return NotImplemented
-        if not os.path.exists(value.filename):  # what shall not be kept lies in a file without a name
-            return np.array, (np.asarray(value).copy(),)
-        whole = value.base if isinstance(value.base, np.memmap) else value
-        offset = whole.offset + value.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-        return np.memmap, (value.filename, value.dtype, "r", offset, value.shape)
-
-
-def serve() -> None:
-    """What the process does: read a data set and trials, and answer with what becomes of each."""
-    for number in SIGNALS:  # they are the caller's to answer, which passes them on
-        signal.signal(number, signal.SIG_IGN)
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints shall not be taken for a reply
-    # What every trial needs. Not what is shipped: importing ONNX Runtime starts a thread.
+def _train(dataset: Dataset, tell: Tell, trial: Trial, directory: Path) -> _Done:
+    """Carry out a trial in this process, the first one or the next, as if there had been none before."""
+    import_engine()
+    # What every trial needs, before its filters of warnings are kept apart: these libraries have some of their own.
+    import keras
     import onnx  # noqa: F401
     import sklearn.metrics  # noqa: F401
     import tf2onnx  # noqa: F401
 
-    import convladder.training.fitting  # noqa: F401
+    import convladder.training.train  # noqa: F401
 
-    def reply(what: str, content: Any) -> None:
-        pickle.dump((what, content), replies)
-        replies.flush()
-
+    keras.backend.clear_session()
+    _heed(signal.SIG_DFL)
     try:
-        dataset = pickle.load(sys.stdin.buffer)
-        while True:
-            trial, directory = pickle.load(sys.stdin.buffer)
-            forks = _can_fork()
-            child = os.fork() if forks else 0
-            if child == 0:
-                _work(trial, dataset, directory, reply, goes_on=forks)
-                os._exit(0)
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            if status:
-                reply("failed", _describe(status))
-    except (EOFError, BrokenPipeError):
-        os._exit(0)  # the caller is gone: nothing is left to be flushed
+        with defer_signals(), warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: tell("warning", str(message))
+            tell("started", None)
+            path = run_trial(trial, dataset, directory, [_relay(tell)])
+            _heed(signal.SIG_IGN)
+        return _Done(path, as_new=not keeps_freed_memory())
+    except KeyboardInterrupt as stop:  # it alone was told to stop, or its caller has passed it on
+        kept = stopped(stop).kept
+        return _Done(error=f"its process was told to stop. {kept}".rstrip(". "), kept=kept)
+    finally:
+        _heed(signal.SIG_IGN)
 
 
-def _can_fork() -> bool:
-    tasks = Path("/proc/self/task")
-    return tasks.exists() and len(list(tasks.iterdir())) == 1
-
-
-def _work(trial: Trial, dataset: Dataset, directory: Path, reply: Any, *, goes_on: bool) -> None:
-    """Carry out one trial, and say how it went; before it, whether the process goes on to the next."""
-    threading.Thread(target=_end_with_caller, daemon=True).start()
-    warnings.showwarning = lambda message, *_: reply("warning", str(message))
+def _heed(handler: signal.Handlers) -> None:
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        with defer_signals():
-            reply("started", goes_on)
-            path = run_trial(trial, dataset, directory, [_Relay(reply)])
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
-            reply("finished", path)
-    except KeyboardInterrupt as error:
-        reply("interrupted", stopped(error).kept)
-    except Exception as error:
-        reply("failed", str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+        signal.signal(number, handler)
 
 
-def _end_with_caller() -> None:
-    pipe = select.poll()
-    pipe.register(0, 0)  # for no event but that the other end is closed; nothing is read, for it is another's
-    pipe.poll()
-    os._exit(1)
+def _relay(tell: Tell) -> "keras.callbacks.Callback":
+    """A callback that tells the caller what a training tells its callbacks."""
+    import keras
 
-
-def _describe(status: int) -> str:
-    if status == -signal.SIGKILL:
-        return "its process was killed, as the system does where memory runs out"
-    return f"its process ended with {f'signal {-status}' if status < 0 else f'status {status}'}"
-
-
-class _Relay(keras.callbacks.Callback):
-    """Tells the caller what a training tells its callbacks."""
-
-    def __init__(self, reply: Any) -> None:
-        super().__init__()
-        self._reply = reply
-
-    def _tell(self, method: str, *arguments: Any) -> None:
-        *position, logs = arguments
+    def pass_on(method: str, *position: Any, logs: Any = None) -> None:
+        if position and not isinstance(position[-1], int):  # Keras passes the logs either way
+            position, logs = position[:-1], position[-1]
         numbers = {key: float(value) for key, value in (logs or {}).items()}
-        self._reply("event", (method, (*position, numbers), self.params))
+        tell("event", (method, (*position, numbers), relay.params))
 
-    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        self._tell("on_train_begin", logs)
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._tell("on_epoch_begin", epoch, logs)
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._tell("on_train_batch_end", batch, logs)
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._tell("on_epoch_end", epoch, logs)
-
-    def on_scoring_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        self._tell("on_scoring_begin", logs)
+    relay = keras.callbacks.LambdaCallback(**{method: partial(pass_on, method) for method in RELAYED})
+    return relay

@@ -1,4 +1,4 @@
-"""Planning: the trials of a comparison. What is asked for is for all rungs that have it, so that like is compared."""
+"""Planning: the trials of a comparison. A choice is for all rungs that offer it, so that the comparison is fair."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -14,7 +14,7 @@ from convladder.models.ladder import MODELS, build_model, rung_choices
 from convladder.training.recipes import EQUAL, MOST_MINUTES, TUNED, Recipe, default_recipe, rung_side
 from convladder.training.solving import idle_options
 
-PLAIN = next(rung for rung in MODELS if rung not in TUNED)  # of the article's ladder, which has one recipe
+PLAIN_RUNG = next(rung for rung in MODELS if rung not in TUNED)  # of the article's ladder, which shares one recipe
 
 
 def plan(
@@ -30,10 +30,10 @@ def plan(
     tensorboard: bool = False,
     say: Say = lambda _: None,
 ) -> list[Trial]:
-    """The trials of a comparison: all rungs, in the order of the ladder, have a first seed before any has a second.
+    """The trials of a comparison: first seeds of all rungs in the order of the ladder, then second seeds, and so on.
 
     Raises:
-        ConvladderError: An unknown rung; a choice or a part of a recipe that none of them has, or out of range.
+        ConvladderError: A rung is unknown, a choice or setting is out of range, or none of the rungs offers it.
     """
     for rung in rungs:
         check_choice("rung", rung, MODELS)
@@ -42,13 +42,13 @@ def plan(
     recipes = {rung: recipe_for(rung, dataset) for rung in MODELS if rung in rungs}
     if equal_minutes is not None:
         check_range("equal minutes", equal_minutes, 0.05, MOST_MINUTES)
-        recipes = equalize(recipes, recipe_for(PLAIN, dataset), equal_minutes, say)
+        recipes = equalize(recipes, recipe_for(PLAIN_RUNG, dataset), equal_minutes, say)
     choices = dict(choices or {})
-    if choices.get("weights"):  # a process of a cluster runs in another folder
+    if choices.get("weights"):  # a cluster's process runs in another folder
         choices["weights"] = str(Path(choices["weights"]).absolute())
     trials = allot(recipes, choices, ensemble, say)
     for trial in trials:
-        if trial.choices:  # what cannot be built is refused before anything is trained
+        if trial.choices:  # impossible choices are refused before training
             side, (height, width, channels) = rung_side(trial.rung, dataset), dataset.input_shape
             shape = (height, width, channels) if side == height else (side, side, channels)
             build_model(trial.rung, shape, dataset.num_classes, **trial.choices)
@@ -62,9 +62,9 @@ def plan(
 def equalize(
     recipes: Mapping[str, Recipe], ladder: Recipe, minutes: float, say: Say = lambda _: None
 ) -> dict[str, Recipe]:
-    """The recipes with so many minutes, and with the batches, augmentation and views of the ladder's.
+    """The recipes with equal minutes, and with the ladder's batches, augmentation and views.
 
-    Pretrained rungs keep their own batches and augmentation: the pictures are of another size.
+    Pretrained rungs keep their own batches and augmentation, because their pictures have another size.
     """
     alike = {key: getattr(ladder, key) for key in EQUAL}
     equal = {rung: replace(recipe, minutes=minutes) for rung, recipe in recipes.items()}
@@ -80,10 +80,10 @@ def equalize(
 def allot(
     recipes: Mapping[str, Recipe], choices: Mapping[str, Any], ensemble: int, say: Say = lambda _: None
 ) -> list[Trial]:
-    """A trial for each rung, with what it has of the choices and the recipe; where it has not, it stays as it is.
+    """One trial per rung with the choices and settings that the rung offers; others do not change it.
 
     Raises:
-        ConvladderError: None of the rungs has it.
+        ConvladderError: None of the rungs offers a choice.
     """
     for choice in choices:
         word = choice.replace("_", "-")
@@ -93,7 +93,7 @@ def allot(
             check_choice("choice of a rung", choice, (name for rung in MODELS for name in rung_choices(rung)))
             known = name_all((rung for rung in MODELS if choice in rung_choices(rung)), "or")
             have = "has" if len(lacking) == 1 else "have"
-            raise ConvladderError(f"{name_all(lacking)} {have} no choice {word}. Expected among the rungs {known}.")
+            raise ConvladderError(f"{name_all(lacking)} {have} no choice {word}. Expected one of the rungs {known}.")
         if lacking:
             stay = "stays as it is" if len(lacking) == 1 else "stay as they are"
             say(f"{word} is a choice of {name_all(having)}; {name_all(lacking)} {stay}.")

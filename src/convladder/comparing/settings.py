@@ -1,12 +1,12 @@
-"""Settings: what identifies a run, and what two of them differ in, in words."""
+"""Settings: what identifies a run, and the differences between runs in words."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# What of run.json changes what a run comes to. The machine is not among it, nor is what only looks on.
+# The parts of run.json that change a run's result. The machine and the callbacks are not among them.
 IDENTIFYING = (
     "rung",
-    "own_network",  # whose layers and first weights its user made
+    "own_network",  # with layers and first weights from the user
     "choices",
     "ensemble",
     "recipe",
@@ -20,29 +20,37 @@ IDENTIFYING = (
 
 Info = Mapping[str, Any]
 
-# What is said in other words than its key; of what is false nothing is said in the name of a row.
-WORDS = {"augment": "augmentation", "image_size": "pixels", "tested_by": "tested by", "split_seed": "seed of the split"}
-# The columns of a table, where rows differ in them.
-COLUMNS = {key: WORDS.get(key, key) for key in ("image_size", "epochs", "minutes", "augment", "views", "precision")}
+# Keys with another name in tables. A setting that is false is not in the name of a row.
+SETTING_WORDS = {
+    "augment": "augmentation",
+    "fit": "resize",
+    "image_size": "pixels",
+    "tested_by": "tested by",
+    "split_seed": "seed of the split",
+}
+# Columns that a table has if rows differ in them.
+DIFFERING_COLUMNS = {
+    key: SETTING_WORDS.get(key, key) for key in ("image_size", "epochs", "minutes", "augment", "views", "precision")
+}
 
-# Marks a rung that has a recipe of its own.
+# Marks a rung with its own recipe.
 MARK = "†"
 
 
 def identity_of(info: Info) -> dict[str, Any]:
-    """What a run is known by: of equal ones, one can be taken for the other.
+    """The identity of a run. Runs with equal identities can replace one another.
 
     Args:
-        info: Its run.json; or the same of a run that is not there yet.
+        info: Its run.json, or the same for a run that does not exist yet.
     """
-    return {key: info.get(key) for key in IDENTIFYING} | {"fit": _fit(info), "own_network": _own_network(info)}
+    return {key: info.get(key) for key in IDENTIFYING} | {"fit": _resize(info), "own_network": _own_network(info)}
 
 
 def settings_of(info: Info) -> dict[str, Any]:
-    """All of it but the rung and what makes one run of several: recipe and data by their parts, flat."""
+    """All settings without rung and seeds, as a flat dictionary; recipe and data are split into their parts."""
     data, choices = info.get("data") or {}, info.get("choices") or {}
     recipe = {key: value for key, value in info.get("recipe", {}).items() if key not in ("name", "precision")}
-    if recipe.get("minutes") is not None:  # which the training goes by, whatever its epochs
+    if recipe.get("minutes") is not None:  # minutes replace the epochs
         recipe["epochs"] = None
     return {
         **choices,
@@ -51,7 +59,7 @@ def settings_of(info: Info) -> dict[str, Any]:
         **recipe,
         "precision": info.get("precision"),
         "image_size": info.get("input_shape", [None])[0],
-        "fit": _fit(info),
+        "fit": _resize(info),
         "validation": data.get("validation"),
         "split_seed": data.get("seed"),
         "tested_by": info.get("tested_by"),
@@ -60,9 +68,9 @@ def settings_of(info: Info) -> dict[str, Any]:
 
 
 def differing(settings: Sequence[Info]) -> list[str]:
-    """The keys in which they are not all equal; that of the data only where nothing else tells why these differ.
+    """The keys whose values are not all equal. The data's key is included only if no other key explains the difference.
 
-    Minutes instead of epochs are told by the minutes alone.
+    Minutes instead of epochs are named by the minutes only.
     """
     keys = list(dict.fromkeys(key for one in settings for key in one))
     unlike = [key for key in keys if any(one.get(key) != settings[0].get(key) for one in settings)]
@@ -72,27 +80,27 @@ def differing(settings: Sequence[Info]) -> list[str]:
 
 
 def row_names(rung: str, settings: Sequence[Info]) -> list[str]:
-    """Names of rows of one rung: its own, and of several rows what tells them apart."""
+    """Names of the rows of one rung: the rung, with the differences if there are several rows."""
     keys = differing(settings)
-    names = [f"{rung} ({describe(one, keys)})" if keys else rung for one in settings]
+    names = [f"{rung} ({describe_settings(one, keys)})" if keys else rung for one in settings]
     if len(set(names)) < len(names):
         names = [f"{name[:-1]}, data {one['data']:.8})" for name, one in zip(names, settings, strict=True)]
     return names
 
 
-def describe(settings: Info, keys: Sequence[str]) -> str:
-    """Some of the settings: epochs 2, augmentation none."""
+def describe_settings(settings: Info, keys: Sequence[str]) -> str:
+    """Some settings in words: epochs 2, augmentation none."""
     return ", ".join(f"{_word(key)} {value_in_words(settings.get(key))}" for key in keys)
 
 
 def describe_difference(differs: Mapping[str, Sequence[Any]]) -> str:
-    """What two differ in: epochs 20 and 1.5, augmentation digits and none."""
+    """Differences in words: epochs 20 and 1.5, augmentation digits and none."""
     return ", ".join(f"{_word(key)} {' and '.join(map(value_in_words, both))}" for key, both in differs.items())
 
 
 def describe_tuned(rungs: Iterable[str]) -> str:
-    """What is said of rungs that have a recipe of their own."""
-    return f"{MARK} {name_all(rungs)}: a network and a recipe tuned together, so that a difference is of both."
+    """The footnote on rungs with their own recipe."""
+    return f"{MARK} {name_all(rungs)}: network and recipe were tuned together, so a difference comes from both."
 
 
 def name_all(names: Iterable[str], last: str = "and") -> str:
@@ -102,7 +110,7 @@ def name_all(names: Iterable[str], last: str = "and") -> str:
 
 
 def value_in_words(value: Any) -> str:
-    """A setting as a table shows it."""
+    """A setting's value as a table shows it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -111,13 +119,13 @@ def value_in_words(value: Any) -> str:
 
 
 def _word(key: str) -> str:
-    return WORDS.get(key, key.replace("_", " "))
+    return SETTING_WORDS.get(key, key.replace("_", " "))
 
 
 def _own_network(info: Info) -> bool:
     return bool(info.get("own_network"))
 
 
-def _fit(info: Info) -> str:
-    """How pictures are brought to the network's proportions; of arrays nothing is."""
+def _resize(info: Info) -> str:
+    """How pictures are resized to the network's proportions; arrays are not resized."""
     return str(info.get("fit") or (info.get("data") or {}).get("fit") or "")

@@ -1,4 +1,4 @@
-"""Trials: the runs that a comparison needs, one a rung and a seed, and those of them that are there already."""
+"""Trials: the runs that a comparison needs, one per rung and seed, and the reuse of finished runs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run to be.
+    """One run to train.
 
     Attributes:
         rung: A name from MODELS.
-        seed: Of everything random in it.
+        seed: Seed of everything random in it.
         recipe: How it is trained.
-        deterministic: Whether it shall be the same again, bit for bit.
-        tensorboard: Whether it writes what TensorBoard reads, into its folder.
-        choices: What the rung lets one choose.
-        ensemble: How many networks it averages, with the seeds from `seed` up.
+        deterministic: Whether a repetition gives the same weights, bit for bit.
+        tensorboard: Whether it writes logs for TensorBoard into its folder.
+        choices: Choices of the rung.
+        ensemble: Number of networks that it averages, with the seeds from `seed` up.
     """
 
     rung: str
@@ -39,11 +39,11 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """What it is called while it runs."""
+        """Its name while it runs."""
         return f"{self.rung}, seed {self.seed}"
 
-    def identity(self, fingerprint: str, fit: str) -> dict[str, Any]:
-        """That of a run that may be taken for this one, on data of this fingerprint, whose pictures fit so."""
+    def identity(self, fingerprint: str, resize: str) -> dict[str, Any]:
+        """The identity of a run that can replace this trial, for data with this fingerprint and `resize`."""
         return identity_of(
             {
                 "rung": self.rung,
@@ -53,7 +53,7 @@ class Trial:
                 "precision": resolve_precision(self.recipe)[0],
                 "seed": self.seed,
                 "deterministic": self.deterministic,
-                "fit": fit,
+                "fit": resize,
                 "fingerprint": fingerprint,
             }
         )
@@ -64,10 +64,10 @@ class Outcome:
     """What became of a trial.
 
     Attributes:
-        trial: Which.
-        run: None where it failed, or was not run.
+        trial: The trial.
+        run: Its run; None if it failed or was not started.
         error: Why there is no run.
-        failed: Whether it was tried.
+        failed: Whether it was started and failed.
     """
 
     trial: Trial
@@ -84,32 +84,32 @@ TOO_LATE = "had not ended when the minutes were over"
 
 
 def never() -> bool:
-    """Whether it is too late, where there is no end."""
+    """Never too late: for comparisons without a time limit."""
     return False
 
 
 class Runner(Protocol):
-    """What carries trials out, in whatever order it ends them."""
+    """Carries out trials; they can finish in any order."""
 
     def __call__(
         self, trials: Iterable[Trial], dataset: Dataset, directory: Path, *, look_on: LookOn, say: Say, late: Late
     ) -> Iterator[Outcome]:
-        """Carry out the trials; a trial is asked for when there is room for it.
+        """Carry out the trials. The next one is taken when there is a free place.
 
         Args:
             trials: In the order of their start.
-            dataset: What all are trained on.
-            directory: Where the run folders are made.
+            dataset: The training data of all trials.
+            directory: Folder for the run folders.
             look_on: From a label to Keras callbacks that see the training's epochs and steps, but not its model.
             say: Takes a line for the user.
-            late: Whether what has not ended shall be ended.
+            late: Whether unfinished trials must be stopped now.
         """
 
 
 def run_trial(
     trial: Trial, dataset: Dataset, directory: Path, callbacks: "Sequence[keras.callbacks.Callback]" = ()
 ) -> Path:
-    """Train in this process, and give back the run folder."""
+    """Train in this process, and return the run folder."""
     from convladder.training.tracking import with_tensorboard
     from convladder.training.train import train
 
@@ -129,7 +129,7 @@ def run_trial(
 
 
 def take_finished(stored: Iterable[Run], identity: Mapping[str, Any]) -> Run | None:
-    """The first of the stored runs of an identity, made by versions that train alike."""
+    """The first stored run with an identity, if it was made by compatible versions."""
     for run in stored:
         if identity_of(run.info) == identity and _compatible(run):
             return run
@@ -137,7 +137,7 @@ def take_finished(stored: Iterable[Run], identity: Mapping[str, Any]) -> Run | N
 
 
 def _compatible(run: Run) -> bool:
-    """Whether it has what a comparison reads, and versions that differ from these in their last number alone."""
+    """Whether it has everything that a comparison reads, and versions that differ only in their last number."""
     import keras
     import tensorflow as tf
 

@@ -1,1 +1,1 @@
-"""Data: from images somewhere to a Dataset."""
+"""Data: loads images from files or arrays into a Dataset."""

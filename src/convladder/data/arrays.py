@@ -1,4 +1,4 @@
-"""Arrays of images and labels to a Dataset: checked, their classes those that occur, what is amiss in them said."""
+"""From arrays of images and labels to a Dataset: checks them, names the classes, and reports problems."""
 
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.checks import remark, too_many_classes
+from convladder.data.checks import list_remarks, too_many_classes
 from convladder.data.dataset import Dataset, Split, digest_images
 from convladder.data.leaks import LEFT_OUT, say_left_out, without_leaks
 from convladder.data.splits import SPLITS
@@ -16,7 +16,7 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 
 
 def check_arrays(arrays: dict[str, npt.NDArray[Any]], path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Give back the arrays, if they are images and labels for training and testing."""
+    """Return the arrays, if they are images and labels for training and testing."""
     for split in ("train", "test"):
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
@@ -46,34 +46,35 @@ def load_arrays(
     keep_leaks: bool = False,
     known: bool = False,
 ) -> Dataset:
-    """Make a Dataset of checked arrays; its classes are the labels that occur, and their values the names.
+    """Make a Dataset from checked arrays. Its classes are the labels that occur, named by their values.
 
     Args:
-        arrays: As `check_arrays` gives them.
-        name: Of the data set.
-        validation: The share of the training images to hold out, by class.
-        seed: Of that choice.
-        keep_leaks: Whether to learn from copies of images that validate or test.
-        known: Whether there is nothing to be said of them.
+        arrays: As `check_arrays` returns them.
+        name: Name of the data set.
+        validation: Share of the training images to hold out, stratified by class.
+        seed: Seed of that choice.
+        keep_leaks: Whether to train on copies of validation and test images.
+        known: Whether the data are known to be sound, so that checks are skipped.
 
     Raises:
-        ConvladderError: There is one label alone, nearly as many as images, or too few images to hold out of each.
+        ConvladderError: There is only one label, there are nearly as many labels as images, or a label has too few
+            images to hold one out.
     """
     values, labels = np.unique(np.concatenate([arrays["y_train"], arrays["y_test"]]), return_inverse=True)
     if len(values) < 2:
-        raise ConvladderError(f"All labels of {name} are {values[0]}. Expected two classes or more.")
+        raise ConvladderError(f"All labels of {name} are {values[0]}. Expected at least two classes.")
     if too_many_classes(len(values), len(labels)):
         raise ConvladderError(
             f"The {len(labels):,} labels of {name} have {len(values):,} values, {values[0]} to {values[-1]}. Expected "
-            "classes, with some images each."
+            "classes with several images each."
         )
     class_names = tuple(map(str, values))
     trained = len(arrays["y_train"])
     alone = np.flatnonzero(np.bincount(labels[:trained]) == 1)
     if validation and len(alone):
         raise ConvladderError(
-            f"The training images of {name} cannot be split by class, since only one has the label "
-            f"{class_names[alone[0]]}. Expected two or more of each: correct the label, or add images."
+            f"The training images of {name} cannot be split by class, because only one has the label "
+            f"{class_names[alone[0]]}. Expected at least two per class: correct the label, or add images."
         )
     kept, held_out = _hold_out(labels[:trained], validation, seed)
     images = _with_channels(arrays["x_train"])
@@ -97,9 +98,9 @@ def load_arrays(
         lines += [said] if said else []
     kept, held_out = (np.flatnonzero(splits == SPLITS.index(split)) for split in ("train", "validation"))
     if not len(kept):
-        raise ConvladderError(f"{name} has no image for training but copies. Expected others. {lines[0]}")
+        raise ConvladderError(f"{name} has only copies for training. Expected other images. {lines[0]}")
     used = np.concatenate([kept, held_out, np.arange(trained, len(labels))])
-    lines += remark(
+    lines += list_remarks(
         [names[row] for row in used], labels[used], splits[used], class_names, digests[used], constant[used]
     )
     train, validated = (Split(images[rows], labels[rows]) for rows in (kept, held_out))
@@ -112,7 +113,7 @@ def _with_channels(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _hold_out(labels: npt.NDArray[np.int64], share: float, seed: int) -> tuple[Rows, Rows]:
-    """Rows to train on and a stratified share of all."""
+    """Rows for training, and a stratified share of all rows for validation."""
     count = round(share * len(labels))
     if not count:
         return np.arange(len(labels)), np.arange(0)

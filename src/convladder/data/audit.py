@@ -1,8 +1,8 @@
-"""The audit: what is wrong with a folder of pictures, before anything is trained on it."""
+"""The audit: finds what is wrong with a folder of pictures before you train on it."""
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from convladder.data.candidates import NOT_READ, READ
 from convladder.data.checks import (
-    FEW,
+    FEW_A_CLASS,
     IMBALANCE,
     Groups,
     count_classes,
@@ -23,20 +23,20 @@ from convladder.data.checks import (
     sort_copies,
 )
 from convladder.data.csv_tables import is_table, list_csv
-from convladder.data.decoding import decode_image, name_defect, open_picture, significant_bits
+from convladder.data.decoding import chunk_size, decode_image, name_defect, open_picture, significant_bits
 from convladder.data.folders import Listing, list_folder, sort_classes
 from convladder.data.loading import locate
-from convladder.data.similarity import SIDE, group_similar, hash_thumbnails
+from convladder.data.similarity import HASHED_SIDE, group_similar, hash_thumbnails
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError
-from convladder.workers import chunk_size, map_files
+from convladder.workers import map_files
 
 TINY = 8  # pixels of the shorter side
-ODD_SIZE = 4.0  # times the median, or that part of it
+ODD_SIZE = 4.0  # times the median, or the median divided by this
 ODD_PROPORTION = 2.0
 HASHED_AT_ONCE = 1024
 
-ENDINGS = {
+ENDINGS_OF_FORMAT = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "PNG": (".png", ".apng"),
@@ -49,38 +49,38 @@ ENDINGS = {
 LABEL_ERRORS = "likely label errors"
 
 ADVICE = {
-    "empty": "The file has no content: get it again, or remove it.",
-    "no picture": "The content is none of JPEG, PNG, BMP, GIF, WebP and TIFF, whatever the name says.",
-    "truncated": "The end is missing: get the file again.",
-    "too large": "More than 100 million pixels or 800 MB to decode, or said to be: shrink it, or distrust it.",
+    "empty": "The file is empty: copy it again, or delete it.",
+    "no picture": "The content is not JPEG, PNG, BMP, GIF, WebP or TIFF, whatever the name says.",
+    "truncated": "The end of the file is missing: copy it again.",
+    "too large": "It claims more than 100 million pixels or needs over 800 MB to decode: shrink it, or delete it.",
     "unreadable": "The content is damaged, or the file cannot be opened.",
-    "a link to nothing": "What the link leads to is gone.",
-    "no such file": "The row names a file that is not there.",
+    "a link to nothing": "The target of the link does not exist.",
+    "no such file": "The row names a file that does not exist.",
     "a row without path or label": "Complete the row, or remove it.",
     "a row without split": "Complete the row, or remove it.",
-    "misnamed": "The content has another format than the name's ending; it is read all the same.",
-    "fewer than 16 bits": "Its values fit into 14, 12, 10 or 8 bits: it is read as one of so many, else it is dark.",
-    "tiny": f"A side of fewer than {TINY} pixels shows nothing that can be learnt.",
-    "one colour": "Every pixel is alike: often what is left of a failed download.",
-    "copies": "The same file twice in a class counts twice in training; keep one.",
-    "copies across classes": "The same file under two labels: one of them is wrong.",
-    "copies across splits": "The same file for training and for scoring: scores are too good. Remove one.",
-    "near copies": "Nearly the same picture in a class, saved again, resized or touched up: keep one.",
-    "near copies across classes": "Nearly the same picture under two labels: one of them may be wrong.",
-    "near copies across splits": "Nearly the same picture for training and for scoring: scores may be too good.",
-    "altered copies": "A crop of another picture, or the same in other light, in one class: keep one.",
-    "altered copies across classes": "A crop or the same in other light, under two labels: one of them may be wrong.",
-    "altered copies across splits": "A crop or the same in other light, for training and for scoring: scores are too "
+    "misnamed": "The content has another format than the file's extension says. It can be read.",
+    "fewer than 16 bits": "Its values use only 8, 10, 12 or 14 of 16 bits. It is scaled, so that it is not too dark.",
+    "tiny": f"A side has fewer than {TINY} pixels, too few to learn anything from.",
+    "one colour": "All pixels are equal: often the result of a failed download.",
+    "copies": "The same file is in a class twice, so it counts twice in training: keep one.",
+    "copies across classes": "The same file has two labels, so one of them is wrong.",
+    "copies across splits": "The same file is in training and evaluation, so scores are too good: remove one.",
+    "near copies": "Nearly the same picture is in a class twice, saved again, resized or retouched: keep one.",
+    "near copies across classes": "Nearly the same picture has two labels: one of them may be wrong.",
+    "near copies across splits": "Nearly the same picture is in training and evaluation: scores may be too good.",
+    "altered copies": "A crop of a picture, or a copy in other light, is in the same class: keep one.",
+    "altered copies across classes": "A crop, or a copy in other light, has another label: one of them may be wrong.",
+    "altered copies across splits": "A crop, or a copy in other light, is in training and evaluation: scores are too "
     "good.",
-    "odd size": f"More than {ODD_SIZE:g} times the median, or less than that part of it: perhaps an icon.",
-    "odd proportions": f"More than {ODD_PROPORTION:g} times the width or height usual: crop cuts, stretch distorts.",
-    "few pictures": f"Fewer than {FEW} pictures for training: too few to learn a class from.",
-    "imbalance": f"One class has at least {IMBALANCE:g} times as many pictures as another: training weighs them.",
+    "odd size": f"More than {ODD_SIZE:g} times larger or smaller than the median: perhaps an icon.",
+    "odd proportions": f"More than {ODD_PROPORTION:g} times wider or taller than usual: crop cuts, stretch distorts.",
+    "few pictures": f"The class has fewer than {FEW_A_CLASS} training pictures, too few to learn it from.",
+    "imbalance": f"One class has at least {IMBALANCE:g} times as many pictures as another: training weights them.",
     "class without pictures": "No file of the class can be used; it is left out.",
-    "class names alike": "They differ in case, spaces or Unicode composition alone: perhaps they are one class.",
-    LABEL_ERRORS: "A model that has not seen the picture is sure of another class: look at it.",
-    "outliers": "Unlike the other pictures of its class: perhaps from another set, or something else is in it.",
-    "class name not ASCII": "It is kept as it is, but other programs and systems may show it otherwise.",
+    "class names alike": "They differ only in case, spaces or Unicode composition: perhaps they are one class.",
+    LABEL_ERRORS: "A model that was not trained on the picture is sure of another class: check the label.",
+    "outliers": "It is unlike the other pictures of its class: perhaps from another data set, or of something else.",
+    "class name not ASCII": "It is kept as it is, but other programs and systems may display it differently.",
 }
 
 
@@ -89,7 +89,7 @@ class Finding(NamedTuple):
 
     Attributes:
         check: Its name, a key of ADVICE.
-        groups: The files or classes it was found in; those of one group belong together.
+        groups: The files or classes that it affects, in groups that belong together.
     """
 
     check: str
@@ -97,25 +97,25 @@ class Finding(NamedTuple):
 
     @property
     def advice(self) -> str:
-        """What it means, and what to do."""
+        """What the finding means, and what to do."""
         return ADVICE.get(self.check, "Look at it, or remove it.")
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What a folder of pictures holds, and what is wrong with it.
+    """The contents of a folder of pictures, and what is wrong with it.
 
     Attributes:
         source: The folder or CSV file.
-        files: All files; `pictures` of them can be used, `left_out` not; the rest was ignored.
+        files: The number of all files. `pictures` of them can be used, `left_out` cannot; the rest is ignored.
         pictures: See `files`.
         left_out: See `files`.
-        ignored: By reason, how many files were passed over for their names.
-        classes: By class, how many pictures can be used.
-        median_size: Width and height.
-        findings: In the order of ADVICE.
+        ignored: Number of files that were skipped, by reason.
+        classes: Number of usable pictures, by class.
+        median_size: Width and height, in pixels.
+        findings: What is wrong, in the order of ADVICE.
         notes: What could not be judged, and why.
-        learning_curve: As `LearningCurve.as_dict` gives it, where it was asked for.
+        learning_curve: As `LearningCurve.as_dict` returns it, if it was measured.
     """
 
     source: str
@@ -130,7 +130,7 @@ class Audit:
     learning_curve: dict[str, Any] | None = None
 
     def with_findings(self, more: Sequence[Finding], notes: Sequence[str] = ()) -> "Audit":
-        """The same audit with what was found besides."""
+        """The same audit with more findings."""
         found = sorted(
             [*self.findings, *(finding for finding in more if finding.groups)], key=lambda f: _place(f.check)
         )
@@ -147,7 +147,7 @@ class Audit:
 class Inspected(NamedTuple):
     """What the audit keeps of a picture: format, size, a digest of the file and 32×32 pixels of three channels.
 
-    `few_bits` says that it has 16 bits and uses fewer.
+    `few_bits`: the picture has 16 bits and uses fewer.
     """
 
     format: str
@@ -159,10 +159,10 @@ class Inspected(NamedTuple):
 
 
 def audit(source: str | Path, columns: Mapping[str, str] | None = None) -> Audit:
-    """Look at every file of a folder, of a CSV file of path and label, or of the embedded "clothes".
+    """Check every file of a folder, of a CSV file with path and label, or of the embedded "clothes".
 
     Args:
-        source: See above.
+        source: The folder, the .csv file, or "clothes".
         columns: As `load_dataset` takes them.
 
     Raises:
@@ -183,30 +183,17 @@ def audit(source: str | Path, columns: Mapping[str, str] | None = None) -> Audit
     names = [listing.paths[number] for number in kept]
     sizes = np.array([(picture.width, picture.height) for picture in pictures], np.int64).reshape(-1, 2)
 
-    def note(check: str, groups: Sequence[Sequence[str]]) -> None:
-        found.setdefault(check, []).extend([list(group) for group in groups])
-
-    def note_rows(check: str, rows: npt.NDArray[np.bool_]) -> None:
-        note(check, [[names[row]] for row in np.flatnonzero(rows)])
-
-    note("misnamed", [[name] for name, picture in zip(names, pictures, strict=True) if _misnamed(name, picture.format)])
-    note("fewer than 16 bits", [[name] for name, picture in zip(names, pictures, strict=True) if picture.few_bits])
-    if len(pictures):
-        note_rows("tiny", sizes.min(axis=1) < TINY)
-        note_rows("odd size", _odd(sizes.min(axis=1), ODD_SIZE))
-        note_rows("odd proportions", _odd(sizes[:, 0] / sizes[:, 1], ODD_PROPORTION))
     one_colour = np.array([_one_colour(thumbnail) for thumbnail in thumbnails], np.bool_)
-    note_rows("one colour", one_colour)
+    _check_files(names, pictures, sizes, one_colour, found)
     digests = np.array([picture.digest for picture in pictures], np.uint64)
     copies = group_equal(digests, one_colour)
-    repeated = np.array([row for group in copies for row in group[1:]], np.int64)
     skip = one_colour.copy()
-    skip[repeated] = True
+    skip[[row for group in copies for row in group[1:]]] = True
     for prefix, groups in (("", copies), ("near ", group_similar(hashes, thumbnails, skip))):
-        for suffix, part in zip(
-            ("", " across classes", " across splits"), sort_copies(groups, labels, splits), strict=True
-        ):
-            note(f"{prefix}copies{suffix}", _named(part, names))
+        within, across_classes, across_splits = sort_copies(groups, labels, splits)
+        found[f"{prefix}copies"] = _named(within, names)
+        found[f"{prefix}copies across classes"] = _named(across_classes, names)
+        found[f"{prefix}copies across splits"] = _named(across_splits, names)
     counts = count_classes(labels, class_names)
     _check_classes(count_classes(labels[splits == 0], class_names), counts, found)
     return Audit(
@@ -222,7 +209,7 @@ def audit(source: str | Path, columns: Mapping[str, str] | None = None) -> Audit
 
 
 def inspect_file(path: str) -> Inspected | str:
-    """Read a picture whole; or the name of its defect."""
+    """Read a whole picture; returns the name of its defect if that fails."""
     file = Path(path)
     try:
         if not file.stat().st_size:
@@ -230,7 +217,7 @@ def inspect_file(path: str) -> Inspected | str:
         with open_picture(file) as picture:
             form, (width, height) = picture.format or "", picture.size
             few_bits = significant_bits(picture) < 16
-        pixels = decode_image(file, (SIDE, SIDE, 3))
+        pixels = decode_image(file, (HASHED_SIDE, HASHED_SIDE, 3))
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=8)).digest()
     except ConvladderError as error:
@@ -243,14 +230,16 @@ def inspect_file(path: str) -> Inspected | str:
 def _inspect_all(
     listing: Listing, found: dict[str, list[list[str]]]
 ) -> tuple[list[int], list[Inspected], npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
-    """Which files can be used, what they are, their hashes and thumbnails of 16×16; the others go to `found`."""
+    """Usable files, with their hashes and 16×16 thumbnails. The defects of other files are added to `found`."""
     kept: list[int] = []
     pictures: list[Inspected] = []
-    hashes, thumbnails = [np.empty(0, np.uint64)], [np.empty((0, SIDE // 2, SIDE // 2, 3), np.uint8)]
+    hashes, thumbnails = [np.empty(0, np.uint64)], [np.empty((0, HASHED_SIDE // 2, HASHED_SIDE // 2, 3), np.uint8)]
     waiting: list[bytes] = []
 
     def hash_waiting() -> None:
-        hashed, halves = hash_thumbnails(np.frombuffer(b"".join(waiting), np.uint8).reshape(-1, SIDE, SIDE, 3))
+        hashed, halves = hash_thumbnails(
+            np.frombuffer(b"".join(waiting), np.uint8).reshape(-1, HASHED_SIDE, HASHED_SIDE, 3)
+        )
         hashes.append(hashed)
         thumbnails.append(halves)
         waiting.clear()
@@ -269,6 +258,27 @@ def _inspect_all(
     return kept, pictures, np.concatenate(hashes), np.concatenate(thumbnails)
 
 
+def _check_files(
+    names: Sequence[str],
+    pictures: Sequence[Inspected],
+    sizes: npt.NDArray[np.int64],
+    one_colour: npt.NDArray[np.bool_],
+    found: dict[str, list[list[str]]],
+) -> None:
+    """What is odd in a picture by itself, or beside the median of all."""
+
+    def note(check: str, odd: Iterable[bool | np.bool_]) -> None:
+        found[check] = [[name] for name, is_odd in zip(names, odd, strict=True) if is_odd]
+
+    note("misnamed", [_misnamed(name, picture.format) for name, picture in zip(names, pictures, strict=True)])
+    note("fewer than 16 bits", [picture.few_bits for picture in pictures])
+    if len(pictures):
+        note("tiny", sizes.min(axis=1) < TINY)
+        note("odd size", _odd(sizes.min(axis=1), ODD_SIZE))
+        note("odd proportions", _odd(sizes[:, 0] / sizes[:, 1], ODD_PROPORTION))
+    note("one colour", one_colour)
+
+
 def _check_classes(training: dict[str, int], counts: dict[str, int], found: dict[str, list[list[str]]]) -> None:
     names = list(counts)
     found["class without pictures"] = [[name] for name, count in counts.items() if not count]
@@ -283,11 +293,11 @@ def _check_classes(training: dict[str, int], counts: dict[str, int], found: dict
 
 def _misnamed(name: str, form: str) -> bool:
     ending = os.path.splitext(name)[1].lower()
-    return ending in READ + NOT_READ and ending not in ENDINGS.get(form, (ending,))
+    return ending in READ + NOT_READ and ending not in ENDINGS_OF_FORMAT.get(form, (ending,))
 
 
 def _odd(values: npt.NDArray[np.float64] | npt.NDArray[np.int64], factor: float) -> npt.NDArray[np.bool_]:
-    """Which values are more than so many times their median, or less than that part of it."""
+    """Which values are more than `factor` times larger or smaller than their median."""
     ratio = values / np.median(values)
     return (ratio > factor) | (ratio < 1 / factor)
 

@@ -1,12 +1,12 @@
-"""The decoded cache: every picture decoded once, into one file of bytes that later readings map into memory.
+"""The cache of decoded pictures: each picture is decoded once, into one file that is memory-mapped later.
 
-A folder an entry, named by a hash over each file's place, size and times of change, and over the settings:
+Each entry is a folder. Its name is a hash over each file's path, size and times of change, and over the settings:
 
-    convladder/<key>/images       rows of height × width × channels bytes, one a picture, in the order asked for
+    convladder/<key>/images       rows of height × width × channels bytes, one per picture, in the given order
     convladder/<key>/index.npz    which files the rows come from, which files were left out, and what was noticed
-    convladder/<key>.lock         held while the entry is built; a second process waits for it
+    convladder/<key>.lock         held while the entry is built, so that a second process waits
 
-An entry is built beside and renamed when it is whole, so a process that is killed leaves nothing that would be read.
+An entry is built in a temporary folder and renamed when it is complete, so a killed process leaves no broken entry.
 """
 
 import contextlib
@@ -27,15 +27,15 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 
-from convladder.data.decoding import decode_image, name_defect
+from convladder.data.decoding import chunk_size, decode_image, name_defect
 from convladder.errors import ConvladderError, check_range
 from convladder.startup import has_home
-from convladder.workers import chunk_size, map_files
+from convladder.workers import map_files
 
-VERSION = 4  # of what stands in an entry, and of how pictures are decoded
+PICTURES_VERSION = 4  # of an entry's content, and of how pictures are decoded
 LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
-SHOWN_FROM = 1000  # pictures from which a bar is shown
+SHOWN_FROM = 1000  # pictures; a progress bar is shown from here on
 
 Shape = tuple[int, int, int]
 Kept = TypeVar("Kept")
@@ -43,16 +43,16 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """Pictures, decoded.
+class DecodedFiles:
+    """Decoded pictures.
 
     Attributes:
         images: Shape (count, height, width, channels), uint8, mapped from a file.
-        sources: Shape (count,): of each row, which of the paths it comes from.
+        sources: Shape (count,): the index of the path that each row comes from.
         digests: Shape (count,), uint64: equal for equal pixels.
-        files: Shape (count,), uint64: equal for equal files, at whatever size they were decoded.
-        constant: Shape (count,): whether all its pixels are one colour.
-        left_out: Of the other paths, which, and why.
+        files: Shape (count,), uint64: equal for equal files, at any decoded size.
+        constant: Shape (count,): whether all pixels of the picture are equal.
+        left_out: Index of each path that could not be decoded, and the reason.
     """
 
     images: npt.NDArray[np.uint8]
@@ -64,17 +64,17 @@ class Decoded:
 
 
 def decode_files(
-    paths: Sequence[str], settings: str, choose_shape: Callable[[], Shape], fit: str, *, cache: bool = True
-) -> Decoded:
-    """Decode files, or map what was decoded before.
+    paths: Sequence[str], settings: str, choose_shape: Callable[[], Shape], resize: str, *, cache: bool = True
+) -> DecodedFiles:
+    """Decode files, or map the pixels that were decoded before.
 
     Args:
         paths: The files.
-        settings: What else the pixels depend on, but for `fit`.
-        choose_shape: Gives (height, width, channels); called only where nothing was decoded before.
-        fit: As `decode_image` takes it.
-        cache: Whether to keep what is decoded for later; without, it lies in a temporary file that is gone with
-            the process.
+        settings: What else the pixels depend on, except `resize`.
+        choose_shape: Returns (height, width, channels); called only if the pixels are not in the cache.
+        resize: As `decode_image` takes it.
+        cache: Whether to keep the decoded pixels for later. If not, they are in a temporary file that disappears
+            with the process.
 
     Raises:
         ConvladderError: The cache or the temporary file cannot be written; exit status 1.
@@ -82,39 +82,39 @@ def decode_files(
     root = cache_folder() if cache else None
     if cache and root is None:
         warnings.warn(
-            "Decoded pictures are not kept, because there is no home folder that can be written to. Name a folder with "
-            "XDG_CACHE_HOME, or keep none with --no-cache.",
+            "Decoded pictures are not cached, because there is no home folder that can be written to. Set "
+            "XDG_CACHE_HOME to a folder, or use --no-cache.",
             stacklevel=2,
         )
     try:
         if root is None:
             with tempfile.TemporaryDirectory(prefix="convladder-") as folder:
-                _build(Path(folder), paths, choose_shape(), fit)
-                return _open(Path(folder))  # a mapped file stays readable when its name is gone
+                _build(Path(folder), paths, choose_shape(), resize)
+                return _open(Path(folder))  # a mapped file stays readable after it is deleted
 
         def build(folder: Path) -> None:
             shape = choose_shape()
             make_room(folder.parent, len(paths) * int(np.prod(shape)))
-            _build(folder, paths, shape, fit)
+            _build(folder, paths, shape, resize)
 
-        return keep(root, _key(paths, settings, fit), build, _open)
+        return keep(root, _key(paths, settings, resize), build, _open)
     except OSError as error:
         raise ConvladderError(
-            f"Decoded pictures cannot be written to {root or os.environ.get('TMPDIR', '/tmp')} "
-            f"({error.strerror or error}). Free some room there, name another folder with "
-            f"{'XDG_CACHE_HOME, or keep none with --no-cache' if root else 'TMPDIR'}.",
+            f"Could not write decoded pictures to {root or os.environ.get('TMPDIR', '/tmp')} "
+            f"({error.strerror or error}). Free some space there, or choose another folder with "
+            f"{'XDG_CACHE_HOME, or use --no-cache' if root else 'TMPDIR'}.",
             exit_status=1,
         ) from error
 
 
 def keep(root: Path, key: str, build: Callable[[Path], None], read: Callable[[Path], Kept]) -> Kept:
-    """Read an entry of the cache, which is built first where it is not there, or damaged.
+    """Read an entry of the cache. Build it first if it is missing or damaged.
 
     Args:
-        root: The cache, as `cache_folder` gives it.
-        key: The entry's name, made from all that its content depends on.
-        build: Fills an empty folder; what it needs room for, it makes room for.
-        read: From the folder to what is in it. FileNotFoundError, ValueError, KeyError and EOFError tell damage.
+        root: The cache, as `cache_folder` returns it.
+        key: The entry's name, made from everything that its content depends on.
+        build: Fills an empty folder. It calls `make_room` for the space that it needs.
+        read: Reads the folder's content. FileNotFoundError, ValueError, KeyError and EOFError mean damage.
 
     Raises:
         OSError: The cache cannot be written.
@@ -123,11 +123,11 @@ def keep(root: Path, key: str, build: Callable[[Path], None], read: Callable[[Pa
     entry = root / key
     with _locked(entry.with_suffix(".lock")):
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            os.utime(entry)  # the entries that were not used for longest go first
+            os.utime(entry)  # the least recently used entries are removed first
             return read(entry)
-        shutil.rmtree(entry, ignore_errors=True)  # a damaged one
+        shutil.rmtree(entry, ignore_errors=True)  # a damaged entry
         new = entry.with_suffix(".new")
-        shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(new, ignore_errors=True)  # left by a process that was killed
         new.mkdir()
         try:
             build(new)
@@ -138,9 +138,9 @@ def keep(root: Path, key: str, build: Callable[[Path], None], read: Callable[[Pa
 
 
 def cache_folder() -> Path | None:
-    """Where decoded pictures are kept: a folder of the user's cache, after the XDG base directory specification.
+    """Folder of the cache: in the user's cache folder, after the XDG base directory specification.
 
-    None where the user has no home that can be written to, and names no other folder.
+    None if the user's home cannot be written to and XDG_CACHE_HOME is not set.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(given):
@@ -155,25 +155,25 @@ def cache_folder() -> Path | None:
 
 @dataclass(frozen=True)
 class DecodeInto:
-    """Decodes a file and writes it at its place; what the processes of `map_files` call."""
+    """Decodes a file and writes its pixels at their place. Worker processes call this."""
 
     target: str
     input_shape: Shape
-    fit: str
+    resize: str
 
     def __call__(self, item: tuple[int, str]) -> tuple[int, int, bool] | str:
-        """Digests of the pixels and of the file, and whether all pixels are alike; or why the file is left out."""
+        """Digests of the pixels and the file, and whether all pixels are equal; or the reason to leave the file out."""
         row, path = item
         try:
-            pixels = decode_image(path, self.input_shape, self.fit)
+            pixels = decode_image(path, self.input_shape, self.resize)
             file = _digest(Path(path).read_bytes())
         except ConvladderError as error:
             return "empty" if _is_empty(path) else name_defect(error)
-        except OSError:  # gone meanwhile
+        except OSError:  # deleted meanwhile
             return "unreadable"
         content = pixels.tobytes()
         descriptor = os.open(self.target, os.O_WRONLY)
-        try:  # written and not mapped: a full disk is an error here, and the end of the process there
+        try:  # written, not mapped: on a full disk this raises, while a mapped write would kill the process
             os.pwrite(descriptor, content, row * len(content))
         finally:
             os.close(descriptor)
@@ -185,26 +185,26 @@ def _digest(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
-def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str) -> None:
+def _build(folder: Path, paths: Sequence[str], shape: Shape, resize: str) -> None:
     needed = len(paths) * int(np.prod(shape))
     if shutil.disk_usage(folder).free < needed:
         raise OSError(0, f"{needed / 1e9:.1f} GB are needed")
     target = folder / "images"
     target.touch()
-    results = map_files(DecodeInto(str(target), shape, fit), list(enumerate(paths)), chunk_size(paths))
+    results = map_files(DecodeInto(str(target), shape, resize), list(enumerate(paths)), chunk_size(paths))
     kept: list[int] = []
     digests: list[int] = []
     files: list[int] = []
     constant: list[bool] = []
     left_out: list[tuple[int, str]] = []
-    for number, result in enumerate(shown(results, "Decoding pictures", len(paths))):
+    for number, result in enumerate(with_bar(results, "Decoding pictures", len(paths))):
         if isinstance(result, tuple):
             kept.append(number)
             digests.append(result[0])
             files.append(result[1])
             constant.append(result[2])
         else:
-            left_out.append((number, result or "ended the process that read it"))
+            left_out.append((number, result or "crashed the process that read it"))
     _close_gaps(target, kept, int(np.prod(shape)))
     np.savez(
         folder / "index.npz",
@@ -218,7 +218,7 @@ def _build(folder: Path, paths: Sequence[str], shape: Shape, fit: str) -> None:
 
 
 def _close_gaps(target: Path, kept: Sequence[int], size: int) -> None:
-    """Move the rows that were written over those that were not."""
+    """Move the written rows together, over the rows that were not written."""
     with target.open("r+b") as file:
         for new, old in enumerate(kept):
             if new != old:
@@ -227,7 +227,7 @@ def _close_gaps(target: Path, kept: Sequence[int], size: int) -> None:
         os.fsync(file.fileno())
 
 
-def _open(folder: Path) -> Decoded:
+def _open(folder: Path) -> DecodedFiles:
     with np.load(folder / "index.npz", allow_pickle=False) as index:
         sources, shape = index["sources"], tuple(int(side) for side in index["shape"])
         left_out = [(number, reason) for number, reason in json.loads(str(index["left_out"]))]
@@ -235,35 +235,35 @@ def _open(folder: Path) -> Decoded:
     images: npt.NDArray[np.uint8]
     if len(sources):
         images = np.memmap(folder / "images", np.uint8, "r", shape=(len(sources), *shape))
-    else:  # nothing can be mapped from an empty file
+    else:  # an empty file cannot be mapped
         images = np.empty((0, *shape), np.uint8)
-    return Decoded(images, sources, digests, files, constant, left_out)
+    return DecodedFiles(images, sources, digests, files, constant, left_out)
 
 
-def _key(paths: Sequence[str], settings: str, fit: str) -> str:
-    """A hash over what the pixels depend on. The time of the last status change tells what keeps its size and date."""
-    digest = hashlib.sha256(f"{VERSION} {PIL.__version__} {settings} {fit}".encode())
+def _key(paths: Sequence[str], settings: str, resize: str) -> str:
+    """A hash over everything that the pixels depend on. ctime detects changes that keep the size and mtime."""
+    digest = hashlib.sha256(f"{PICTURES_VERSION} {PIL.__version__} {settings} {resize}".encode())
     for path in paths:
         digest.update(b"\0" + os.fsencode(path))
-        with contextlib.suppress(OSError):  # gone since it was listed
+        with contextlib.suppress(OSError):  # deleted since it was listed
             status = os.stat(path)
             digest.update(f"\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
     return digest.hexdigest()[:32]
 
 
 def make_room(root: Path, needed: int) -> None:
-    """Remove the entries that were not used for longest until so many bytes fit under the limit."""
+    """Remove the least recently used entries until `needed` bytes fit under the limit."""
     given = os.environ.get(LIMIT_VARIABLE, "")
     try:
         gigabytes = float(given) if given else DEFAULT_LIMIT_GB
     except ValueError as error:
-        raise ConvladderError(f"{LIMIT_VARIABLE} is {given!r}. Expected a number of gigabytes, as 20.") from error
+        raise ConvladderError(f"{LIMIT_VARIABLE} is {given!r}. Expected a number of gigabytes, such as 20.") from error
     check_range(LIMIT_VARIABLE, gigabytes, 0, 1_000_000)
     limit = 1e9 * gigabytes
     if needed > limit:
         raise ConvladderError(
-            f"The decoded pictures take {needed / 1e9:.1f} GB, and the cache may take {limit / 1e9:g}. "
-            f"Set {LIMIT_VARIABLE} higher, choose a smaller --image-size, or keep none with --no-cache."
+            f"The decoded pictures need {needed / 1e9:.1f} GB, but the limit of the cache is {limit / 1e9:g} GB. "
+            f"Raise {LIMIT_VARIABLE}, choose a smaller --image-size, or use --no-cache."
         )
     entries = []
     for folder in root.iterdir():
@@ -278,19 +278,19 @@ def make_room(root: Path, needed: int) -> None:
     for _, size, folder in entries:
         if total <= limit:
             break
-        shutil.rmtree(folder, ignore_errors=True)  # who has it mapped keeps it
+        shutil.rmtree(folder, ignore_errors=True)  # a process that has it mapped can still read it
         total -= size
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what a killed process was building, unless a living one builds it."""
+    """Remove what a killed process was building, unless another process builds it now."""
     with contextlib.suppress(BlockingIOError), _locked(folder.with_suffix(".lock"), wait=False):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock that the system takes back from a process that is killed."""
+    """Hold a lock that the system releases if the process is killed."""
     import fcntl
 
     with path.open("wb") as file:
@@ -298,8 +298,8 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         yield
 
 
-def shown(results: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-    """Show a bar on a terminal's standard error, where it will take a while."""
+def with_bar(results: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+    """Show a progress bar on standard error, if that is a terminal and there are many results."""
     if total < SHOWN_FROM or not sys.stderr.isatty():
         return results
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Candidates: which files may be pictures. A picture's ending says so, and under any other name the content."""
+"""Candidates: files that may be pictures, by the extension of their name or else by their content."""
 
 import contextlib
 import os
@@ -6,12 +6,12 @@ import stat
 from typing import TypeAlias
 
 READ = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
-# Pictures of formats that are not read: better said than passed over.
+# Picture formats that cannot be read. These files are reported, not skipped.
 NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".ico", ".psd", ".eps", ".ppm", ".pgm", ".tga", ".dng")
 
-# What JPEG, PNG, GIF and TIFF files begin with; BMP's two letters begin many a text too.
+# First bytes of JPEG, PNG, GIF and TIFF files. BMP's two letters are not enough: many texts begin with them.
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of the second header, which follow 14 of the first
+BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the second header, which follows 14 bytes of the first
 
 NO_PICTURE = "no picture by name and content"
 
@@ -19,12 +19,12 @@ Entry: TypeAlias = "os.DirEntry[str]"
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is passed over with all that is in it."""
+    """Whether a file or folder of this name is skipped with everything in it."""
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def why_passed_over(entry: Entry) -> str:
-    """Why a file is not looked at; an empty text where it may be a picture, or cannot be opened, to be said."""
+    """Why a file is skipped. Empty if it may be a picture, or cannot be opened and so must be reported."""
     if is_hidden(entry.name):
         return "hidden"
     if not os.path.splitext(entry.name)[1] or _named_as_picture(entry):
@@ -47,7 +47,7 @@ def _named_as_picture(entry: Entry) -> bool:
 
 
 def _begins_as_picture(entry: Entry) -> bool:
-    if not stat.S_ISREG(entry.stat().st_mode):  # a pipe would be waited for without end
+    if not stat.S_ISREG(entry.stat().st_mode):  # reading a pipe could block forever
         return False
     with open(entry.path, "rb") as file:
         head = file.read(18)
@@ -57,6 +57,6 @@ def _begins_as_picture(entry: Entry) -> bool:
 
 
 def list_entries(folder: str | os.PathLike[str]) -> list[Entry]:
-    """What is in a folder, by name."""
+    """The contents of a folder, sorted by name."""
     with os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""Checks of a set of pictures that need no more than digests and labels: made at every training, and by the audit."""
+"""Checks that need only digests and labels. Every training and the audit run them."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ import numpy.typing as npt
 
 from convladder.data.splits import SPLITS
 
-MOST_CLASSES = 0.5  # of the pictures: as many labels are no classes, but numbers or names of each
+MOST_CLASSES_A_PICTURE = 0.5  # of the pictures: more labels are not classes, but numbers or names of single pictures
 FEWEST_TO_JUDGE = 20  # pictures
-FEW = 10  # training pictures of a class, below which it is said
-IMBALANCE = 2.0  # of the largest class to the smallest, from which it is said, and weighed in training
+FEW_A_CLASS = 10  # training pictures: classes with fewer are reported
+IMBALANCE = 2.0  # largest class to smallest: from here on it is reported, and training weights the classes
 
 Groups = list[npt.NDArray[np.int64]]
 
 
 def group_equal(digests: npt.NDArray[np.uint64], skip: npt.NDArray[np.bool_]) -> Groups:
-    """Rows with equal digests, as groups of at least two row numbers; without the rows to skip."""
+    """Groups of at least two rows with equal digests, without the rows to skip."""
     rows = np.flatnonzero(~skip)
     order = rows[np.argsort(digests[rows], kind="stable")]
     borders = np.flatnonzero(np.diff(digests[order]) != 0) + 1
@@ -27,7 +27,7 @@ def group_equal(digests: npt.NDArray[np.uint64], skip: npt.NDArray[np.bool_]) ->
 def sort_copies(
     groups: Groups, labels: npt.NDArray[np.int64], splits: npt.NDArray[np.int64]
 ) -> tuple[Groups, Groups, Groups]:
-    """The groups within one class and split, across classes, and across splits; one may be of the last two."""
+    """Groups within one class and split, across classes, and across splits. A group can be in both of the last two."""
     across_classes = [group for group in groups if len(set(labels[group].tolist())) > 1]
     across_splits = [group for group in groups if len(set(splits[group].tolist())) > 1]
     within = [
@@ -37,13 +37,13 @@ def sort_copies(
 
 
 def count_classes(labels: npt.NDArray[np.int64], class_names: Sequence[str]) -> dict[str, int]:
-    """How many pictures each class has."""
+    """Number of pictures in each class."""
     counts = np.bincount(labels, minlength=len(class_names))
     return {name: int(count) for name, count in zip(class_names, counts, strict=True)}
 
 
 def same_class_names(names: Sequence[str]) -> list[list[str]]:
-    """Groups of names that a person would take for one: differing in case, spaces or Unicode composition alone."""
+    """Groups of names that a person would take for one: they differ only in case, spaces or Unicode composition."""
     groups: dict[str, list[str]] = {}
     for name in names:
         key = "".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").replace("-", " ").split())
@@ -53,25 +53,25 @@ def same_class_names(names: Sequence[str]) -> list[list[str]]:
 
 def few_pictures(counts: dict[str, int]) -> dict[str, int]:
     """The classes with fewer than 10 pictures."""
-    return {name: count for name, count in counts.items() if count < FEW}
+    return {name: count for name, count in counts.items() if count < FEW_A_CLASS}
 
 
 def imbalance(counts: dict[str, int]) -> float:
-    """How many times as many pictures the largest class has as the smallest one that has any."""
+    """Ratio of the largest class to the smallest one that is not empty."""
     present = [count for count in counts.values() if count]
     return max(present) / min(present) if present else 1.0
 
 
 def too_many_classes(classes: int, pictures: int) -> bool:
-    """Whether there are so many labels that they can be no classes."""
-    return pictures >= FEWEST_TO_JUDGE and classes > MOST_CLASSES * pictures
+    """Whether there are too many labels for them to be classes."""
+    return pictures >= FEWEST_TO_JUDGE and classes > MOST_CLASSES_A_PICTURE * pictures
 
 
 def class_weights(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
-    """What a picture of each class counts in training, so that all classes together count alike; 1 on average.
+    """Weight of each class's pictures in training, so that all classes count equally. The mean weight is 1.
 
     Returns:
-        Shape (largest label + 1,), or None where the largest class has fewer than twice as many as the smallest.
+        Shape (largest label + 1,), or None if the largest class has less than twice as many pictures as the smallest.
     """
     counts = np.bincount(labels)
     present = counts[counts > 0]
@@ -80,7 +80,7 @@ def class_weights(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | No
     return (len(labels) / (len(present) * np.maximum(counts, 1))).astype(np.float32)
 
 
-def remark(
+def list_remarks(
     paths: Sequence[str],
     labels: npt.NDArray[np.int64],
     splits: npt.NDArray[np.int64],
@@ -88,15 +88,15 @@ def remark(
     digests: npt.NDArray[np.uint64],
     constant: npt.NDArray[np.bool_],
 ) -> list[str]:
-    """A line for each thing that whoever trains on these pictures should know.
+    """Lines for the user, one per problem with these pictures.
 
     Args:
-        paths: Shape (count,), as all of the following.
-        labels: Of each picture.
-        splits: Of each picture; 0 is for training.
-        class_names: One a label.
-        digests: Equal for equal pixels.
-        constant: Whether a picture is of one colour alone.
+        paths: Path of each picture, shape (count,).
+        labels: Label of each picture, shape (count,).
+        splits: Split of each picture, shape (count,); 0 is training.
+        class_names: One per label.
+        digests: Shape (count,); equal for equal pixels.
+        constant: Shape (count,); whether all pixels of a picture are equal.
     """
     within, across_classes, across_splits = sort_copies(group_equal(digests, constant), labels, splits)
 
@@ -113,31 +113,29 @@ def remark(
     if across_classes:
         lines.append(
             f"Pictures in more than one class: {len(across_classes):,} ({named(across_classes[0])}). "
-            "Remove those whose label is wrong."
+            "Remove the ones with the wrong label."
         )
     if within:
         lines.append(f"Pictures with copies in their class: {len(within):,} ({named(within[0])}).")
     if constant.any():
-        lines.append(f"Pictures of one colour alone: {int(constant.sum()):,} ({named(np.flatnonzero(constant))}).")
+        lines.append(f"Pictures of a single colour: {int(constant.sum()):,} ({named(np.flatnonzero(constant))}).")
     alike = same_class_names(class_names)
     if alike:
         lines.append(
-            f"Class names that differ in case or spaces alone: {', '.join(alike[0])}. Perhaps they are one class."
+            f"Class names that differ only in case or spaces: {', '.join(alike[0])}. Perhaps they are one class."
         )
     counts = count_classes(labels[splits == 0], class_names)
     few = few_pictures(counts)
     if few:
         listed = ", ".join(f"{name} {count}" for name, count in few.items())
-        lines.append(f"Classes with fewer than {FEW} pictures for training: {listed}.")
+        lines.append(f"Classes with fewer than {FEW_A_CLASS} training pictures: {listed}.")
     tested = count_classes(labels[splits == 2], class_names)
     untested = [name for name in class_names if not tested[name]]
     if untested:
         lines.append(
-            f"Classes without a picture to test: {', '.join(untested)}. They are trained on, and how well they are "
-            "recognized stays unknown: add pictures."
+            f"Classes without test pictures: {', '.join(untested)}. They are trained on, but their accuracy cannot be "
+            "measured: add pictures."
         )
     if imbalance(counts) >= IMBALANCE:
-        lines.append(
-            f"The largest class has {imbalance(counts):.1f} times as many pictures for training as the smallest."
-        )
+        lines.append(f"The largest class has {imbalance(counts):.1f} times as many training pictures as the smallest.")
     return lines

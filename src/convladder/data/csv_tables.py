@@ -1,7 +1,7 @@
-"""Tables of pictures: a CSV or TSV file with a row a picture, in which its file, its class and perhaps its split stand.
+"""Tables of pictures: CSV or TSV files with one row per picture: its file, its class and optionally its split.
 
-A column is known by its header or named by whoever trains, the one of paths also by the files that are there. A label
-is never guessed.
+Columns are found by their header, or the user names them. The column of paths is also found by the files that exist.
+The column of labels is never guessed.
 """
 
 import csv
@@ -18,13 +18,13 @@ from convladder.data.splits import recognize_split, resolve_evaluation, tokenize
 from convladder.errors import ConvladderError
 from convladder.markup import printable
 
-TABLES = (".csv", ".tsv")
+TABLE_ENDINGS = (".csv", ".tsv")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 COLUMNS = ("path", "label", "split")
-NONE = "none"  # in place of a split column
-LOOKED_AT = 20  # rows in which files are looked for, to tell the column of paths
+NONE = "none"  # instead of a split column
+LOOKED_AT = 20  # rows whose cells are checked for existing files, to find the column of paths
 
-# Headers without spaces, underscores and capitals.
+# Known headers, in lower case and without spaces and underscores.
 PATHS = word_set(
     "path paths file files filename filenames filepath filepaths image images picture photo img imagename imagefile "
     "imagefilename imagepath imageid imageindex imgname imgfile imgpath imgid fname photopath photofile picturepath "
@@ -38,11 +38,11 @@ PARTITIONS = word_set(
     "split splits set subset partition fold dataset datasplit usage phase stage traintest trainorvalid train test "
     "istrain istraining istest isval isvalid isvalidation istrainingimage"
 )
-MOST_SEVERAL = 0.1  # of the files: how many may have several labels before the table is refused
+MOST_SEVERAL = 0.1  # share of the files that may have several labels before the table is refused
 
 
 class _Table(NamedTuple):
-    """Rows, the header, where there is one, and the numbers of the columns, from 0 up."""
+    """Rows, the header (empty if there is none), and the indices of the columns."""
 
     rows: list[list[str]]
     header: list[str]
@@ -55,19 +55,19 @@ class _Table(NamedTuple):
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path is that of a table of pictures."""
-    return path.suffix.lower() in TABLES and not path.is_dir()
+    """Whether a path leads to a table of pictures."""
+    return path.suffix.lower() in TABLE_ENDINGS and not path.is_dir()
 
 
 def list_csv(path: Path, columns: Mapping[str, str] | None = None) -> Listing:
-    """List the pictures of a table, with a header or without; their paths are relative to it.
+    """List the pictures of a table, with or without a header. Paths in it are relative to its folder.
 
     Args:
         path: A file whose columns are separated by commas, semicolons, tabs or bars.
-        columns: By "path", "label" and "split", the header, or the number from 1 up, of the column that is meant.
+        columns: For "path", "label" and "split", the header or the number (1, 2, …) of the column.
 
     Raises:
-        ConvladderError: It cannot be read, it does not tell which columns are meant, or no row has a path and a label.
+        ConvladderError: It cannot be read, the columns are unclear, or no row has a path and a label.
     """
     rows = _read_rows(path)
     table = _find_columns(path, rows, columns or {})
@@ -100,14 +100,14 @@ def list_csv(path: Path, columns: Mapping[str, str] | None = None) -> Listing:
 
 
 def _read_rows(path: Path) -> list[list[str]]:
-    """All rows, by the separator that gives several columns, of as many cells each, with files among them."""
+    """All rows, split at the separator that gives several columns, existing files, and equally long rows."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         readings = [list(csv.reader(io.StringIO(text, newline=""), delimiter=separator)) for separator in SEPARATORS]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConvladderError(
-            f"{path} cannot be read ({reason}). Expected a CSV file of path and label, as text in UTF-8."
+            f"Could not read {path} ({reason}). Expected a CSV file with path and label, encoded as UTF-8."
         ) from error
 
     def suits(rows: list[list[str]]) -> tuple[bool, bool, bool]:
@@ -119,14 +119,14 @@ def _read_rows(path: Path) -> list[list[str]]:
     best = max(readings, key=suits)
     if best and not suits(best)[0]:
         raise ConvladderError(
-            f"{path} has one column, {printable(best[0][0] if best[0] else '')!r:.80}. Expected two or more, of path "
+            f"{path} has one column, {printable(best[0][0] if best[0] else '')!r:.80}. Expected at least two, path "
             f"and label, separated by {', '.join(SEPARATORS.values())}."
         )
     return best
 
 
 def _find_columns(path: Path, rows: list[list[str]], named: Mapping[str, str]) -> _Table:
-    """Tell the columns by what was named, by the header, and the one of paths by the files that are there."""
+    """Find the columns by the user's names, by the header, and for paths by the files that exist."""
     first = [cell.strip() for cell in rows[0]] if rows else []
     is_header = not any(cell.lower().endswith(READ + NOT_READ) or os.path.isfile(_locate(path, cell)) for cell in first)
     header = first if is_header else []
@@ -170,13 +170,13 @@ def _find_named(path: Path, key: str, name: str, header: Sequence[str], count: i
         return lower.index(name.strip().lower())
     if name.strip().isascii() and name.strip().isdecimal() and 1 <= int(name) <= count:
         return int(name) - 1
-    _ask(path, key, header or [str(number) for number in range(1, count + 1)], (), f"{name!r} is none of them. ")
+    _ask(path, key, header or [str(number) for number in range(1, count + 1)], (), f"{name!r} is not one of them. ")
 
 
 def _find_split(
     path: Path, rows: Sequence[Sequence[str]], header: Sequence[str], known: list[int], taken: Sequence[int | None]
 ) -> int | None:
-    """The column whose header says so, or whose values are all names of splits."""
+    """The column whose header names a split, or whose values are all names of splits."""
     by_values = [
         column
         for column in range(max(map(len, rows), default=0))
@@ -195,7 +195,7 @@ def _are_splits(values: set[str]) -> bool:
 
 
 def _choose(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int | None:
-    """The one of some columns that is meant; of those that divide the rows alike, names before numbers."""
+    """Choose one of several columns, if all divide the rows alike: names before numbers."""
     if len(columns) < 2:
         return columns[0] if columns else None
     values = [{_cell(row, column) for row in rows} for column in columns]
@@ -207,18 +207,18 @@ def _choose(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int | None
 
 
 def _ask(path: Path, key: str, header: Sequence[str], several: Sequence[str], why: str = "") -> NoReturn:
-    why = why or (f"{' and '.join(several)} may be the {key}s. " if several else f"None is known to be the {key}. ")
+    why = why or (f"{' and '.join(several)} may be the {key}s. " if several else f"None is known as the {key}. ")
     raise ConvladderError(
         printable(
-            f"{path} has the columns {', '.join(header)}. {why}Expected one, {key}: name it, with "
-            f"--{key}-column or, in Python, columns={{'{key}': ...}}, by its header or its number from 1 up."
-            + (" none passes over them." if key == "split" else "")
+            f"{path} has the columns {', '.join(header)}. {why}Expected one {key} column: name it with "
+            f"--{key}-column or, in Python, columns={{'{key}': ...}}, by its header or its number (1, 2, …)."
+            + (" none ignores them." if key == "split" else "")
         )
     )
 
 
 def _read_splits(path: Path, table: _Table) -> dict[str, str]:
-    """What each value of the column of splits means."""
+    """The split that each value of the split column means."""
     if table.split is None:
         return {}
     values = sorted({_cell(row, table.split) for row in table.rows} - {""})
@@ -227,8 +227,8 @@ def _read_splits(path: Path, table: _Table) -> dict[str, str]:
         shown = ", ".join(values[:5]) + (", …" if values[5:] else "")
         raise ConvladderError(
             printable(
-                f"{table.name(table.split)} of {path} holds {shown}. Expected train, validation and test, or names "
-                f"alike: write those, or name another column with --split-column, or {NONE} to pass over it."
+                f"{table.name(table.split)} of {path} holds {shown}. Expected train, validation and test, or similar "
+                f"names: write those, or name another column with --split-column, or {NONE} to ignore it."
             )
         )
     resolved = resolve_evaluation(recognized.split for recognized in known.values())
@@ -236,36 +236,36 @@ def _read_splits(path: Path, table: _Table) -> dict[str, str]:
 
 
 def _check(path: Path, table: _Table, listing: Listing, labels: Mapping[str, Sequence[str]]) -> None:
-    """Refuse what is no table of pictures with a class each."""
+    """Refuse a table that does not give each picture one class."""
     column, files = table.name(table.label), sum(map(bool, labels.values()))
     if not files:
         missing = next((name for name, reason in listing.left_out if reason == "no such file"), "")
         raise ConvladderError(
-            f"{path} names no file that is there ({len(table.rows):,} rows{f', first {missing}' * bool(missing)}). "
+            f"{path} names no file that exists ({len(table.rows):,} rows{f', first {missing}' * bool(missing)}). "
             f"Expected rows of path,label, with paths relative to {path.parent}."
         )
     several = sum(len(found) > 1 for found in labels.values())
     if several > MOST_SEVERAL * files:
         raise ConvladderError(
-            f"{several:,} of the {files:,} files of {path} have several labels in {column}. Expected one class a "
+            f"{several:,} of the {files:,} files of {path} have several labels in {column}. Expected one class per "
             "picture: cut out the objects, or name another column with --label-column."
         )
     if too_many_classes(len(listing.classes), files):
         raise ConvladderError(
-            f"{column} of {path} has {len(listing.classes):,} values for {files:,} pictures. Expected classes, with "
-            "some pictures each: name another column with --label-column."
+            f"{column} of {path} has {len(listing.classes):,} values for {files:,} pictures. Expected classes with "
+            "several pictures each: name another column with --label-column."
         )
     trained = {label for label, split in zip(listing.labels, listing.splits, strict=True) if split in ("", "train")}
     untrained = sorted(set(listing.labels) - trained)
     if untrained:
         raise ConvladderError(
-            f"{path} has no row for training of {', '.join(untrained[:3])}. Expected every class among those that are "
-            "for training: correct labels or splits."
+            f"{path} has no training row for {', '.join(untrained[:3])}. Expected training rows for every class: "
+            "correct the labels or the splits."
         )
 
 
 def _locate(table: Path, name: str) -> str:
-    """The file that a cell names; backslashes lead into folders as they do on Windows, where no file is called so."""
+    """The file that a cell names. Backslashes separate folders, as on Windows, unless a file has them in its name."""
     path = os.path.join(table.parent, name.strip())
     if "\\" in name and not os.path.isfile(path):
         return os.path.join(table.parent, name.strip().replace("\\", "/"))

@@ -1,4 +1,4 @@
-"""Dataset: images, labels and class names, in three splits, with a fingerprint."""
+"""The Dataset: images, labels and class names in three splits, with a fingerprint."""
 
 import hashlib
 import mmap
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convladder.data.resizing import accept_fit
 from convladder.errors import ConvladderError
 from convladder.markup import printable
 from convladder.signals import check_stop
@@ -17,38 +18,38 @@ from convladder.signals import check_stop
 BYTES_A_READ = 1 << 25
 MOST_CLASSES_NAMED = 20
 IMAGES_A_SLICE = 500
-SMALLEST_PHOTOGRAPH = 64  # pixels of the shorter side: digits and icons have fewer
+SMALLEST_PHOTOGRAPH = 64  # pixels of the shorter side; digits and icons have fewer
 NOTHING_TO_TEST = (
-    "No class of {name} has two different pictures. Expected at least one that has, so that one can be learned from "
-    "and the other be tested: add pictures."
+    "No class of {name} has two different pictures. Expected at least one class with two, one to train on and one to "
+    "test: add pictures."
 )
-PLACES_A_SLICE = 1 << 20  # of a slice's images together: 500 of 45×45, 20 of 224×224, whose maps take 0.4 GB
+PLACES_A_SLICE = 1 << 20  # pixels per slice: 500 images of 45×45, or 20 of 224×224, whose feature maps take 0.4 GB
 
 
 class Split(NamedTuple):
     """Images of shape (count, height, width, channels), uint8, and their labels, shape (count,), int64.
 
-    The images may be a numpy.memmap: an array that lies in a file, and of which is read what is asked for.
+    The images may be a numpy.memmap: an array in a file, read only where it is indexed.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
-        """The number of images, not of fields."""
+        """The number of images, not of the tuple's fields."""
         return len(self.labels)
 
 
 @dataclass(frozen=True)
 class Account:
-    """What became of every file of a folder, and what was noticed in passing.
+    """What became of every file of a folder, and what problems were found.
 
     Attributes:
-        files: All files: pictures, left out and ignored.
-        ignored: By reason, how many were passed over for their names.
-        left_out: Path and reason of those that should be pictures and cannot be used.
-        remarks: A line for each thing that was noticed: copies in two splits, classes of few images.
-        paths: Of each picture that is used, in the order of train, validation, test.
+        files: Number of all files: used, left out and ignored.
+        ignored: Number of files that were skipped, by reason.
+        left_out: Path and reason for each file that should be a picture and cannot be used.
+        remarks: One line per problem, such as copies in two splits or classes with few images.
+        paths: Path of each used picture, in the order train, validation, test.
     """
 
     files: int
@@ -59,11 +60,11 @@ class Account:
 
     @property
     def pictures(self) -> int:
-        """How many files are used."""
+        """The number of files that are used."""
         return self.files - len(self.left_out) - sum(self.ignored.values())
 
     def lines(self) -> list[str]:
-        """What there is to say, a line each; what cannot be printed of a name is escaped."""
+        """The account as lines of text. Unprintable characters of names are escaped."""
         passed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.ignored.items()))
         counted = f"{self.files:,} files: {self.pictures:,} pictures"
         if self.left_out:
@@ -86,27 +87,27 @@ class Account:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a network is trained, chosen and tested on.
+    """The images that a network is trained, selected and tested on.
 
     Attributes:
-        name: What it is called in tables.
-        class_names: One a label, in the order of the labels.
-        train: What the weights are fitted to.
-        validation: What the epoch and the rung are chosen on; may be empty.
-        test: Read once, when everything has been chosen.
-        fit: How pictures of other proportions were brought to this size, and shall be for predictions: "crop", "pad"
+        name: Its name in tables.
+        class_names: One per label, in the order of the labels.
+        train: Images that the weights are fitted to.
+        validation: Images that select the epoch and the rung. May be empty.
+        test: Images that are used once, after everything is selected.
+        resize: How pictures of other proportions were brought to this size, and shall be for predictions: "crop", "pad"
             or "stretch".
-        account: Of data from files of pictures, what became of each file.
-        native_side: Of data from files of pictures, the median of their shorter sides in pixels; 0 of arrays.
-        held_out: Whether chance chose the test pictures from all, since no folder names any.
-        by_folds: Whether the test pictures are among the training pictures as well, to be tested by cross-validation.
-        content: Of data from files of pictures, a SHA-256 over class names, labels, splits and the files' bytes: the
-            same at every size that they are decoded at.
-        leaks_left_out: How many pictures are not learned from, because a copy of them validates or tests.
-        alike: Of pictures with near copies, by the digest of their pixels, what is equal for near copies.
-        noticed: Of arrays, a line for each thing that whoever trains on them should know.
-        source: What `load_dataset` was called with, so that it can be called again: `source`, an absolute path or the
-            name of an embedded set, and its settings; none for data built in Python.
+        account: What became of each file; None for data from arrays.
+        native_side: Median of the pictures' shorter sides in their files, in pixels; 0 for arrays.
+        held_out: Whether the test pictures were chosen at random, because no folder names any.
+        by_folds: Whether the test pictures are training pictures too, and are tested by cross-validation.
+        content: For pictures in files, a SHA-256 over class names, labels, splits and the files' bytes. It is the
+            same at every decoded size.
+        leaks_left_out: Number of pictures left out of training because a copy is in validation or test.
+        alike: From the digest of a picture's pixels to a number that its near copies share.
+        noticed: For arrays, one line per problem.
+        source: The arguments of `load_dataset`, so that it can be called again: `source`, an absolute path or the
+            name of an embedded set, and the settings, as run.json keeps them. Empty for data built in Python.
     """
 
     name: str
@@ -114,7 +115,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    fit: str = "stretch"
+    resize: str = "stretch"
     account: Account | None = None
     native_side: int = 0
     held_out: bool = False
@@ -124,6 +125,11 @@ class Dataset:
     alike: Mapping[int, int] = field(default_factory=dict)
     noticed: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = field(default=None, compare=False)
+
+    @property
+    def fit(self) -> str:
+        """What `resize` was called before."""
+        return self.resize
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -137,22 +143,22 @@ class Dataset:
         return len(self.class_names)
 
     def lines(self) -> list[str]:
-        """What became of the files, and what was noticed in them or in arrays, a line each."""
+        """What became of the files, and the problems of files or arrays, one per line."""
         return self.account.lines() if self.account else list(self.noticed)
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """All splits that hold pictures of their own: each picture stands in one of them, once."""
+        """The splits that do not overlap: each picture is in exactly one of them."""
         return (self.train,) if self.by_folds else (self.train, self.validation, self.test)
 
     @property
     def photographs(self) -> bool:
-        """Whether these are pictures in files, of a size that a pretrained network can make something of."""
+        """Whether these are pictures in files, large enough for a pretrained network."""
         return self.native_side >= SMALLEST_PHOTOGRAPH
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the class names and every split's pixels and labels: equal if and only if the data are."""
+        """SHA-256 over the class names and every split's pixels and labels: equal only for equal data."""
         digest = hashlib.sha256("\0".join(self.class_names).encode())
         for split in (self.train, self.validation, self.test):
             digest.update(repr(split.images.shape).encode())
@@ -165,7 +171,7 @@ class Dataset:
 
     @property
     def identity(self) -> str:
-        """What runs must share to be compared: `content`; of arrays the same over their pixels, whatever validates."""
+        """Runs with equal identity can be compared. `content`; for arrays, a hash of pixels and labels."""
         if self.content:
             return self.content
         learnt = np.concatenate([self.train.labels, self.validation.labels])
@@ -174,18 +180,18 @@ class Dataset:
 
     @cached_property
     def digests(self) -> npt.NDArray[np.uint64]:
-        """Of the pictures of train, validation and test, in this order: equal for equal pixels."""
+        """A digest per picture of train, validation and test, in this order: equal for equal pixels."""
         return np.concatenate([digest_images(split.images) for split in (self.train, self.validation, self.test)])
 
     @property
     def copies(self) -> npt.NDArray[np.uint64]:
-        """The same, equal for near copies as well, where they are known."""
+        """Like `digests`, but equal for known near copies too."""
         if not self.alike:
             return self.digests
         return np.array([self.alike.get(digest, digest) for digest in self.digests.tolist()], np.uint64)
 
     def without_validation(self) -> "Dataset":
-        """The same data, the validation images back among the training images."""
+        """The same data, with the validation images moved to the training images."""
         if not len(self.validation):
             return self
         images = join(self.train.images, self.validation.images)
@@ -194,10 +200,10 @@ class Dataset:
         return replace(self, train=Split(images, labels), validation=empty)
 
     def pooled(self) -> "Dataset":
-        """The same pictures, with nothing held out: all are to be trained on, and tested by cross-validation.
+        """The same pictures with nothing held out: train on all of them, and test by cross-validation.
 
-        Of copies in a class one is kept, because the others would give its answer away; unless leaks are kept. The
-        test pictures are those of classes that have two or more, so that one is left to learn the class from.
+        Of copies in a class only one is kept, because the others would give the answer away; unless leaks are kept.
+        Pictures are tested only in classes with at least two, so that one is left to learn the class from.
         """
         splits = (self.train, self.validation, self.test)
         images = join(join(self.train.images, self.validation.images), self.test.images)
@@ -222,8 +228,11 @@ class Dataset:
         )
 
 
+Dataset.__init__ = accept_fit(Dataset.__init__)  # type: ignore[method-assign]
+
+
 def describe_classes(data: Dataset) -> str:
-    """The classes with their numbers of pictures, of many the largest and the smallest, and the sizes of the splits."""
+    """Classes and splits with their numbers of pictures; of many classes, the largest and the smallest."""
     labels = np.concatenate([split.labels for split in data.splits])
     counts = np.bincount(labels, minlength=data.num_classes)
     order = list(range(data.num_classes))
@@ -240,7 +249,7 @@ def describe_classes(data: Dataset) -> str:
 
 
 def digest_images(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """Equal for equal pixels, shape (count,)."""
+    """Digests, shape (count,): equal for equal pixels."""
     digests = []
     for part in slices(images):
         digests += [hashlib.blake2b(image.data, digest_size=8).digest() for image in np.ascontiguousarray(part)]
@@ -248,7 +257,7 @@ def digest_images(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
 
 
 def digest_content(class_names: Sequence[str], *parts: Sequence[npt.NDArray[Any]]) -> str:
-    """SHA-256 over what is learnt from and what is tested on, each as digests and labels, in whatever order."""
+    """SHA-256 over training and test data, each as digests and labels, independent of their order."""
     digest = hashlib.sha256("\0".join(class_names).encode())
     for digests, labels in parts:
         order = np.lexsort((labels, digests))
@@ -257,9 +266,9 @@ def digest_content(class_names: Sequence[str], *parts: Sequence[npt.NDArray[Any]
 
 
 def release(images: npt.NDArray[np.uint8]) -> None:
-    """Give back the memory of what was read of a mapped file, which the system may keep; other arrays stay as they are.
+    """Release the memory of a mapped file's pages; the system may still cache them. Other arrays are left alone.
 
-    Without it, a pass over the images would count all of them as memory of this process.
+    Otherwise a pass over the images would count all of them as memory of this process.
     """
     mapped: object = images if isinstance(images, np.memmap) else None
     while isinstance(mapped, np.ndarray):
@@ -269,7 +278,7 @@ def release(images: npt.NDArray[np.uint8]) -> None:
 
 
 def slices(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
-    """The images in order, as many at a time as a network's feature maps of them fit into memory."""
+    """Yield the images in order, in slices so small that a network's feature maps fit into memory."""
     height, width = images.shape[1:3]
     size = max(1, min(IMAGES_A_SLICE, PLACES_A_SLICE // (height * width)))
     for start in range(0, len(images), size):
@@ -279,7 +288,7 @@ def slices(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def join(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Concatenate; without reading anything where the two follow one another in one mapped file."""
+    """Concatenate. Nothing is read if the two are adjacent in one mapped file."""
     whole = first.base
     if isinstance(whole, np.memmap) and second.base is whole and _address(first) + first.nbytes == _address(second):
         start = (_address(first) - _address(whole)) // whole.strides[0]

@@ -1,7 +1,7 @@
-"""Features: what a pretrained backbone sees in images, computed once by ONNX Runtime and kept in the cache.
+"""Features of images from a pretrained backbone, computed once with ONNX Runtime and cached.
 
-Those of the package's own need neither Keras nor TensorFlow. An entry of the cache is named after the backbone, the
-size and the images' content, so that the same pictures are found again in whatever folder, order or split they stand.
+The embedded backbone needs neither Keras nor TensorFlow. A cache entry is named after the backbone, the size and the
+images' content, so the same pictures are found again in any folder, order or split.
 """
 
 import hashlib
@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.cache import cache_folder, keep, make_room, shown
+from convladder.data.cache import cache_folder, keep, make_room, with_bar
 from convladder.data.dataset import Dataset, digest_images, release
 from convladder.errors import ConvladderError
 from convladder.models import backbone
 from convladder.processors import count_processors
 from convladder.signals import check_stop
 
-VERSION = 1  # of what stands in an entry, and of how features are computed
+FEATURES_VERSION = 1  # of an entry's content, and of how features are computed
 IMAGES_A_BATCH = 16
-VIEWS = 2  # the picture and its mirror image
+FEATURE_VIEWS = 2  # the picture and its mirror image
 
 Features = npt.NDArray[np.float32]
 
@@ -33,8 +33,8 @@ class Extractor:
 
     Attributes:
         name: Its name.
-        weights: A SHA-256 of its weights; empty where they are the package's.
-        build_graph: From the shape of an image, (height, width, channels), to an ONNX model, from pixels, float32
+        weights: A SHA-256 of its weights; empty for the embedded weights.
+        build_graph: Builds the ONNX model for images of shape (height, width, channels). The model maps pixels, float32
             (batch, height, width, channels), to features, float32 (batch, features).
     """
 
@@ -43,27 +43,27 @@ class Extractor:
     build_graph: Callable[[tuple[int, int, int]], bytes]
 
 
-OWN = Extractor(backbone.NAME, "", backbone.build_graph)
+OWN = Extractor(backbone.BACKBONE, "", backbone.build_graph)
 
 
 def compute_features(
     parts: Sequence[npt.NDArray[np.uint8]], extractor: Extractor = OWN, *, cache: bool = True
 ) -> list[Features]:
-    """A backbone's features of images and of their mirror images.
+    """Compute a backbone's features of images and of their mirror images.
 
     Args:
-        parts: Images of shape (count, height, width, channels), range 0–255; all of one size.
-        extractor: The backbone; by default the package's own.
-        cache: Whether to keep them for the next time.
+        parts: Images of shape (count, height, width, channels), range 0–255, all of one size.
+        extractor: The backbone; by default the embedded one.
+        cache: Whether to keep the features for the next time.
 
     Returns:
-        For each part, shape (2, count, features): the pictures', then their mirror images', in the order given.
+        For each part, shape (2, count, features): first the images, then their mirror images, in the given order.
 
     Raises:
         ConvladderError: The cache cannot be written; exit status 1.
     """
     digests = np.concatenate([digest_images(images) for images in parts])
-    known, rows = np.unique(digests, return_inverse=True)  # each picture once, in an order that is its content's alone
+    known, rows = np.unique(digests, return_inverse=True)  # each picture once, in an order that depends only on content
     borders = np.cumsum([len(images) for images in parts])[:-1]
     root = cache_folder() if cache else None
     if root is None:
@@ -83,28 +83,28 @@ def compute_features(
         return np.split(keep(root, key, build, read)[:, rows], borders, axis=1)
     except OSError as error:
         raise ConvladderError(
-            f"Features of pictures cannot be kept ({error.strerror or error}). Free some room, name another folder "
-            "with XDG_CACHE_HOME, or keep none with --no-cache.",
+            f"Could not cache features ({error.strerror or error}). Free some space, choose another folder with "
+            "XDG_CACHE_HOME, or use --no-cache.",
             exit_status=1,
         ) from error
 
 
 def are_kept(parts: Sequence[npt.NDArray[np.uint8]]) -> bool:
-    """Whether the features of these images stand in the cache."""
+    """Whether the features of these images are in the cache."""
     root = cache_folder()
     known = np.unique(np.concatenate([digest_images(images) for images in parts]))
     return root is not None and (root / _name_entry(known, parts[0].shape[1:], OWN)).exists()
 
 
 def _name_entry(known: npt.NDArray[np.uint64], shape: tuple[int, ...], extractor: Extractor) -> str:
-    described = f"{VERSION} {extractor.name}{extractor.weights} {'×'.join(map(str, shape))}"
+    described = f"{FEATURES_VERSION} {extractor.name}{extractor.weights} {'×'.join(map(str, shape))}"
     return hashlib.sha256(described.encode() + known.tobytes()).hexdigest()[:32]
 
 
 def pool_features(dataset: Dataset) -> tuple[Features, npt.NDArray[np.int64]]:
     """The features of all pictures of a data set, shape (2, count, 1280), and their labels, in the order of the splits.
 
-    They are those that `transfer` is solved on at this size, so that whichever comes second finds them kept.
+    `transfer` at this size uses the same features, so whichever comes second finds them in the cache.
     """
     cache = dataset.source is None or dataset.source.get("cache", True)
     parts = compute_features([split.images for split in dataset.splits], cache=cache)
@@ -112,7 +112,7 @@ def pool_features(dataset: Dataset) -> tuple[Features, npt.NDArray[np.int64]]:
 
 
 def open_graph(content: bytes) -> Any:
-    """An ONNX model, ready to run on all processors that this process may use."""
+    """An ONNX Runtime session that uses all processors that this process may use."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -123,10 +123,10 @@ def open_graph(content: bytes) -> Any:
 def _compute(parts: Sequence[npt.NDArray[np.uint8]], extractor: Extractor) -> Features:
     session = open_graph(extractor.build_graph(parts[0].shape[1:]))
     (pixels_in,), (features_out,) = session.get_inputs(), session.get_outputs()
-    features = np.empty((VIEWS, sum(map(len, parts)), features_out.shape[1]), np.float32)
+    features = np.empty((FEATURE_VIEWS, sum(map(len, parts)), features_out.shape[1]), np.float32)
     done = 0
     total = -(-features.shape[1] // IMAGES_A_BATCH)
-    for batch in shown(_batches(parts), "Looking at pictures", total):
+    for batch in with_bar(_batches(parts), "Computing features", total):
         pixels = batch.astype(np.float32)
         for view, seen in enumerate((pixels, np.ascontiguousarray(pixels[:, :, ::-1]))):
             features[view, done : done + len(batch)] = session.run(None, {pixels_in.name: seen})[0]

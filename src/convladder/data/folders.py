@@ -1,4 +1,4 @@
-"""Folders of pictures: which files there are, of which class and split, and what is passed over."""
+"""Folders of pictures: lists the files with their class and split, and counts what is skipped."""
 
 import os
 from collections import Counter
@@ -14,16 +14,16 @@ from convladder.markup import printable
 
 @dataclass
 class Listing:
-    """Files that may be pictures, and what became of all others.
+    """Files that may be pictures, and the number of all other files.
 
     Attributes:
-        paths: Where they are, in a stable order.
-        labels: The class of each, by name.
-        splits: The split of each, where the folder says it; else an empty text.
-        ignored: By reason, how many files were passed over.
-        left_out: Files that are no pictures for sure, with the reason.
-        classes: All classes, also those without a file.
-        notes: How they were found, where that may surprise, a line each.
+        paths: The files' paths, in a stable order.
+        labels: Class name of each file.
+        splits: Split of each file; empty if its folder does not say.
+        ignored: Number of skipped files, by reason.
+        left_out: Files that certainly cannot be used, with the reason.
+        classes: All classes, also those without files.
+        notes: How the folders were read, if that may surprise, one line each.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -35,19 +35,19 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
     def add(self, path: str, label: str, split: str) -> None:
-        """Take a file in."""
+        """Add a file."""
         self.paths.append(path)
         self.labels.append(label)
         self.classes.add(label)
         self.splits.append(split)
 
     def count_ignored(self) -> str:
-        """How many files were passed over, and why."""
+        """How many files were skipped, and why."""
         return ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.ignored.items()))
 
 
 def list_folder(folder: Path) -> Listing:
-    """List the pictures of a folder by class, and by split where its folders tell; folders in a class belong to it.
+    """List the pictures of a folder by class, and by split if folders name them. Folders in a class belong to it.
 
     Raises:
         ConvladderError: No such folder, no files in class folders, or folders that `read_layout` refuses.
@@ -55,7 +55,7 @@ def list_folder(folder: Path) -> Listing:
     try:
         layout = read_layout(folder)
     except OSError as error:
-        raise ConvladderError(f"{folder} cannot be read ({error.strerror}). Expected a folder of pictures.") from error
+        raise ConvladderError(f"Could not read {folder} ({error.strerror}). Expected a folder of pictures.") from error
     listing = Listing(notes=layout.notes)
     for entry in layout.beside:
         _count_beside(entry, listing)
@@ -63,37 +63,37 @@ def list_folder(folder: Path) -> Listing:
         _list_class(place, listing)
     if not listing.paths:
         raise ConvladderError(
-            f"{folder} holds no pictures in folders of classes. Expected {folder / '<class>' / '*.jpg'}, the same "
-            "under train, val and test, four IDX files, or the name of a .csv file of path and label."
+            f"{folder} holds no class folders with pictures. Expected {folder / '<class>' / '*.jpg'}, the same "
+            "under train, val and test, four IDX files, or a .csv file with path and label."
         )
     return listing
 
 
 def list_pictures(folder: Path) -> Listing:
-    """Every file in a folder and the folders in it that may be a picture, in order, and what is passed over.
+    """List the files in a folder and its subfolders that may be pictures, in order, and count what is skipped.
 
     Raises:
-        ConvladderError: There is nothing to look at.
+        ConvladderError: There are no pictures.
     """
     listing = Listing()
     _list_class(Place(str(folder), "", ""), listing)
     if not listing.paths and not listing.left_out:
         passed = f", and {listing.count_ignored()}" if listing.ignored else ""
         raise ConvladderError(
-            f"{folder} holds no pictures{passed}. Expected {', '.join(READ)} in it or in folders of it."
+            f"{folder} holds no pictures{passed}. Expected {', '.join(READ)} in it or in its subfolders."
         )
     return listing
 
 
 def sort_classes(names: set[str]) -> list[str]:
-    """Class names in the order of their labels: by number where all are numbers, else by letters."""
+    """Class names in the order of their labels: numeric if all are numbers, else alphabetical."""
     if all(name.isascii() and name.isdecimal() for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
 
 
 def _count_beside(entry: Entry, listing: Listing) -> None:
-    """Count what belongs to no class; of a folder, all that is in it."""
+    """Count a file, or all files of a folder, that belong to no class."""
     if entry.is_symlink() or not entry.is_dir():
         listing.ignored["hidden" if is_hidden(entry.name) else "outside the class folders"] += 1
         return
@@ -113,11 +113,11 @@ def _list_class(place: Place, listing: Listing) -> None:
         elif entry.is_symlink():
             listing.left_out.append((entry.path, "a link to nothing"))
         else:
-            listing.ignored["no regular file"] += 1  # a pipe would be waited for without end
+            listing.ignored["no regular file"] += 1  # reading a pipe could block forever
 
 
 def _walk(folder: str, listing: Listing, hidden: bool = False) -> Iterator[tuple[Entry, bool]]:
-    """Every file below a folder, and whether it or a folder around it is hidden; links to folders are not followed."""
+    """Every file below a folder, and whether it or a parent folder is hidden. Links to folders are not followed."""
     try:
         entries = list_entries(folder)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""IDX files, as MNIST, Fashion-MNIST and their kin come: written here, and read, gzipped or not."""
+"""IDX files, the format of MNIST and Fashion-MNIST: read, gzipped or not, and written."""
 
 import gzip
 import re
@@ -14,7 +14,7 @@ from convladder.errors import ConvladderError
 GZIP = b"\x1f\x8b"
 UNSIGNED_BYTE = 8
 
-# train-images-idx3-ubyte, emnist-letters-t10k-labels.idx1-ubyte.gz and the like, by the key of the array in each.
+# Patterns for train-images-idx3-ubyte, emnist-letters-t10k-labels.idx1-ubyte.gz and so on, by the array's key.
 NAMES = {
     key: re.compile(rf"((?:.*[-_])?){split}-{kind}[-.]idx{rank}-ubyte(?:\.gz)?", re.IGNORECASE)
     for key, split, kind, rank in (
@@ -27,10 +27,10 @@ NAMES = {
 
 
 def find_idx_files(folder: Path) -> dict[str, Path]:
-    """The four files of a folder by the keys x_train, y_train, x_test and y_test; nothing where there are none.
+    """The four files of a folder by the keys x_train, y_train, x_test and y_test; empty if there are none.
 
     Raises:
-        ConvladderError: Some of the four, but not all, or files of several data sets.
+        ConvladderError: The folder holds only some of the four, or files of several data sets.
     """
     found: dict[str, list[Path]] = {key: [] for key in NAMES}
     sets = set()
@@ -43,7 +43,7 @@ def find_idx_files(folder: Path) -> dict[str, Path]:
     missing = [key for key in NAMES if key not in files]
     if files and missing:
         raise ConvladderError(
-            f"{folder} holds {', '.join(path.name for path in files.values())} and no file for {', '.join(missing)}. "
+            f"{folder} holds {', '.join(path.name for path in files.values())} but no file for {', '.join(missing)}. "
             "Expected four: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, "
             "t10k-labels-idx1-ubyte, each with or without .gz."
         )
@@ -51,16 +51,16 @@ def find_idx_files(folder: Path) -> dict[str, Path]:
         if len({path.name.lower().removesuffix(".gz") for path in paths}) > 1 or len(sets) > 1:
             raise ConvladderError(
                 f"{folder} holds more than one data set: {', '.join(path.name for path in paths)}. Expected the four "
-                "files of one: put them into a folder of their own."
+                "files of one: move them into a folder of their own."
             )
     return files
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes, gzipped or not, whatever its name.
+    """Read an IDX file of unsigned bytes, gzipped or not, with any name.
 
     Raises:
-        ConvladderError: It cannot be read, is damaged, or holds something else than unsigned bytes.
+        ConvladderError: It cannot be read, is damaged, or holds another type than unsigned bytes.
     """
     try:
         content = path.read_bytes()
@@ -68,15 +68,17 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConvladderError(f"{path} cannot be read ({reason}). Expected an IDX file, gzipped or not.") from error
+        raise ConvladderError(f"Could not read {path} ({reason}). Expected an IDX file, gzipped or not.") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTE:
-        raise ConvladderError(f"{path} begins with {content[:4].hex(' ')}. Expected 00 00 08 of unsigned bytes in IDX.")
+        raise ConvladderError(
+            f"{path} begins with {content[:4].hex(' ')}. Expected 00 00 08, as in IDX files of bytes."
+        )
     start = 4 + 4 * content[3]
     if len(content) >= start:
         shape = tuple(int(side) for side in np.frombuffer(content, ">u4", content[3], offset=4))
         if len(content) - start == int(np.prod(shape, dtype=object)):
             return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-    raise ConvladderError(f"{path} is cut off or too long, {len(content):,} bytes. Get it again.")
+    raise ConvladderError(f"{path} is truncated or too long: {len(content):,} bytes. Copy or download it again.")
 
 
 def encode_idx(array: npt.NDArray[Any]) -> bytes:

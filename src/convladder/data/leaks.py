@@ -1,7 +1,7 @@
-"""Leaks: pictures of which a copy stands in a split that is learned from less, found before anything is trained.
+"""Leaks: training pictures with a copy in validation or test, found before training.
 
-A picture counts once, in the last of train, validation and test that it stands in: what is fitted to shall not choose
-the epoch, and neither shall be tested. Where nobody named the splits, copies are kept together instead.
+A picture is used once, in the last of train, validation and test that holds it: training pictures must not select the
+epoch, and neither training nor validation pictures may be tested. If chance makes the splits, copies stay together.
 """
 
 from collections.abc import Sequence
@@ -12,29 +12,31 @@ import numpy.typing as npt
 
 from convladder.data.cache import cache_folder, decode_files
 from convladder.data.checks import group_equal
-from convladder.data.similarity import SIDE, group_similar, hash_thumbnails
+from convladder.data.similarity import HASHED_SIDE, group_similar, hash_thumbnails
 from convladder.data.splits import SPLITS
 
 if TYPE_CHECKING:
     from convladder.data.dataset import Dataset
 
-LEFT_OUT = len(SPLITS)  # in place of the number of a split
+LEFT_OUT = len(SPLITS)  # instead of the number of a split
 HASHED_AT_ONCE = 1024
 
 Rows = npt.NDArray[np.int64]
 
 
 def number_copies(paths: Sequence[str], *, near: bool, cache: bool) -> Rows:
-    """A number for each file, equal for copies: those of equal pixels at 32×32, and near copies by a perceptual hash.
+    """A number for each file, equal for copies: equal pixels at 32×32, and near copies by a perceptual hash.
 
-    Of a size of their own, so that the same are found at every size that the pictures are trained at.
+    The size is fixed, so that the same copies are found at every image size.
 
     Args:
         paths: The files.
-        near: Whether near copies count. Of drawings, and of small pictures, many are alike and no copies.
-        cache: As `decode_files` takes it.
+        near: Whether near copies count. Many drawings and small pictures are similar without being copies.
+        cache: As in `decode_files`.
     """
-    small = decode_files(paths, "copies", lambda: (SIDE, SIDE, 3), "crop", cache=cache and cache_folder() is not None)
+    small = decode_files(
+        paths, "copies", lambda: (HASHED_SIDE, HASHED_SIDE, 3), "crop", cache=cache and cache_folder() is not None
+    )
     numbers = np.arange(len(paths))
     repeated = small.constant.copy()
     for group in group_equal(small.digests, small.constant):
@@ -46,26 +48,26 @@ def number_copies(paths: Sequence[str], *, near: bool, cache: bool) -> Rows:
     hashes, halves = zip(
         *(hash_thumbnails(small.images[start : start + HASHED_AT_ONCE]) for start in starts), strict=True
     )
-    first = np.arange(len(paths))  # of the group that a group of equal ones belongs to
+    first = np.arange(len(paths))  # the first picture of each group, which numbers it
     for group in group_similar(np.concatenate(hashes), np.concatenate(halves), repeated):
         first[small.sources[group]] = small.sources[group[0]]
     return np.asarray(first[numbers])
 
 
 def without_leaks(numbers: Rows, splits: Rows) -> Rows:
-    """The splits, those that have a copy in a later one set to LEFT_OUT."""
+    """The splits; LEFT_OUT for pictures with a copy in a later split."""
     latest = np.zeros(int(numbers.max()) + 1, np.int64)
     np.maximum.at(latest, numbers, splits)
     return np.where(splits < latest[numbers], LEFT_OUT, splits)
 
 
 def say_left_out(names: Sequence[str], numbers: Rows, splits: Rows) -> str:
-    """A line of how many are left out, and one of them with what it is a copy of; empty where there are none.
+    """A line that says how many pictures are left out, with an example and its copy. Empty if there are none.
 
     Args:
-        names: Of each picture, with its class.
-        numbers: As `number_copies` gives them.
-        splits: As `without_leaks` gives them.
+        names: Name of each picture, with its class.
+        numbers: As `number_copies` returns them.
+        splits: As `without_leaks` returns them.
     """
     left_out = np.flatnonzero(splits == LEFT_OUT)
     if not len(left_out):
@@ -74,20 +76,22 @@ def say_left_out(names: Sequence[str], numbers: Rows, splits: Rows) -> str:
     of = kept[splits[kept].argmax()]
     pictures = "1 picture is" if len(left_out) == 1 else f"{len(left_out):,} pictures are"
     return (
-        f"Pictures in more than one split: {pictures} left out of what is learned from, as copies or near copies of "
-        f"pictures for validation or testing ({names[left_out[0]]} is {names[of]}, {SPLITS[splits[of]]}). "
+        f"Pictures in more than one split: {pictures} left out of training, because copies or near copies are in "
+        f"validation or test ({names[left_out[0]]} is {names[of]}, {SPLITS[splits[of]]}). "
         "--keep-leaks keeps them."
     )
 
 
 def leaked(data: "Dataset") -> Rows:
-    """Rows of the test pictures of which a copy is learned from; of what is tested by cross-validation, of another."""
+    """Rows of the test pictures with a copy in training; under cross-validation, with another copy among all."""
     numbers = data.copies
     tested = numbers[len(numbers) - len(data.test) :]
     if data.by_folds:
         return np.flatnonzero(_counts(numbers[: len(data.train)], tested) > 1)
     found = np.flatnonzero(_counts(numbers[: len(numbers) - len(data.test)], tested) > 0)
-    return np.array([row for row in found if np.ptp(data.test.images[row])], np.int64)  # one colour is no picture
+    return np.array(
+        [row for row in found if np.ptp(data.test.images[row])], np.int64
+    )  # pictures of a single colour do not count
 
 
 def _counts(numbers: npt.NDArray[np.uint64], asked: npt.NDArray[np.uint64]) -> Rows:

@@ -19,6 +19,7 @@ from convladder.data.folders import list_folder
 from convladder.data.idx import encode_idx, find_idx_files, read_idx
 from convladder.data.layouts import has_picture_folders
 from convladder.data.pictures import Settings, load_pictures, median_side
+from convladder.data.resizing import accept_fit
 from convladder.errors import ConvladderError, check_choice
 from convladder.markup import printable
 
@@ -37,6 +38,7 @@ MNIST_IDX_MD5 = {
 CLOTHES_SHA256 = "94d324a194ccc4c29a9ef5af92ba3b75e4bdc59dc891e986abbdd0dfc3fbc5fc"
 
 
+@accept_fit
 def load_dataset(
     source: str | Path,
     *,
@@ -45,7 +47,7 @@ def load_dataset(
     image_size: int | None = None,
     photograph_size: int | None = None,
     channels: int | None = None,
-    fit: str = "crop",
+    resize: str = "crop",
     cache: bool = True,
     columns: Mapping[str, str] | None = None,
     keep_leaks: bool = False,
@@ -69,7 +71,7 @@ def load_dataset(
         photograph_size: The same, of pictures whose shorter side is at least 64 pixels by median, where `image_size`
             is not given.
         channels: Of pictures in files: 1, gray, or 3, colours; by default 1 where none has colours.
-        fit: Of pictures in files: "crop", "pad" or "stretch", as `decode_image` takes it.
+        resize: Of pictures in files: "crop", "pad" or "stretch", as `decode_image` takes it.
         cache: Of pictures in files: whether to keep them, decoded, for the next time.
         columns: Of a .csv file, by "path", "label" and "split", the header or number of the column that is meant;
             "none" for a split passes over a column of splits.
@@ -91,7 +93,7 @@ def load_dataset(
     """
     if not 0 <= validation <= 0.5:
         raise ConvladderError(f"A validation share of {validation:g} is out of range. Expected 0 to 0.5.")
-    settings = Settings(image_size, channels, fit, cache, keep_leaks)
+    settings = Settings(image_size, channels, resize, cache, keep_leaks)
     path = locate(source)
     origin = {
         "source": source if source in EMBEDDED else str(path.resolve()),
@@ -99,37 +101,21 @@ def load_dataset(
         "seed": seed,
         "image_size": image_size,
         "channels": channels,
-        "fit": fit,
+        "fit": resize,
         **({} if cache else {"cache": False}),
         **({"columns": dict(columns)} if columns else {}),
         **({"keep_leaks": True} if keep_leaks else {}),
     }
-    for name in columns or ():
-        check_choice("column", name, COLUMNS)
-    if columns and not is_table(path):
-        raise ConvladderError(f"{source} has no columns to name. Expected a .csv file with {', '.join(columns)}.")
+    _check_columns(columns, source, path)
     idx_files = find_idx_files(path) if path.is_dir() else {}
-    if source == "mnist":
-        arrays = read_npz(path)
-        for key, expected in MNIST_IDX_MD5.items():
-            if hashlib.md5(encode_idx(arrays[key]), usedforsecurity=False).hexdigest() != expected:
-                raise ConvladderError(f"The embedded MNIST is damaged ({key}). Install convladder again.")
-    elif idx_files:
-        if has_picture_folders(path):
-            raise ConvladderError(
-                f"{path} holds pictures beside {idx_files['x_train'].name} and its kin. Expected one data set: move "
-                "one of them into a folder of its own."
-            )
-        arrays = check_arrays({key: read_idx(file) for key, file in idx_files.items()}, path)
-    elif path.is_dir() or is_table(path):
+    if not idx_files and (path.is_dir() or is_table(path)):
         listing = list_folder(path) if path.is_dir() else list_csv(path, columns)
         name = path.resolve().name if path.is_dir() else path.stem
         if image_size is None and photograph_size is not None and median_side(listing.paths) >= SMALLEST_PHOTOGRAPH:
             settings, origin = replace(settings, image_size=photograph_size), origin | {"image_size": photograph_size}
-        name = printable(name)
-        return replace(load_pictures(listing, name, settings, validation=validation, seed=seed), source=origin)
-    else:
-        arrays = read_npz(path)
+        loaded = load_pictures(listing, printable(name), settings, validation=validation, seed=seed)
+        return replace(loaded, source=origin)
+    arrays = _read_arrays(source, path, idx_files)
     if image_size is not None or channels is not None:
         raise ConvladderError(
             f"{source} holds arrays of {arrays['x_train'].shape[1:]}, which are taken as they are. "
@@ -144,6 +130,31 @@ def load_dataset(
         known=source == "mnist",
     )
     return replace(loaded, source=origin)
+
+
+def _check_columns(columns: Mapping[str, str] | None, source: str | Path, path: Path) -> None:
+    for name in columns or ():
+        check_choice("column", name, COLUMNS)
+    if columns and not is_table(path):
+        raise ConvladderError(f"{source} has no columns to name. Expected a .csv file with {', '.join(columns)}.")
+
+
+def _read_arrays(source: str | Path, path: Path, idx_files: Mapping[str, Path]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of MNIST, of IDX files or of an .npz file, checked."""
+    if source == "mnist":
+        arrays = read_npz(path)
+        for key, expected in MNIST_IDX_MD5.items():
+            if hashlib.md5(encode_idx(arrays[key]), usedforsecurity=False).hexdigest() != expected:
+                raise ConvladderError(f"The embedded MNIST is damaged ({key}). Install convladder again.")
+        return arrays
+    if not idx_files:
+        return read_npz(path)
+    if has_picture_folders(path):
+        raise ConvladderError(
+            f"{path} holds pictures beside {idx_files['x_train'].name} and its kin. Expected one data set: move "
+            "one of them into a folder of its own."
+        )
+    return check_arrays({key: read_idx(file) for key, file in idx_files.items()}, path)
 
 
 def at_size(dataset: Dataset, side: int) -> Dataset:

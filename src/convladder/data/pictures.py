@@ -1,28 +1,29 @@
-"""Pictures in files to a Dataset: listed, split, decoded, and every file accounted for."""
+"""From picture files to a Dataset: splits and decodes them, and accounts for every file."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.cache import Decoded, Shape, decode_files
-from convladder.data.checks import remark
+from convladder.data.cache import DecodedFiles, Shape, decode_files
+from convladder.data.checks import list_remarks
 from convladder.data.dataset import NOTHING_TO_TEST, SMALLEST_PHOTOGRAPH, Account, Dataset, Split, digest_content
-from convladder.data.decoding import FITS, decode_image, open_picture
+from convladder.data.decoding import decode_image, open_picture
 from convladder.data.folders import Listing, sort_classes
 from convladder.data.leaks import LEFT_OUT, number_copies, say_left_out, without_leaks
+from convladder.data.resizing import RESIZINGS
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError, check_choice, check_range
 
-TEST_SHARE = 0.15  # of each class, where the folder does not say what is for testing
-SAMPLE = 100  # files that size and channels are chosen from, where they are not given
-LARGEST_DEFAULT_SIDE = 48  # what two cores train on from scratch in a minute a rung
-SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
+TEST_SHARE = 0.15  # of each class, if no folder names a test split
+SAMPLE = 100  # files that determine size and channels, if these are not given
+LARGEST_DEFAULT_SIDE = 48  # two cores train a rung from scratch on this size in a minute
+SMALLEST_IMAGE_SIZE, LARGEST_IMAGE_SIZE = 8, 1024
 COPY = "copies of pictures for validation or testing"
-GRAY_TOLERANCE = 8  # of 255: how far the three channels of a gray picture may lie apart
+GRAY_TOLERANCE = 8  # of 255: how much the three channels of a gray picture may differ
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Settings:
     """How pictures become pixels.
 
     Attributes:
-        image_size: Height and width, or None: the median of the shorter sides, at most 48.
-        channels: 1 or 3, or None: 1 where no picture has colours. Both are chosen from 100 files, evenly spread.
-        fit: As `decode_image` takes it.
+        image_size: Height and width. None means the median of the shorter sides, at most 48.
+        channels: 1 or 3. None means 1 if no picture has colour. 100 evenly spread files determine both.
+        resize: As `decode_image` takes it.
         cache: Whether to keep the decoded pictures for later.
-        keep_leaks: Whether to learn from copies of pictures that validate or test.
+        keep_leaks: Whether to train on copies of validation and test pictures.
 
     Raises:
         ConvladderError: One of them is out of range.
@@ -42,16 +43,16 @@ class Settings:
 
     image_size: int | None
     channels: int | None
-    fit: str
+    resize: str
     cache: bool
     keep_leaks: bool
 
     def __post_init__(self) -> None:
-        check_choice("fit", self.fit, FITS)
+        check_choice("way to resize", self.resize, RESIZINGS)
         if self.image_size is not None:
-            check_range("the image size", self.image_size, SMALLEST_SIDE, LARGEST_SIDE)
+            check_range("the image size", self.image_size, SMALLEST_IMAGE_SIZE, LARGEST_IMAGE_SIZE)
         if self.channels not in (None, 1, 3):
-            raise ConvladderError(f"{self.channels} channels are not possible. Expected 1, gray, or 3, colours.")
+            raise ConvladderError(f"{self.channels} channels are not possible. Expected 1 (gray) or 3 (colour).")
 
 
 def load_pictures(listing: Listing, name: str, settings: Settings, *, validation: float, seed: int) -> Dataset:
@@ -59,13 +60,13 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
 
     Args:
         listing: The files.
-        name: Of the data set.
+        name: Name of the data set.
         settings: How to decode them.
-        validation: The share of the training images to hold out where the listing has none for validation, 0 to 0.5.
-        seed: Of that choice, and of the test images' where the listing has none.
+        validation: Share of the training images to hold out if the listing has no validation split, 0 to 0.5.
+        seed: Seed of that choice, and of the test images if the listing has none.
 
     Raises:
-        ConvladderError: No file can be read, fewer than two classes are left, or none for training or testing.
+        ConvladderError: No file can be read, fewer than two classes are left, or training or test pictures are missing.
     """
     class_names = sort_classes(set(listing.labels))
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
@@ -76,58 +77,67 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     named = [f"{path} of {label}" for path, label in zip(listing.paths, listing.labels, strict=True)]
     leaks = np.flatnonzero(splits == LEFT_OUT)
     said = say_left_out(named, copies, splits)
-    # Each split is a run of rows of one file, in the order of the listing.
+    # Each split is a range of rows in one file, in the order of the listing.
     order = np.argsort(splits, kind="stable")[: int((splits != LEFT_OUT).sum())]
     paths = [listing.paths[number] for number in order]
     labels, splits, copies = labels[order], splits[order], copies[order]
 
     wanted = f"{settings.image_size} {settings.channels}"
-    decoded = decode_files(paths, wanted, lambda: _choose_shape(paths, settings), settings.fit, cache=settings.cache)
+    decoded = decode_files(paths, wanted, lambda: _choose_shape(paths, settings), settings.resize, cache=settings.cache)
     unusable = [(paths[number], reason) for number, reason in decoded.left_out]
     if not len(decoded.sources):
         raise ConvladderError(
-            f"None of the {len(paths):,} files of {name} can be read as a picture (the first, {unusable[0][0]}: "
+            f"None of the {len(paths):,} files of {name} could be read as a picture (the first, {unusable[0][0]}: "
             f"{unusable[0][1]}). Expected JPEG, PNG, BMP, GIF, WebP or TIFF."
         )
     labels, splits, copies = labels[decoded.sources], splits[decoded.sources], copies[decoded.sources]
     labels, class_names = _drop_empty_classes(labels, class_names)
     parts = {split: _part(decoded, labels, splits, number) for number, split in enumerate(SPLITS)}
-    for split in ("train", "test"):
-        if not len(parts[split]):
-            if split == "train" and len(leaks):
-                raise ConvladderError(f"{name} has no picture for training but copies. Expected others. {said}")
-            if split == "test" and len(labels) > len(np.unique(copies)):
-                raise ConvladderError(NOTHING_TO_TEST.format(name=name))
-            raise ConvladderError(
-                f"{name} has no picture for {split}. Expected two or more in a class, or some in the folder {split}."
-            )
+    _check_parts(parts, name, said, copied=len(labels) > len(np.unique(copies)))
     if len(class_names) < 2:
         raise ConvladderError(f"{name} has one class, {class_names[0]}. Expected at least two folders of pictures.")
     used = [paths[source] for source in decoded.sources]
+    remarks = list_remarks(used, labels, splits, class_names, copies.astype(np.uint64), decoded.constant)
+    remarks = [said, *remarks] if said else remarks
     return Dataset(
         name,
         tuple(class_names),
         parts["train"],
         parts["validation"],
         parts["test"],
-        fit=settings.fit,
+        resize=settings.resize,
         native_side=side,
         held_out="test" not in listing.splits,
         alike=_alike(copies, decoded.digests.astype(">u8").view(np.uint64)),
         leaks_left_out=len(leaks),
         content=_content(class_names, labels, splits, decoded.files),
-        account=Account(
-            files=len(listing.paths) + len(listing.left_out) + sum(listing.ignored.values()),
-            ignored=dict(listing.ignored),
-            left_out=(*listing.left_out, *unusable, *((listing.paths[number], COPY) for number in leaks)),
-            remarks=(
-                *listing.notes,
-                *([said] if said else []),
-                *remark(used, labels, splits, class_names, copies.astype(np.uint64), decoded.constant),
-            ),
-            paths=tuple(used),
-        ),
+        account=_account(listing, [*unusable, *((listing.paths[number], COPY) for number in leaks)], remarks, used),
     )
+
+
+def _account(
+    listing: Listing, left_out: Sequence[tuple[str, str]], remarks: Sequence[str], used: Sequence[str]
+) -> Account:
+    return Account(
+        files=len(listing.paths) + len(listing.left_out) + sum(listing.ignored.values()),
+        ignored=dict(listing.ignored),
+        left_out=(*listing.left_out, *left_out),
+        remarks=(*listing.notes, *remarks),
+        paths=tuple(used),
+    )
+
+
+def _check_parts(parts: Mapping[str, Split], name: str, leaks: str, *, copied: bool) -> None:
+    """Refuse data with nothing to train on or to test on, and say where copies are the reason."""
+    if not len(parts["train"]) and leaks:
+        raise ConvladderError(f"{name} has only copies for training. Expected other pictures. {leaks}")
+    if len(parts["train"]) and not len(parts["test"]) and copied:
+        raise ConvladderError(NOTHING_TO_TEST.format(name=name))
+    for split in ("train", "test"):
+        if not len(parts[split]):
+            raise ConvladderError(
+                f"{name} has no pictures for {split}. Expected at least two in a class, or some in a folder {split}."
+            )
 
 
 def choose_splits(
@@ -137,15 +147,15 @@ def choose_splits(
     seed: int,
     copies: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """The split of each file, as its number in SPLITS: as given, and stratified by class where it is not.
+    """The split of each file, as its index in SPLITS: the given one, or else a random choice stratified by class.
 
     Args:
         labels: Shape (count,).
-        given: Of each file "train", "validation", "test", or an empty text where its folder does not say.
-        validation: The share of the training images to hold out where none are given for validation.
-        seed: Of the choice.
-        copies: A number for each file, equal for copies: these come into one split; of those that were given several,
-            the ones in earlier splits are LEFT_OUT. By default each file is chosen for itself.
+        given: For each file "train", "validation", "test", or an empty text if its folder does not say.
+        validation: Share of the training images to hold out if no validation split is given.
+        seed: Seed of the choice.
+        copies: A number for each file, equal for copies. Copies are put into one split; if they were given several,
+            those in earlier splits are LEFT_OUT. By default, each file is chosen independently.
     """
     splits = np.array([SPLITS.index(split) if split else 0 for split in given], np.int64)
     copies = np.arange(len(labels)) if copies is None else copies
@@ -158,7 +168,7 @@ def choose_splits(
     for label in np.unique(labels):
         candidates = np.flatnonzero((labels == label) & chosen)
         shuffled = np.random.default_rng((seed, int(label))).permutation(candidates)
-        # At least one, where one is left to train on.
+        # At least one, if one is left to train on.
         tested = max(1, round(TEST_SHARE * len(shuffled))) if hold_out_test and len(shuffled) > 1 else 0
         left = len(shuffled) - tested
         validated = max(1, round(validation * left)) if hold_out_validation and left > 1 else 0
@@ -169,7 +179,7 @@ def choose_splits(
 
 
 def median_side(paths: Sequence[str]) -> int:
-    """The median of the shorter sides of 100 of the pictures, evenly spread, by their headers; 0 where none has one."""
+    """Median of the shorter sides of 100 evenly spread pictures, from their headers; 0 if none can be read."""
     shorter = []
     for path in _sample(paths):
         with contextlib.suppress(ConvladderError), open_picture(path) as picture:
@@ -180,7 +190,7 @@ def median_side(paths: Sequence[str]) -> int:
 def _choose_shape(paths: Sequence[str], settings: Settings) -> Shape:
     side, channels = settings.image_size, settings.channels
     if side is None:
-        side = int(np.clip(median_side(paths) or LARGEST_DEFAULT_SIDE, SMALLEST_SIDE, LARGEST_DEFAULT_SIDE))
+        side = int(np.clip(median_side(paths) or LARGEST_DEFAULT_SIDE, SMALLEST_IMAGE_SIZE, LARGEST_DEFAULT_SIDE))
     if channels is None:
         channels = 3 if any(map(_has_colours, _sample(paths))) else 1
     return side, side, channels
@@ -204,13 +214,13 @@ def _content(
     splits: npt.NDArray[np.int64],
     files: npt.NDArray[np.uint64],
 ) -> str:
-    """SHA-256 over what is learnt from and tested on; which training pictures validate is another matter."""
+    """SHA-256 over training and test pictures. Validation pictures count as training pictures."""
     tested = splits == SPLITS.index("test")
     return digest_content(class_names, *([files[rows], labels[rows]] for rows in (~tested, tested)))
 
 
 def _alike(copies: npt.NDArray[np.int64], digests: npt.NDArray[np.uint64]) -> dict[int, int]:
-    """By the digest of its pixels, the number of the group of each picture that has copies."""
+    """From the digest of each picture that has copies to the number of their group."""
     _, first, group, counts = np.unique(copies, return_index=True, return_inverse=True, return_counts=True)
     several = counts[group] > 1
     return dict(zip(digests[several].tolist(), digests[first][group][several].tolist(), strict=True))
@@ -219,11 +229,11 @@ def _alike(copies: npt.NDArray[np.int64], digests: npt.NDArray[np.uint64]) -> di
 def _drop_empty_classes(
     labels: npt.NDArray[np.int64], class_names: list[str]
 ) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Without the classes none of whose files can be read."""
+    """Drop the classes without a readable file."""
     present, renumbered = np.unique(labels, return_inverse=True)
     return renumbered.astype(np.int64), [class_names[label] for label in present]
 
 
-def _part(decoded: Decoded, labels: npt.NDArray[np.int64], splits: npt.NDArray[np.int64], number: int) -> Split:
+def _part(decoded: DecodedFiles, labels: npt.NDArray[np.int64], splits: npt.NDArray[np.int64], number: int) -> Split:
     start, stop = np.searchsorted(splits, [number, number + 1])
     return Split(decoded.images[start:stop], labels[start:stop])

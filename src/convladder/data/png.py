@@ -1,7 +1,7 @@
-"""PNG without its metadata: of a file, the chunks that make pixels, and what may tell how they are turned.
+"""PNG files without metadata: only the chunks with pixels, and those that may tell the orientation.
 
-Pillow gives a picture up where metadata, which changes no pixel, is damaged or unpacks to more than a megabyte, and
-reads chunks whole, however long.
+Pillow refuses a picture whose metadata is damaged or unpacks to more than a megabyte, although metadata changes no
+pixel. It also reads whole chunks, however long.
 """
 
 import bisect
@@ -11,15 +11,15 @@ from itertools import accumulate
 from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-LONGEST = 1 << 16  # bytes of a chunk that tells an orientation; what is longer is skipped, as what is damaged
-MOST_PARTS = 100  # a file of more is none that a program wrote, since pixels stand in one piece
+LONGEST = 1 << 16  # bytes of a chunk with an orientation; longer and damaged chunks are skipped
+MOST_PARTS = 100  # no real program writes more, because the pixels' chunks are consecutive
 TRANSPARENCY, EXIF = b"tRNS", b"eXIf"
-# Beginnings of text chunks that Pillow looks for an orientation in: Adobe's programs and ImageMagick write such.
+# First bytes of the text chunks where Pillow looks for an orientation. Adobe's programs and ImageMagick write them.
 TELLING = {b"iTXt": b"XML:com.adobe.xmp\0", b"tEXt": b"Raw profile type exif\0", b"zTXt": b"Raw profile type exif\0"}
 
 
 def without_metadata(file: BinaryIO) -> BinaryIO:
-    """A file as it is; where it is a PNG with metadata, what is left without them. Nothing long is read."""
+    """The file without PNG metadata. Files of other formats are returned unchanged. No long chunk is read."""
     kept = [(0, len(SIGNATURE))]
     skipped = False
     if file.read(len(SIGNATURE)) == SIGNATURE:
@@ -39,7 +39,7 @@ def without_metadata(file: BinaryIO) -> BinaryIO:
 
 
 def _tells_orientation(file: BinaryIO, kind: bytes, length: int) -> bool:
-    """Whether a chunk, of which the head was read, is sound, short, and may tell how the picture is turned."""
+    """Whether a chunk, whose head was just read, is intact, short, and may tell the orientation."""
     if length > LONGEST or (kind != EXIF and kind not in TELLING):
         return False
     content, checksum = file.read(length), file.read(4)
@@ -59,7 +59,7 @@ def _tells_orientation(file: BinaryIO, kind: bytes, length: int) -> bool:
 
 
 class _Parts(io.RawIOBase):
-    """Parts of a file, (start, stop) each, as one file."""
+    """Several parts of a file, each (start, stop), as one file."""
 
     def __init__(self, file: BinaryIO, parts: list[tuple[int, int]]) -> None:
         self._file, self._parts, self._position = file, parts, 0

@@ -1,4 +1,4 @@
-"""Near copies: pictures that were saved again, resized or touched up, found by a perceptual hash."""
+"""Near copies: pictures that were saved again, resized or retouched, found by a perceptual hash."""
 
 import itertools
 
@@ -7,18 +7,18 @@ import numpy.typing as npt
 
 from convladder.data.checks import Groups
 
-SIDE = 32  # of what is hashed
-LOW = 8  # frequencies a side that are kept: 64 bits
-FAR = 6  # bits that the hashes of near copies may differ by; of unlike photographs 12 or more do
-BANDS = (0, 9, 18, 27, 36, 45, 54, 64)  # one more than FAR: of hashes so near, at least one band is equal
-FAINT = 0.1  # of a picture's standard deviation: how far near copies may lie apart on average
-STRICT = 0.02  # the same, of pictures that are alike by their kind, as digits and drawings are: few copies have more
-ALIKE = 5e-4  # of all pairs: so many look alike to the hash and not to a second look, where the kind is alike
-ALIKE_FROM = 20  # such pairs. Of 10,000 digits 24 in 10,000 pairs are so, of 1,515 photographs one in 100,000
+HASHED_SIDE = 32  # pixels of the thumbnail that is hashed
+LOW = 8  # frequencies that are kept per axis: 64 bits
+FAR = 6  # bits in which the hashes of near copies may differ; those of unlike photographs differ in 12 or more
+BANDS = (0, 9, 18, 27, 36, 45, 54, 64)  # one band more than FAR, so that near hashes have at least one equal band
+FAINT = 0.1  # mean difference of near copies, relative to a picture's standard deviation
+STRICT = 0.02  # the same for kinds of pictures that are all similar, such as digits; few copies differ more
+ALIKE = 5e-4  # of all pairs: if the second check refuses more, the pictures are of a similar kind
+ALIKE_FROM = 20  # refused pairs. 24 in 10,000 pairs of 10,000 digits, one in 100,000 pairs of 1,515 photographs
 
 
 def perceptual_hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """64 bits a picture that stay nearly the same when it is resized, compressed or slightly changed.
+    """64 bits per picture that hardly change when it is resized, compressed or slightly edited.
 
     Each bit says whether one of the 64 lowest frequencies of a cosine transform is above their median (Zauner 2010,
     "Implementation and benchmarking of perceptual image hash functions").
@@ -34,23 +34,23 @@ def perceptual_hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
 
 
 def hash_thumbnails(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
-    """The hashes of pictures of shape (count, 32, 32, 3), and the pictures at half the size, for a second look."""
+    """The hashes of pictures of shape (count, 32, 32, 3), and the pictures at half the size for the second check."""
     gray = (pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-    halves = pixels.reshape(-1, SIDE // 2, 2, SIDE // 2, 2, 3).mean(axis=(2, 4))
+    halves = pixels.reshape(-1, HASHED_SIDE // 2, 2, HASHED_SIDE // 2, 2, 3).mean(axis=(2, 4))
     return perceptual_hashes(gray), halves.astype(np.uint8)
 
 
 def group_similar(
     hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8], skip: npt.NDArray[np.bool_]
 ) -> Groups:
-    """Rows that are near copies of one another, as groups of at least two; without the rows to skip.
+    """Groups of at least two rows that are near copies, without the rows to skip.
 
-    Where the second look refuses many pairs, the pictures are alike by their kind, and it becomes stricter: else
-    thousands of digits that are simply alike would be called copies.
+    If the second check, pixel by pixel, refuses many pairs, the pictures are of a similar kind, and it becomes
+    stricter: otherwise thousands of similar digits would count as copies.
 
     Args:
-        hashes: Shape (count,), as `perceptual_hashes` gives them.
-        thumbnails: Shape (count, height, width, 3): a second look, since pictures of little contrast are hashed alike.
+        hashes: Shape (count,), as `perceptual_hashes` returns them.
+        thumbnails: Shape (count, height, width, 3), for the second check, because low contrast gives similar hashes.
         skip: Shape (count,).
     """
     from scipy.sparse import coo_array
@@ -75,7 +75,7 @@ def group_similar(
 
 
 def _near_pairs(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Pairs of near hashes, shape (2, count); of equal ones, neighbours alone, which links them all."""
+    """Pairs of near hashes, shape (2, count). Equal hashes are paired only with the next one, which links them all."""
     order = np.argsort(hashes, kind="stable")
     same = np.diff(hashes[order]) == 0
     found = [np.stack([order[:-1][same], order[1:][same]])]

@@ -1,13 +1,13 @@
-"""Splits by their names: what people call the folders, and the rows of a table, that train, validate and test."""
+"""Splits by their names: recognizes common names of training, validation and test splits."""
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 SPLITS = ("train", "validation", "test")
-EVALUATION = "evaluation"  # the test where nothing else is called so, else the validation
+EVALUATION = "evaluation"  # the test split if no other name means test, else the validation split
 
-WORDS = {
+SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev", "development"), "validation"),
     **dict.fromkeys(("test", "testing", "holdout", "heldout"), "test"),
@@ -20,24 +20,24 @@ def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words that say of a folder no more than that there are pictures in it.
+# Words that say only that a folder holds pictures.
 FILLERS = word_set(
     "set sets subset data dataset datasets image images img imgs picture pictures photo photos pic pics jpg jpeg png "
     "sample samples split folder files part parts batch fold chunk shard"
 )
-GLUED = re.compile(rf"({'|'.join(WORDS)})({'|'.join(FILLERS)})")
+GLUED = re.compile(rf"({'|'.join(SPLIT_WORDS)})({'|'.join(FILLERS)})")
 TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
 
 
 class Recognized(NamedTuple):
-    """A name that tells a split, and what else it tells: of `seg_train` "train" and "seg"."""
+    """The split that a name means, and the rest of the name: "train" and "seg" for `seg_train`."""
 
     split: str
     rest: str
 
 
 def tokenize(name: str) -> list[str]:
-    """The words and numbers of a name, in lower case: of `TestImages_2` test, images, 2."""
+    """The words and numbers of a name, in lower case: test, images, 2 for `TestImages_2`."""
     words: list[str] = []
     for token in TOKEN.findall(name):
         glued = GLUED.fullmatch(token.lower())
@@ -46,15 +46,17 @@ def tokenize(name: str) -> list[str]:
 
 
 def recognize_split(name: str) -> Recognized | None:
-    """The split that a name tells, where it tells one: train_set, Testing, seg_train, valid-images, TEST1, dev."""
+    """The split that a name means, if any: train_set, Testing, seg_train, valid-images, TEST1, dev."""
     words = tokenize(name)
-    found = [WORDS[word] for word in words if word in WORDS]
+    found = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
     if len(found) != 1:
         return None
-    return Recognized(found[0], " ".join(w for w in words if w not in WORDS and w not in FILLERS and not w.isdecimal()))
+    return Recognized(
+        found[0], " ".join(w for w in words if w not in SPLIT_WORDS and w not in FILLERS and not w.isdecimal())
+    )
 
 
 def resolve_evaluation(splits: Iterable[str]) -> Mapping[str, str]:
-    """What each of the recognized splits is: what is called `eval` is for testing, unless something else is."""
+    """The meaning of each recognized split. `eval` means the test split, unless another folder has that name."""
     named = set(splits)
     return {split: split for split in named} | {EVALUATION: "validation" if "test" in named else "test"}

@@ -1,1 +1,1 @@
-"""Evaluation: from probabilities, labels and pixels to numbers and maps."""
+"""Evaluating: metrics and maps from probabilities, labels and pixels."""

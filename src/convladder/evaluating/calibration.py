@@ -1,4 +1,4 @@
-"""Calibration: does what is said with 90 % come true in nine of ten cases, and what should not be said at all?
+"""Calibration and abstention: are answers with 90 % correct nine times out of ten, and which should be withheld?
 
 Guo et al. 2017, arXiv:1706.04599, for temperature and expected calibration error; Geifman and El-Yaniv 2017,
 arXiv:1705.08500, for abstention.
@@ -12,19 +12,18 @@ import numpy.typing as npt
 
 from convladder.evaluating.few import FEW, FEW_FOR_DETAIL
 
-VALUES_A_SLICE = 1 << 20  # of the probabilities: what is computed of them takes tens of bytes for each
+VALUES_A_SLICE = 1 << 20  # probabilities at a time: computing with them takes tens of bytes for each
 BINS = 15
 FOLDS = 5
-BEYOND_CHANCE = 2.0  # standard errors, by which what is fitted must help images that it was not fitted to
-TEMPERATURES = (0.05, 20.0)  # the range in which the best is looked for
-SMALLEST = 1e-30  # of a probability, before its logarithm is taken
+BEYOND_CHANCE = 2.0  # standard errors: the gain on held-out images that a fitted value must show
+TEMPERATURES = (0.05, 20.0)  # the range of the search
+SMALLEST = 1e-30  # the smallest probability whose logarithm is taken
 
 
 def temper(probabilities: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
-    """The probabilities that a network gives whose logits are divided by a temperature, from those it gives without.
+    """Apply a temperature to probabilities, as if the network's logits were divided by it.
 
-    Shape (count, num_classes), as given: probabilities are the softmax of their own logarithms, so these stand for
-    the logits.
+    Probabilities are the softmax of their own logarithms, so these can replace the logits. Shape (count, num_classes).
     """
     from scipy.special import softmax
 
@@ -32,16 +31,16 @@ def temper(probabilities: npt.NDArray[np.float32], temperature: float) -> npt.ND
 
 
 def fit_temperature(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
-    """The temperature at which the cross-entropy is smallest.
+    """The temperature with the smallest cross-entropy.
 
     Args:
-        probabilities: Of validation images, shape (count, num_classes).
+        probabilities: For validation images, shape (count, num_classes).
         labels: Shape (count,).
 
     Returns:
-        Above 1 where the network was too sure of itself, below 1 where it was not sure enough. The right class counts
-        as (count + 1) / (count + 2) and not as 1 (Platt 1999): else the best network on few images, none of which it
-        gets wrong, would be made as sure as it can be.
+        Above 1 if the network is overconfident, below 1 if it is underconfident. The target of the right class is
+        (count + 1) / (count + 2) instead of 1 (Platt 1999). Otherwise a network without errors on few images would
+        become as sure as possible.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
@@ -65,15 +64,15 @@ def fit_temperature(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[
 def choose_temperature(
     probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], images: str = "validation images"
 ) -> tuple[float, str]:
-    """The temperature to use, and why: the best, if cross-validation shows that it helps; else 1.
+    """The temperature to use, and the reason: the best one if cross-validation shows that it helps, else 1.
 
-    Fitted on 60 images of networks that need none, it doubled the calibration error. So it is taken where the mean
-    cross-entropy of images that it was not fitted to falls by two standard errors or more, and there are 30 of them.
+    Fitted on 60 images of networks that need none, a temperature doubled the calibration error. So it must reduce the
+    mean cross-entropy on held-out images by at least two standard errors, with at least 30 images.
 
     Args:
-        probabilities: As `fit_temperature` takes them.
-        labels: The same.
-        images: What they are called in the reason.
+        probabilities: As in `fit_temperature`.
+        labels: As in `fit_temperature`.
+        images: Name of the images in the reason.
     """
     count = len(labels)
     if count < FEW:
@@ -90,26 +89,26 @@ def choose_temperature(
 
 
 def _folds(count: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Rows to fit to, and rows to judge on."""
+    """Yield rows to fit on, and rows to test on."""
     from sklearn.model_selection import KFold
 
     yield from KFold(FOLDS, shuffle=True, random_state=0).split(np.empty(count))
 
 
 def _helps(gains: npt.NDArray[np.float64]) -> bool:
-    """Whether the mean of what each image gains is above 0 by more than chance."""
+    """Whether the mean gain per image is above 0 by more than chance."""
     return bool(gains.mean() > BEYOND_CHANCE * gains.std(ddof=1) / len(gains) ** 0.5)
 
 
 def reliability(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """How far what is said and what comes true lie apart.
+    """Compare predicted probabilities with accuracies.
 
     Args:
         probabilities: Shape (count, num_classes).
         labels: Shape (count,).
 
     Returns:
-        `ece`: the expected calibration error over 15 bins of the answer's probability; `bins`: those that are not
+        `ece`: the expected calibration error over 15 bins of the answer's probability; `bins`: the bins that are not
         empty, each with `low`, `high`, `images`, mean `confidence` and `accuracy`.
     """
     from sklearn.calibration import calibration_curve
@@ -118,7 +117,7 @@ def reliability(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.i
     correct = probabilities.argmax(axis=1) == labels
     edges = np.linspace(0, 1, BINS + 1)
     accuracies, confidences = calibration_curve(correct, confidence, n_bins=BINS, pos_label=True)
-    counts = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=BINS)  # as calibration_curve does
+    counts = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=BINS)  # like calibration_curve
     filled = np.flatnonzero(counts)
     return {
         "ece": float((counts[filled] * np.abs(accuracies - confidences)).sum() / len(labels)),
@@ -136,10 +135,10 @@ def reliability(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.i
 
 
 def choose_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> tuple[float, str]:
-    """The threshold to use, and why: that of `fit_threshold`, if cross-validation shows that it helps; else 0.
+    """The threshold to use, and the reason: that of `fit_threshold` if cross-validation shows that it helps, else 0.
 
-    It helps where what is answered, of images that it was not fitted to, is less often wrong than all by two standard
-    errors or more.
+    It helps if, on held-out images, the given answers have a lower error rate than all answers, by at least two
+    standard errors.
     """
     count = len(labels)
     if count < FEW_FOR_DETAIL:
@@ -158,15 +157,15 @@ def choose_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray
 
 
 def fit_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
-    """The smallest probability below which to abstain so that what is answered is wrong half as often.
+    """The smallest threshold of abstention that halves the error rate of the answers.
 
     Args:
-        probabilities: Of validation images, shape (count, num_classes).
+        probabilities: For validation images, shape (count, num_classes).
         labels: Shape (count,).
 
     Returns:
-        Half-way between two probabilities that were given, so that rounding does not matter; 0 where nothing is wrong,
-        where no threshold halves the errors, or where there are fewer than 100 images.
+        Half-way between two of the probabilities, so that rounding does not matter. 0 if there are no errors, if no
+        threshold halves the error rate, or if there are fewer than 100 images.
     """
     return _fit_threshold(probabilities, labels) if len(labels) >= FEW_FOR_DETAIL else 0.0
 
@@ -178,7 +177,7 @@ def _fit_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[n
     confidence, correct = confidence[order].astype(np.float64), correct[order]
     answered = np.arange(1, len(labels) + 1)
     wrong = np.cumsum(~correct)
-    # One may stop after an image only where the next one is less probable: equal ones are answered, or not, alike.
+    # A threshold must lie between different probabilities, because images with equal ones are treated alike.
     stops = np.append(confidence[:-1] > confidence[1:], True)
     halved = np.flatnonzero(stops & (wrong / answered <= (~correct).mean() / 2))
     if not len(halved) or halved[-1] == len(labels) - 1:
@@ -189,9 +188,9 @@ def _fit_threshold(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[n
 def abstention(
     probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], threshold: float
 ) -> dict[str, Any]:
-    """What a threshold costs and buys: `threshold`, `coverage`, the share answered, and the `accuracy` of that share.
+    """The effect of a threshold: `threshold`, `coverage` (the share that is answered) and `accuracy` of that share.
 
-    The accuracy is none where nothing is answered.
+    The accuracy is None if nothing is answered.
     """
     answered = probabilities.max(axis=1) >= threshold
     correct = probabilities.argmax(axis=1) == labels
@@ -203,7 +202,7 @@ def abstention(
 
 
 def row_slices(probabilities: npt.NDArray[np.float32]) -> Iterator[slice]:
-    """Rows in order, about a million values at a time."""
+    """Slices of rows in order, about a million values each."""
     size = max(1, VALUES_A_SLICE // probabilities.shape[1])
     for start in range(0, len(probabilities), size):
         yield slice(start, start + size)

@@ -1,9 +1,9 @@
-"""Looking inside a network: its first filters, its feature maps, and which pixels an answer hangs on.
+"""Explaining a network's answer: its first filters, its feature maps, and the pixels that the answer depends on.
 
-Whether such a map tells of the network at all, and not of the picture alone, is tested as Adebayo et al. 2018
-(arXiv:1810.03292) propose: a network with randomized weights must give another one.
+A sanity check after Adebayo et al. 2018 (arXiv:1810.03292) tests whether a map depends on the network at all: a network
+with randomized weights must give a different map.
 
-Keras is imported where a network is looked into; a shipped model gets by without.
+Keras is imported only to look into a network. A shipped model does not need it.
 """
 
 import math
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 Map = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
-FLAT = 1e-6  # what float32 rounds; a map that nowhere differs from zero by more shows nothing
-SMALLEST = 1e-12  # probability whose logarithm is taken
-
-# Layers that only pass on a part of what stands in the layer before.
+FLAT = 1e-6  # the rounding error of float32; a map with no larger value shows nothing
+SMALLEST = 1e-12  # the smallest probability whose logarithm is taken
+# Layers that only select a part of the output of the layer before.
 PASSING_ON = ("InputLayer", "Rescaling", "Dropout", "MaxPooling2D", "AveragePooling2D", "MinPooling2D")
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What can be seen of one answer.
+    """Everything that explains one answer.
 
     Attributes:
         image: Shape (height, width, channels).
-        label: Number of the most probable class; all of this is about it.
-        probability: Of that class, 0–1.
-        maps: By method, "grad-cam", "hires-cam" and "occlusion", which pixels speak for it, shape (height, width).
-        feature_maps: By layer, what it gives out, shape (height, width, channels) or (units,).
-        sanity: By method, the mean rank correlation of its map with those of networks with randomized weights, −1 to 1;
-            without those methods whose maps are flat.
+        label: The most probable class, which everything here is about.
+        probability: Its probability, 0–1.
+        maps: For each method, "grad-cam", "hires-cam" and "occlusion", the pixels that support it, shape (height,
+            width).
+        feature_maps: Output of each requested layer, shape (height, width, channels) or (units,).
+        sanity: For each method, the mean rank correlation of its map with those of networks with randomized weights,
+            −1 to 1; without methods whose maps are flat.
     """
 
     image: Pixels
@@ -53,24 +53,24 @@ class Explanation:
 
     @property
     def flat(self) -> dict[str, str]:
-        """By method and by layer, why a map shows nothing: it is zero everywhere, or holds what is no number."""
+        """For each method and layer whose map shows nothing, the reason: it is zero everywhere, or it is not finite."""
         reasons = {method: _why_flat(values, WHY_FLAT[method]) for method, values in self.maps.items()}
         reasons |= {layer: _why_flat(maps, "the layer is not active") for layer, maps in self.feature_maps.items()}
         return {name: reason for name, reason in reasons.items() if reason}
 
 
-# What it means where a map is zero everywhere.
-NOTHING_SPEAKS = "no feature map speaks for the class, so it is another part of the network that does; see occlusion"
+# The meaning of a map that is zero everywhere.
+NOTHING_SPEAKS = "no feature map supports the class, so another part of the network does; see occlusion"
 WHY_FLAT = {
     "grad-cam": NOTHING_SPEAKS,
     "hires-cam": NOTHING_SPEAKS,
-    "occlusion": "the answer stays as it is, whatever is covered",
+    "occlusion": "the answer stays the same, whatever is covered",
 }
 
 
 def _why_flat(values: Map, meaning: str) -> str:
     if not np.isfinite(values).all():
-        return "it holds what is no number: the network's weights or slopes are out of range"
+        return "it has values that are not finite: the network's weights or gradients are out of range"
     return f"it is zero everywhere: {meaning}" if np.abs(values).max() <= FLAT else ""
 
 
@@ -82,19 +82,19 @@ def explain(
     layer: str | None = None,
     random_models: "Sequence[keras.Model]" = (),
 ) -> Explanation:
-    """Look at one answer in every way that there is.
+    """Explain one answer with all methods.
 
     Args:
-        predict: From pixels, shape (count, height, width, channels), to probabilities: a Classifier's
-            `predict_probabilities`.
+        predict: Function from pixels, shape (count, height, width, channels), to probabilities, such as a
+            Classifier's `predict_probabilities`.
         image: Shape (height, width, channels).
-        model: The network itself, if it is at hand; without it there is occlusion alone.
-        layer: The name of a layer whose feature maps are wanted.
-        random_models: The network with randomized weights, as `randomize` gives it, for the sanity check; of several
-            the mean counts.
+        model: The Keras network. Without it, occlusion is the only method.
+        layer: The name of a layer whose feature maps you want.
+        random_models: Networks with randomized weights, as `randomize` returns them, for the sanity check, which
+            uses their mean.
 
     Raises:
-        ConvladderError: No such layer.
+        ConvladderError: The layer does not exist.
     """
     check_image(image)
     answer = predict(image[np.newaxis])[0]
@@ -114,24 +114,24 @@ def explain(
             random |= _gradient_maps(random_model, image, label)
         for method, trained in maps.items():
             correlation = rank_correlation(trained, random[method])
-            if not math.isnan(correlation):  # a flat map has no ranks to compare
+            if not math.isnan(correlation):  # a flat map has no ranks
                 correlations[method].append(correlation)
     sanity = {method: float(np.mean(several)) for method, several in correlations.items() if several}
     return Explanation(image, label, float(answer[label]), maps, seen, sanity)
 
 
 def first_filters(model: "keras.Model") -> Map:
-    """What each filter of the first layer looks for.
+    """The filters of the first layer.
 
     Args:
-        model: A network; of an ensemble, its first member is looked at.
+        model: A network. For an ensemble, its first member is used.
 
     Returns:
-        Shape (filters, height, width, channels): the kernels of the first convolution; where the first layer is fully
-        connected, its weights, a picture of the input's size each.
+        Shape (filters, height, width, channels): the kernels of the first convolution. If the first layer is fully
+        connected: its weights, each as a picture of the input's size.
 
     Raises:
-        ConvladderError: There is neither layer.
+        ConvladderError: The first layer is neither a convolution nor fully connected.
     """
     import keras
 
@@ -145,18 +145,18 @@ def first_filters(model: "keras.Model") -> Map:
 
 
 def feature_maps(model: "keras.Model", image: Pixels, layer: str) -> Map:
-    """What a layer gives out for a picture.
+    """A layer's output for a picture.
 
     Args:
-        model: A network; of an ensemble, its first member is looked at.
+        model: A network. For an ensemble, its first member is used.
         image: Shape (height, width, channels).
-        layer: Its name, as `convladder summary` prints it.
+        layer: Name of the layer, as `convladder summary` prints it.
 
     Returns:
-        Shape (height, width, channels) where the layer keeps places, else (units,).
+        Shape (height, width, channels) for a spatial layer, else (units,).
 
     Raises:
-        ConvladderError: No such layer, or an image of another shape.
+        ConvladderError: The layer does not exist, or the image has another shape.
     """
     import keras
 
@@ -175,25 +175,25 @@ def grad_cam(
     *,
     by_place: bool = False,
 ) -> Map:
-    """Where the last feature maps speak for a class (Selvaraju et al. 2017, arXiv:1610.02391).
+    """Grad-CAM: where the last feature maps support a class (Selvaraju et al. 2017, arXiv:1610.02391).
 
-    A feature map counts by its mean slope. That is right where the network averages over places before it answers, as
-    `inception`, `deep` and `residual` do; a fully connected head weighs each place by itself, and then the mean may
-    point to places that the answer does not hang on. `by_place` asks for HiResCAM instead (Draelos and Carin 2020,
-    arXiv:2011.08891), which does not take the mean; behind an average over places the two are the same.
+    Each feature map is weighted by its mean gradient. This is exact for networks with global average pooling, such as
+    `inception`, `deep` and `residual`. A fully connected head weights each position separately, so the mean can point
+    to positions that the answer does not depend on. Then `by_place`, which is HiResCAM (Draelos and Carin 2020,
+    arXiv:2011.08891), is better, because it takes no mean. With global average pooling the two are equal.
 
     Args:
-        model: A network with a convolution; of an ensemble, the members' maps are averaged.
+        model: A network with a convolution. For an ensemble, the members' maps are averaged.
         image: Shape (height, width, channels).
         label: The class; by default the most probable.
-        layer: A layer that keeps places; by default the last that does not only pass on what stands before it.
-        by_place: Whether to weigh each place of a feature map by its own slope.
+        layer: A spatial layer; by default the last one that does more than select from the layer before.
+        by_place: Whether to weight each position of a feature map by its own gradient.
 
     Returns:
-        Shape (height, width) of the picture, 0–1; 0 everywhere where no feature map speaks for the class.
+        The picture's shape (height, width), 0–1; all 0 if no feature map supports the class.
 
     Raises:
-        ConvladderError: The network has no convolution, the layer keeps no places, or an image of another shape.
+        ConvladderError: The network has no convolution, the layer is not spatial, or the image has another shape.
     """
     import keras
     import tensorflow as tf
@@ -209,7 +209,7 @@ def grad_cam(
     for network in _members(model):
         maps = network.get_layer(_choose_layer(network, layer)).output
         names = [one.name for one in network.layers]
-        # Before the softmax, which takes the gradient away from a class that is nearly certain.
+        # Before the softmax, whose gradient vanishes for a class that is nearly certain.
         end = (
             network.get_layer("logits").output
             if "logits" in names
@@ -231,7 +231,7 @@ def _check_fits(model: "keras.Model", image: Pixels) -> None:
     check_image(image)
     if image.shape != model.input_shape[1:]:
         raise ConvladderError(
-            f"The image is of shape {image.shape}. Expected {model.input_shape[1:]}, as the network's."
+            f"The image has shape {image.shape}. Expected {model.input_shape[1:]}, the network's input shape."
         )
 
 
@@ -250,10 +250,10 @@ def has_convolution(model: "keras.Model") -> bool:
 
 
 def randomize(model: "keras.Model", seed: int = 0) -> "keras.Model":
-    """The same network that has learned nothing: kernels drawn anew (He et al. 2015, arXiv:1502.01852), the rest idle.
+    """An untrained copy of a network: new random kernels (He et al. 2015, arXiv:1502.01852), other weights neutral.
 
-    Shuffled instead, the weights of normalized networks answer alike whatever is covered, and their flat maps prove
-    nothing.
+    Shuffled weights would not work: a normalized network with them gives the same answer whatever is covered, and its
+    flat maps prove nothing.
     """
     import keras
 
@@ -271,7 +271,7 @@ def randomize(model: "keras.Model", seed: int = 0) -> "keras.Model":
 
 
 def rank_correlation(first: Map, second: Map) -> float:
-    """Spearman's rank correlation of two maps' values, −1 to 1; not a number where one is the same everywhere."""
+    """Spearman's rank correlation of two maps' values, −1 to 1; NaN if one of them is constant."""
     from scipy.stats import spearmanr
 
     if np.ptp(first) == 0 or np.ptp(second) == 0:
@@ -280,7 +280,7 @@ def rank_correlation(first: Map, second: Map) -> float:
 
 
 def predict_with(model: "keras.Model") -> Callable[[Pixels], Map]:
-    """A network as `occlude` takes it."""
+    """The function that `occlude` needs, for a Keras network."""
 
     def predict(images: Pixels) -> Map:
         return np.asarray(model(images.astype(np.float32), training=False), np.float32)
@@ -289,18 +289,18 @@ def predict_with(model: "keras.Model") -> Callable[[Pixels], Map]:
 
 
 def _members(model: "keras.Model") -> list[Any]:
-    """The networks of an ensemble; the network itself where it is one."""
+    """The networks of an ensemble; for a single network, itself."""
     from convladder.models.blocks import members
 
     return members(model) or [model]
 
 
 def _choose_layer(network: "keras.Model", name: str | None) -> str:
-    """The layer that Grad-CAM looks at."""
+    """The layer that Grad-CAM uses."""
     if not has_convolution(network):
         raise ConvladderError(
-            f"{network.name} has no convolution, so there are no places for Grad-CAM. Expected a convolutional rung: "
-            "occlusion works for any."
+            f"{network.name} has no convolution, so Grad-CAM is not possible. Expected a convolutional rung. "
+            "Occlusion works for any network."
         )
     placed = [layer for layer in network.layers if len(getattr(layer.output, "shape", ())) == 4]
     if name is None:

@@ -1,4 +1,4 @@
-"""Learned nothing: a network beside the constant answer, which is the commonest class whatever the image shows."""
+"""Learned nothing: compares a network with the constant answer, which is always the most frequent class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from typing import Any
 
 from convladder.evaluating.few import FEW, rounded
 
-ALPHA = 0.05  # how often each of the tests may be wrong
-# Cohen's kappa, below which answers hardly hang on the images: of untrained networks it is up to a few hundredths.
+ALPHA = 0.05  # error rate of each test
+# Cohen's kappa: below this, answers hardly depend on the images. Untrained networks have up to a few hundredths.
 LEAST_KAPPA = 0.1
-FEW_STEPS = 200  # of training, below which these are the likely cause
-HIGH_RATE = 0.03  # of Adam, above which that is
+FEW_STEPS = 200  # of training: fewer are the likely cause
+HIGH_RATE = 0.03  # of Adam: a higher one is the likely cause
 
 
 @dataclass(frozen=True)
 class Beside:
-    """A network beside the constant answer, on the same images.
+    """A network compared with the constant answer, on the same images.
 
     Attributes:
-        images: How many.
-        right: On how many the network is right.
-        commonest: The number of their commonest class.
-        share: Of that class, which is how often the constant answer is right; 0 where there is no other class.
-        beats: Whether the network is right more often; none where the images are too few to tell.
-        tells_apart: Whether its answers hang on the images at all: where one class is nearly all, a network that finds
-            the others may be right less often than the constant answer.
+        images: Number of images.
+        right: Number of images that the network classifies correctly.
+        commonest: Label of the most frequent class.
+        share: Share of that class, which is the accuracy of the constant answer; 0 if there is no other class.
+        beats: Whether the network is more accurate; None if there are too few images to tell.
+        tells_apart: Whether its answers depend on the images at all. If nearly all images are of one class, a network
+            that finds the others can be less accurate than the constant answer.
     """
 
     images: int
@@ -36,7 +36,7 @@ class Beside:
 
     @property
     def accuracy(self) -> float:
-        """Of the network."""
+        """Accuracy of the network."""
         return self.right / self.images
 
     @property
@@ -45,9 +45,10 @@ class Beside:
         return self.beats is False and not self.tells_apart
 
     def words(self, class_names: Sequence[str], cause: str = "", *, own: bool = True) -> str:
-        """What is to be said of it, with the likely cause; an empty text where it beats the constant answer.
+        """A sentence on the comparison, with the likely cause; empty if the network beats the constant answer.
 
-        Of other images than a run's `own`, of which a class may be far more frequent, no more is said than that.
+        For images that are not the run's `own` it draws no conclusion, because their classes may be distributed
+        differently.
         """
         if self.beats is not False:
             return ""
@@ -64,15 +65,15 @@ class Beside:
 
 
 def set_beside_constant(right: int, labels: Sequence[int], answered: Sequence[int]) -> Beside:
-    """Judge a network by exact binomial tests.
+    """Compare a network with the constant answer by exact binomial tests.
 
-    It does not beat the constant answer where chance explains by how much it is right more often, unless so few would
-    be right by chance of a network that avoids half of the constant answer's errors: then nothing is known.
+    It does not beat the constant answer if chance explains its lead. But if chance could also explain so few correct
+    answers of a network that avoids half of the constant answer's errors, nothing is known.
 
     Args:
-        right: On how many images it is right.
-        labels: How many images there are of each class.
-        answered: How many are taken for each class.
+        right: Number of images that it classifies correctly.
+        labels: Number of images of each class.
+        answered: Number of answers for each class.
     """
     from scipy.stats import binom
 
@@ -89,14 +90,14 @@ def set_beside_constant(right: int, labels: Sequence[int], answered: Sequence[in
         constant = images >= FEW and max(answered) == images
         missed = bool(binom.cdf(right, images, (1 + share) / 2) <= ALPHA)
         beats = False if constant or missed else None
-    # How often it would be right by chance that gives each answer as often as it does.
+    # The accuracy of random answers with the network's own frequencies.
     by_chance = sum(one * other for one, other in zip(labels, answered, strict=True)) / images**2
     kappa = (right / images - by_chance) / (1 - by_chance) if by_chance < 1 else 0.0
     return Beside(images, right, commonest, share, beats, more_than(by_chance) and kappa >= LEAST_KAPPA)
 
 
 def beside_constant(test: Mapping[str, Any]) -> Beside:
-    """The same of what `evaluating.describe` gives."""
+    """The same, from the result of `evaluating.describe`."""
     labels = [int(row["support"]) for row in test["per_class"]]
     answered, right = list(labels), test["images"]
     for label, answer, count in test["confusions"]:
@@ -107,27 +108,27 @@ def beside_constant(test: Mapping[str, Any]) -> Beside:
 
 
 def likely_cause(info: Mapping[str, Any], history: Sequence[Mapping[str, float]], share: float) -> str:
-    """Why a run has learned nothing, and what to do.
+    """The likely reason why a run has learned nothing, and what to do.
 
     Args:
         info: Its run.json.
-        history: A row an epoch.
-        share: Of the constant answer.
+        history: One row per epoch.
+        share: Accuracy of the constant answer.
     """
     fitted = history[-1].get("accuracy", 0.0) if history else 0.0
     if fitted > (1 + share) / 2:
         return (
-            f"It is right on {fitted:.2f} of the training images, so the likely cause is that these are few, or that "
-            "the labels of the two do not agree: look at both."
+            f"Its accuracy on the training images is {fitted:.2f}, so the likely cause is that these are few, or that "
+            "training and test labels do not agree: look at both."
         )
     if info["rung"] == "transfer":
-        return "The likely cause is labels that the pictures do not tell: look at some of each class."
+        return "The likely cause is that the labels do not match the pictures: look at some of each class."
     recipe = info["recipe"]
     rate, batches = recipe["learning_rate"], info["images"]["train"] / recipe["batch_size"]
     steps = max(1, round(batches * (len(history) if recipe.get("minutes") else min(recipe["epochs"], len(history)))))
     if steps < FEW_STEPS and rate <= HIGH_RATE:
-        return f"The likely cause is too few steps of training, {steps:,}: take more --epochs."
+        return f"The likely cause is too few training steps, {steps:,}: use more --epochs."
     return (
-        f"The likely cause is a learning rate too high, {rate:g}: try --learning-rate {rate / 10:.2g}; or labels that "
-        "the images do not tell."
+        f"The likely cause is a learning rate that is too high, {rate:g}: try --learning-rate {rate / 10:.2g}. Or the "
+        "labels do not match the images."
     )

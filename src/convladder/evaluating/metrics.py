@@ -1,4 +1,4 @@
-"""Metrics: probabilities and labels to numbers, by scikit-learn where it has them."""
+"""Metrics from probabilities and labels, with scikit-learn where it has them."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import keras
 
 TOP_K = (1, 2, 3, 5)
-WIDEST_MATRIX = 500  # classes; of 9,000 a confusion matrix is a file of a gigabyte, with hardly anything in it
+WIDEST_STORED_MATRIX = 500  # classes; the confusion matrix of 9,000 would be a nearly empty file of a gigabyte
 
 
 def predict_probabilities(model: "keras.Model", images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -24,18 +24,18 @@ def predict_probabilities(model: "keras.Model", images: npt.NDArray[np.uint8]) -
 
 
 def score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Metrics of predictions on one split, as cheap as every epoch wants them.
+    """Metrics of predictions on one split, cheap enough for every epoch.
 
     Args:
         probabilities: Shape (count, num_classes), each row summing to 1.
         labels: Shape (count,).
 
     Returns:
-        `images`: how many; `accuracy`, with `low` and `high`, its 95 % interval as `share_interval` gives it; `loss`:
+        `images`: their number; `accuracy`, with `low` and `high`, its 95 % interval from `share_interval`; `loss`:
         the mean cross-entropy in nats.
 
     Raises:
-        ConvladderError: A probability is no number; exit status 1.
+        ConvladderError: A probability is NaN; exit status 1.
     """
     from scipy.special import xlogy
 
@@ -43,12 +43,12 @@ def score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64])
     for rows in row_slices(probabilities):
         exact = probabilities[rows].astype(np.float64)
         said = exact[np.arange(len(exact)), labels[rows]]
-        said /= exact.sum(axis=1)  # float32 rows sum to 1 but for rounding
+        said /= exact.sum(axis=1)  # float32 rows sum to 1 except for rounding
         smallest = np.finfo(np.float64).eps
         losses[rows] = -xlogy(1.0, np.clip(said, smallest, 1 - smallest))
     if np.isnan(losses).any():
         raise ConvladderError(
-            "The network answers with NaN, which is no probability. Expected numbers from 0 to 1: lower the learning "
+            "The network answers with NaN instead of probabilities. Expected numbers from 0 to 1: lower the learning "
             "rate, and look for NaN in its weights.",
             exit_status=1,
         )
@@ -57,7 +57,7 @@ def score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64])
 
 
 def share_right(right: int, images: int) -> dict[str, float]:
-    """`accuracy`, `low` and `high`: the share of images that are answered rightly, and its 95 % interval."""
+    """`accuracy`, `low` and `high`: the share of correct answers, and its 95 % interval."""
     low, high = share_interval(right, images)
     return {"accuracy": right / images, "low": low, "high": high}
 
@@ -65,9 +65,9 @@ def share_right(right: int, images: int) -> dict[str, float]:
 def without(
     rows: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
 ) -> dict[str, Any]:
-    """`without_leaks`: `images`, `accuracy`, `low` and `high` of all but these rows; nothing where there are none.
+    """`without_leaks`: `images`, `accuracy`, `low` and `high` without these rows; empty if there are no such rows.
 
-    Where no others are left, these are none.
+    If no other rows are left, the accuracy and its interval are None.
     """
     if not len(rows):
         return {}
@@ -77,17 +77,17 @@ def without(
 
 
 def share_interval(right: float, images: float, alpha: float = 0.05) -> tuple[float, float]:
-    """The interval of a share by the mid-P test: it leaves out the truth with probability `alpha`, half on either side.
+    """The mid-P interval of a share: it misses the truth with probability `alpha`, half of it on either side.
 
-    Near 1, Wilson's leaves it out up to three times as often (Agresti and Gottard 2007, on why mid-P).
-    Counts may be fractions: effective ones, of answers that hang together.
+    Near 1, Wilson's interval misses it up to three times as often (Agresti and Gottard 2007, on why mid-P).
+    Counts can be fractions: the effective counts of correlated answers.
     """
     from scipy.optimize import brentq
     from scipy.special import betainc
 
     wrong = images - right
 
-    def below(share: float) -> float:  # the mean of the two tails that Clopper and Pearson take
+    def below(share: float) -> float:  # the mean of the two tails of Clopper and Pearson
         at_least = betainc(right, wrong + 1, share) if right > 0 else 1.0
         more = betainc(right + 1, wrong, share) if wrong > 0 else 0.0
         return float(at_least + more) / 2
@@ -97,7 +97,7 @@ def share_interval(right: float, images: float, alpha: float = 0.05) -> tuple[fl
     return low, high
 
 
-def describe(
+def describe_predictions(
     probabilities: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
     class_names: Sequence[str],
@@ -108,15 +108,15 @@ def describe(
     Args:
         probabilities: Shape (count, num_classes), each row summing to 1.
         labels: Shape (count,).
-        class_names: One a column.
-        threshold: The probability below which nothing is answered.
+        class_names: One per column.
+        threshold: The model abstains below this probability.
 
     Returns:
-        What `score` gives, and `top_k`: how often the label is among the k most probable; `per_class`: precision,
-        recall and F1, none where a class has no image or no answer, and support; `confusion`: how many images of
-        each class, a row each, were taken for each class, a column each, or none of more than 500 classes;
-        `confusions`: the wrong ones, as [label, answer, images] of each pair that occurs, the most frequent first;
-        `calibration`: as `reliability` gives it; `abstention`: as `abstention` gives it.
+        The result of `score`, and `top_k`: how often the label is among the k most probable classes; `per_class`:
+        precision, recall and F1 (None for a class without images or answers) and support; `confusion`: the confusion
+        matrix, rows are labels and columns answers, None for more than 500 classes; `confusions`: the errors as
+        [label, answer, images], the most frequent first; `calibration`: the result of `reliability`; `abstention`: the
+        result of `abstention`.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
@@ -132,7 +132,7 @@ def describe(
     by_class = precision_recall_fscore_support(labels, answers, labels=classes, zero_division=math.nan)
     return score(probabilities, labels) | {
         "top_k": [
-            # Of two classes scikit-learn takes one column, and of them nothing but k = 1 tells anything.
+            # For two classes scikit-learn wants one column, and only k = 1 is informative.
             {"k": k, "accuracy": float((answers == labels).mean())}
             if k == 1
             else {"k": k, "accuracy": float(count_among_top(k) / len(labels))}
@@ -151,7 +151,7 @@ def describe(
             for name, *values, support in zip(class_names, *by_class, strict=True)
         ],
         "confusion": confusion_matrix(labels, answers, labels=classes).tolist()
-        if len(class_names) <= WIDEST_MATRIX
+        if len(class_names) <= WIDEST_STORED_MATRIX
         else None,
         "confusions": count_confusions(labels, answers),
         "calibration": reliability(probabilities, labels),
@@ -160,7 +160,7 @@ def describe(
 
 
 def count_confusions(labels: npt.NDArray[np.int64], answers: npt.NDArray[np.int64]) -> list[list[int]]:
-    """Each pair of a label and an answer that differ, and how often it occurs, the most frequent first."""
+    """Each pair of a label and a wrong answer with its count, the most frequent first."""
     wrong = labels != answers
     pairs, counts = np.unique(np.stack([labels[wrong], answers[wrong]]), axis=1, return_counts=True)
     order = np.argsort(-counts, kind="stable")

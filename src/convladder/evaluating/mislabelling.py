@@ -1,34 +1,35 @@
-"""Mislabelling: how probable it is that a label is wrong, by answers of models that have not seen the picture."""
+"""Mislabelling: the probability that a label is wrong, from models that were not trained on the picture."""
 
 import numpy as np
 import numpy.typing as npt
 
 from convladder.evaluating.calibration import TEMPERATURES, temper
 
-WRONG = 0.4  # of a label, to be named: those that are named are 0.9 on average, where labels were exchanged
-SURE = 0.5  # of the other class
-# Of labels drawn by chance, that are tried. From 0.03 on, which ten well-known sets have on average (Northcutt et al.
-# 2021, arXiv:2103.14749), up to ten of 720 right labels would be named where classes resemble one another.
+WRONG = 0.4  # probability of an error from which a label is reported; with swapped labels, the mean is 0.9
+SURE = 0.5  # probability that the other class must have
+# Shares of random labels that are tried. With 0.03, the mean of ten well-known data sets (Northcutt et al. 2021,
+# arXiv:2103.14749), or more, up to ten of 720 correct labels would be reported if classes are similar.
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
 TEMPERATURES_TRIED = 30
-MOST_CONTRADICTED = 0.3  # of the labels: a judge that contradicts more is no judge
+MOST_CONTRADICTED = 0.3  # share of the labels: a model that contradicts more is too bad to judge
 
 
 def find_mislabelled(
     probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Pictures whose labels are probably wrong, the likeliest first.
+    """Pictures whose labels are probably wrong, the most likely first.
 
-    A label comes from the judge's answer, at some temperature, or by chance from all classes, at some share. The two
-    that explain the labels best tell of each how probable it is that chance drew it. Where classes resemble one
-    another, the temperature explains what the judge contradicts, and nobody is accused.
+    The model of the labels: a label is drawn from the judge's probabilities, at some temperature, or, with some
+    probability, at random from all classes. The temperature and the share that fit the labels best give, for each
+    label, the probability that it is random. If classes are similar, the temperature explains the contradictions, and
+    nothing is reported.
 
     Args:
-        probabilities: By models that have not seen the pictures, shape (count, num_classes).
+        probabilities: From models that were not trained on the pictures, shape (count, num_classes).
         labels: Shape (count,).
 
     Returns:
-        Rows, and the calibrated probabilities of all.
+        Rows of the pictures, and the calibrated probabilities of all pictures.
     """
     count, classes = probabilities.shape
     rows = np.arange(count)

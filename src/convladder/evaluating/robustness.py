@@ -1,7 +1,7 @@
-"""Robustness: how accuracy falls as the images are shifted, turned, noisy, blurred or pale.
+"""Robustness: how accuracy falls when images are shifted, rotated, noisy, blurred or faded.
 
-After Hendrycks and Dietterich 2019, arXiv:1903.12261, who made this a benchmark; the severities are stated in units
-that mean the same for images of any size.
+After the benchmark of Hendrycks and Dietterich 2019, arXiv:1903.12261. The units of the severities do not depend on the
+image size.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ import numpy.typing as npt
 from convladder.data.dataset import release
 from convladder.evaluating.metrics import share_right
 
-IMAGES = 1000  # at most, and fewer large ones, so that a large network takes tens of seconds and not minutes
-PLACES = 1 << 22  # of these images together
+IMAGES = 1000  # at most, and fewer large ones, so that a large network takes tens of seconds, not minutes
+MOST_PLACES = 1 << 22  # pixels of all images
 SEED = 0
-# Of a slice's images together, since noise takes some 35 bytes a value. By fours, because `shift` has four directions.
+# Values per slice, because noise takes about 35 bytes per value. Multiples of 4 images: `shift` has four directions.
 VALUES_A_SLICE = 1 << 21
-Pixels = npt.NDArray[np.float32]
+FloatPixels = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,21 @@ class Change:
     """A way to make images harder.
 
     Attributes:
-        name: What it is called.
-        unit: Of the severities.
-        severities: From none at all to too much.
-        apply: From pixels, shape (count, height, width, channels), range 0–255, and a severity to changed pixels; of
-            noise, also from a generator.
+        name: Its name.
+        unit: Unit of the severities.
+        severities: From no change to too much.
+        apply: Function from pixels, shape (count, height, width, channels), range 0–255, and a severity to changed
+            pixels; noise also takes a generator.
     """
 
     name: str
     unit: str
     severities: tuple[float, ...]
-    apply: Callable[..., Pixels]
+    apply: Callable[..., FloatPixels]
 
 
-def shift(pixels: Pixels, share: float) -> Pixels:
-    """Move the images by a share of their width, each fourth of them left, up, right or down."""
+def shift(pixels: FloatPixels, share: float) -> FloatPixels:
+    """Shift the images by a share of their width: left, up, right and down in turn."""
     from scipy.ndimage import shift as move
 
     moved = np.empty_like(pixels)
@@ -52,8 +52,8 @@ def shift(pixels: Pixels, share: float) -> Pixels:
     return moved
 
 
-def rotate(pixels: Pixels, degrees: float) -> Pixels:
-    """Turn the images around their middle, half of them left and half of them right."""
+def rotate(pixels: FloatPixels, degrees: float) -> FloatPixels:
+    """Rotate the images around their center, half of them left and half right."""
     from scipy.ndimage import rotate as turn
 
     turned = np.empty_like(pixels)
@@ -62,22 +62,22 @@ def rotate(pixels: Pixels, degrees: float) -> Pixels:
     return turned
 
 
-def add_noise(pixels: Pixels, deviation: float, rng: np.random.Generator | None = None) -> Pixels:
-    """Add normal noise to each value by itself; the deviation is a share of the range."""
+def add_noise(pixels: FloatPixels, deviation: float, rng: np.random.Generator | None = None) -> FloatPixels:
+    """Add independent normal noise to each value; the deviation is a share of the range."""
     noise = (rng or np.random.default_rng(SEED)).normal(0, 255 * deviation, pixels.shape)
     return np.asarray(pixels + noise, np.float32)
 
 
-def blur(pixels: Pixels, share: float) -> Pixels:
-    """Blur by a Gaussian whose deviation is a share of the width."""
+def blur(pixels: FloatPixels, share: float) -> FloatPixels:
+    """Blur with a Gaussian; its deviation is a share of the width."""
     from scipy.ndimage import gaussian_filter
 
     deviation = share * pixels.shape[2]
     return np.asarray(gaussian_filter(pixels, deviation, axes=(1, 2), mode="nearest"))
 
 
-def fade(pixels: Pixels, lost: float) -> Pixels:
-    """Take a share of the contrast away: bring every value nearer to its image's mean."""
+def fade(pixels: FloatPixels, lost: float) -> FloatPixels:
+    """Remove a share of the contrast: move every value towards its image's mean."""
     mean = pixels.mean(axis=(1, 2, 3), keepdims=True)
     return np.asarray(mean + (1 - lost) * (pixels - mean), np.float32)
 
@@ -93,9 +93,9 @@ CHANGES = (
 
 
 def count_images(images: npt.NDArray[np.uint8]) -> int:
-    """How many of these are taken: 1,000 of up to 64×64, 83 of 224×224."""
+    """How many images are used: 1,000 of up to 64×64, 83 of 224×224."""
     height, width = images.shape[1:3]
-    return max(1, min(len(images), IMAGES, PLACES // (height * width)))
+    return max(1, min(len(images), IMAGES, MOST_PLACES // (height * width)))
 
 
 def measure_robustness(
@@ -106,18 +106,18 @@ def measure_robustness(
     """Accuracy at each severity of each change.
 
     Args:
-        predict: From pixels to probabilities, for instance a Classifier's `predict_probabilities`.
-        images: Shape (count, height, width, channels); of more than `count_images` says, so many evenly spread ones.
+        predict: Function from pixels to probabilities, for example a Classifier's `predict_probabilities`.
+        images: Shape (count, height, width, channels). `count_images` of them, evenly spread, are used.
         labels: Shape (count,).
 
     Returns:
-        `images`: how many were taken; `seed`: of the noise; `curves`: by change `name`, `unit`, and `points`, each of
-        `severity`, `accuracy`, `low` and `high`, its 95 % interval.
+        `images`: number of images used; `seed`: of the noise; `curves`: for each change `name`, `unit`, and `points`
+        with `severity`, `accuracy`, `low` and `high`, its 95 % interval.
     """
     chosen = np.unique(np.linspace(0, len(labels) - 1, count_images(images)).astype(int))
     size = max(4, VALUES_A_SLICE // int(np.prod(images.shape[1:])) // 4 * 4)
     right = {(change.name, severity): 0 for change in CHANGES for severity in change.severities}
-    rngs = {severity: np.random.default_rng(SEED) for severity in NOISE.severities}  # go on from slice to slice
+    rngs = {severity: np.random.default_rng(SEED) for severity in NOISE.severities}  # continue from slice to slice
     for start in range(0, len(chosen), size):
         part = chosen[start : start + size]
         pixels, truths = images[part].astype(np.float32), labels[part]

@@ -1,1 +1,1 @@
-"""Export: from a Run to what is shipped, through the parity gate."""
+"""Export: writes a run's model in a format to ship, if it passes the parity gate."""

@@ -1,4 +1,4 @@
-"""A run in the format that is wanted: each written by its own library, each run by it in the parity gate."""
+"""Export formats: each is written by its own library, and tested with its own runtime in the parity gate."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from convladder import __version__
 from convladder.errors import ConvladderError, check_choice
 from convladder.evaluating.metrics import predict_probabilities
 from convladder.exporting.onnx_file import convert, export_onnx, find_stages, with_stages
-from convladder.exporting.parity import Answer, check_parity, parity_images
+from convladder.exporting.parity import Predict, check_parity, parity_images
 from convladder.exporting.pretrained import PROBABILITIES
 from convladder.files import whole_folder
 from convladder.inference.classifier import Classifier
@@ -26,49 +26,49 @@ from convladder.runs.run import Run
 
 METADATA_FILE = "convladder.json"  # beside the model, in formats that are folders
 
-# For OpenVINO, and told in that file: by default it computes in bfloat16 where the processor can, and is off by 1e-2.
+# A hint for OpenVINO, also stored in that file. By default it uses bfloat16 if the processor can, and errs by 1e-2.
 COMPILE = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a run becomes a folder.
+    """How to export a run as a folder.
 
     Attributes:
-        write: Given the Keras model and an empty folder, writes the model's files there.
-        load: Given that folder, the function from pixels to probabilities that a user of it would have.
+        write: Writes the files of a Keras model into an empty folder.
+        load: From that folder to a function from pixels to probabilities, as a user would load it.
         runtime: The module that runs it.
-        extra: Of the package, what installs that.
-        told: What convladder.json says beside what the .onnx file does.
+        extra: The extra of convladder that installs the runtime.
+        told: What convladder.json says in addition to the .onnx file's description.
     """
 
     write: Callable[[keras.Model, Path], None]
-    load: Callable[[Path], Answer]
+    load: Callable[[Path], Predict]
     runtime: str
     extra: str
     told: Mapping[str, Any] = field(default_factory=dict)
 
 
 def export(run: Run, format: str = "onnx", output: str | Path | None = None, *, int8: bool = False) -> dict[str, Any]:
-    """Write a run's model in a format, if the format's own runtime answers as Keras does.
+    """Write a run's model in a format, if the format's own runtime agrees with Keras.
 
     Args:
-        run: A finished run; its data must still be where it was.
-        format: "onnx", a file; "openvino", "litert" or "savedmodel", a folder that holds convladder.json as well:
-            class names, input size and all that the .onnx file says of itself.
-        output: What to write; by default `model.onnx`, `model-int8.onnx` or `model.FORMAT` in the run.
-        int8: Whether to quantize to 8 bits ("onnx" only), and keep that if it is as accurate and faster.
+        run: A finished run; its data must still be in place.
+        format: "onnx" is a file. "openvino", "litert" and "savedmodel" are folders that also hold convladder.json:
+            class names, input size and the rest of the .onnx file's description.
+        output: File or folder to write; by default `model.onnx`, `model-int8.onnx` or `model.FORMAT` in the run.
+        int8: Whether to quantize to 8 bits ("onnx" only). The result is kept if it is as accurate and faster.
 
     Returns:
-        `format`, `path`, and the gate's account: `images`, `largest_difference`, `label_flips`; where quantized,
-        the figures that it was kept for.
+        `format`, `path`, and the result of the gate: `images`, `largest_difference`, `label_flips`; for int8, the
+        accuracies and speeds.
 
     Raises:
-        ConvladderError: A gate refused, exit status 3; the runtime is missing, exit status 1; the data is gone.
+        ConvladderError: A gate refused, exit status 3; the runtime is missing, exit status 1; the data are gone.
     """
     check_choice("format", format, FORMATS)
     if int8 and format != "onnx":
-        raise ConvladderError(f"--int8 is not possible as {format}. Expected the format onnx.")
+        raise ConvladderError(f"--int8 is not possible with --format {format}. Expected --format onnx.")
     name = "model-int8.onnx" if int8 else "model.onnx" if format == "onnx" else f"model.{format}"
     path = run.path / name if output is None else Path(output)
     metadata = Classifier(run.path).metadata
@@ -98,7 +98,7 @@ def _export_folder(
     expected: npt.NDArray[np.float32],
 ) -> dict[str, Any]:
     with whole_folder(path, METADATA_FILE) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the converters' own
+        warnings.simplefilter("ignore")  # from the converters
         chosen.write(model, folder)
         told = {key: value for key, value in metadata.items() if key != "digest"}
         told |= {"version": __version__, "stages": list(find_stages(model)), **chosen.told}
@@ -116,11 +116,11 @@ def _import_runtime(chosen: Format) -> None:
 
 
 def import_openvino() -> Any:
-    """OpenVINO, without the package that tells Intel that it was imported: there is no variable to switch that off."""
+    """Import OpenVINO without its telemetry package, which reports the import to Intel and has no off switch."""
     if loaded := sys.modules.get("openvino"):
         return loaded
     reporter = sys.modules.get("openvino_telemetry")
-    # None makes its import fail, for which OpenVINO has a stub.
+    # None makes its import fail; OpenVINO then uses a stub.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         return import_module("openvino")
@@ -133,7 +133,7 @@ def import_openvino() -> Any:
 def _check_name(path: Path) -> None:
     if str(path) != os.fsencode(path).decode(errors="replace"):
         raise ConvladderError(
-            f"{path} is not UTF-8, as the writers of this format want names. Expected --output with another name."
+            f"{path} is not UTF-8, which this format needs for file names. Expected --output with another name."
         )
 
 
@@ -142,13 +142,13 @@ def _write_openvino(model: keras.Model, folder: Path) -> None:
 
     openvino = import_openvino()
     onnx.save(convert(model, find_stages(model)), folder / "model.onnx")
-    # Not by convert_model, which reports to Intel that it was called.
+    # Not convert_model, because it reports each call to Intel.
     converted = openvino.Core().read_model(folder / "model.onnx")
     openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
     (folder / "model.onnx").unlink()
 
 
-def _load_openvino(folder: Path) -> Answer:
+def _load_openvino(folder: Path) -> Predict:
     compiled = import_openvino().Core().compile_model(folder / "model.xml", "CPU", COMPILE)
     return lambda images: np.asarray(compiled(images.astype(np.float32))[PROBABILITIES])
 
@@ -157,7 +157,7 @@ def _write_litert(model: keras.Model, folder: Path) -> None:
     with_stages(model, find_stages(model)).export(str(folder / "model.tflite"), format="litert", verbose=False)
 
 
-def _load_litert(folder: Path) -> Answer:
+def _load_litert(folder: Path) -> Predict:
     from ai_edge_litert.interpreter import Interpreter
 
     signature = Interpreter(str(folder / "model.tflite")).get_signature_runner()
@@ -169,14 +169,14 @@ def _write_savedmodel(model: keras.Model, folder: Path) -> None:
     with_stages(model, find_stages(model)).export(str(folder), format="tf_saved_model", verbose=False)
 
 
-def _load_savedmodel(folder: Path) -> Answer:
+def _load_savedmodel(folder: Path) -> Predict:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(folder)
     return lambda images: loaded.serve(images.astype(np.float32))[PROBABILITIES].numpy()
 
 
-# The first is a file that Classifier runs; the others are folders. Its own runtime is part of every install.
+# The first is a file that Classifier runs, with a runtime that is always installed; the others are folders.
 FORMATS: Mapping[str, Format | None] = {
     "onnx": None,
     "openvino": Format(_write_openvino, _load_openvino, "openvino", "openvino", {"compile": COMPILE}),

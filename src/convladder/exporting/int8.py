@@ -1,4 +1,4 @@
-"""Quantization to 8 bits: kept if it is as accurate as the float network and faster, here; else refused."""
+"""Quantization to 8 bits: refused unless it is as accurate as the float network, and faster on this machine."""
 
 import statistics
 import tempfile
@@ -18,28 +18,28 @@ from convladder.evaluating.few import FEW_TO_VALIDATE
 from convladder.exporting.onnx_file import convert, find_stages, write_sealed
 from convladder.exporting.parity import parity_images
 from convladder.files import whole_file
-from convladder.inference.artifact import describe
+from convladder.inference.artifact import write_metadata
 from convladder.inference.classifier import IMAGES_A_BATCH, Classifier
 from convladder.runs.run import Run
 
 CALIBRATION_IMAGES = 500
 LARGEST_DROP = 0.001  # of validation accuracy
-ROUNDS = 9
-ROUNDS_TO_WIN = 8  # by chance in 2 of 100
+TIMED_ROUNDS = 9
+ROUNDS_TO_WIN = 8  # chance wins as many in 2 of 100 cases
 SECONDS_A_ROUND = 0.1
 
 
 def export_int8(run: Run, path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Quantize a run's model by its training images' ranges, weights by channel (Jacob et al. 2017, arXiv:1712.05877).
+    """Quantize a run's model: activation ranges from training images, weights per channel (arXiv:1712.05877).
 
     Returns:
-        `accuracy` and `float_accuracy` on the `images` that `compare_accuracy` chooses, `judged_by` which labels; for
-        `latency` of one image and `throughput` of a batch, in microseconds an image, the medians and the rounds of 9
-        in which the quantized one was faster.
+        `accuracy` and `float_accuracy` on the `images` that `compare_accuracy` chooses, and `judged_by` which labels.
+        For `latency` (one image) and `throughput` (a batch), in microseconds per image: the medians, and in how many
+        of 9 rounds the quantized model was faster.
 
     Raises:
-        ConvladderError: It loses more than 0.1 points of accuracy, or is not faster in 8 of 9 alternated rounds, both
-            one by one and in batches; exit status 3.
+        ConvladderError: It loses more than 0.1 points of accuracy, or is not faster in 8 of 9 alternating rounds, both
+            for single images and for batches; exit status 3.
     """
     data = run.load_dataset()
     model = run.load_model()
@@ -48,7 +48,7 @@ def export_int8(run: Run, path: Path, metadata: Mapping[str, Any]) -> dict[str, 
     calibration = data.train.images[:: max(1, len(data.train) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
     with whole_file(path) as temporary:
         graph = quantize(convert(model, stages), calibration)
-        described = describe({**metadata, "quantized": "int8"}, version=__version__, stages=list(stages))
+        described = write_metadata({**metadata, "quantized": "int8"}, version=__version__, stages=list(stages))
         write_sealed(graph, described, temporary)
         quantized = Classifier(temporary)
         account = compare_accuracy(quantized, kept, data)
@@ -58,19 +58,19 @@ def export_int8(run: Run, path: Path, metadata: Mapping[str, Any]) -> dict[str, 
         drop = account["float_accuracy"] - account["accuracy"]
         if drop > LARGEST_DROP or slower:
             raise ConvladderError(
-                f"Quantized, {run.path} is not better: {_tell(account)}. Expected at most {LARGEST_DROP * 100:.1f} "
-                f"points less accuracy, and to be faster both ways in {ROUNDS_TO_WIN} of {ROUNDS} rounds, so nothing "
-                "was written.",
+                f"Quantizing {run.path} does not pay: {_tell(account)}. Expected at most {LARGEST_DROP * 100:.1f} "
+                f"points less accuracy, and both times faster in {ROUNDS_TO_WIN} of {TIMED_ROUNDS} rounds, so "
+                "nothing was written.",
                 exit_status=3,
             )
     return account
 
 
 def quantize(graph: Any, images: npt.NDArray[np.uint8]) -> Any:
-    """Static quantization of an onnx.ModelProto by ONNX Runtime's own tools; the last layer stays in float.
+    """Static quantization of an onnx.ModelProto with ONNX Runtime's tools. The last layer stays in float.
 
-    An activation is quantized with the convolution before it, so that its range is what is told apart in 256 steps:
-    without `Clip`, the ReLU6 of the backbone, 1 answer of 140 changed, and with it none.
+    An activation is quantized together with the convolution before it, so that the 256 steps cover only its range.
+    Without `Clip`, the backbone's ReLU6, 1 of 140 answers changed; with it, none.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -88,7 +88,7 @@ def quantize(graph: Any, images: npt.NDArray[np.uint8]) -> Any:
         warnings.simplefilter("ignore")
         whole, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("whole", "prepared", "quantized"))
         onnx.save(graph, whole)
-        quant_pre_process(whole, prepared, skip_symbolic_shape=True)  # folds batch normalization into convolutions
+        quant_pre_process(whole, prepared, skip_symbolic_shape=True)  # folds batch normalization into the convolutions
         products = [node.name for node in onnx.load(prepared).graph.node if node.op_type in ("Gemm", "MatMul")]
         quantize_static(
             prepared,
@@ -98,7 +98,7 @@ def quantize(graph: Any, images: npt.NDArray[np.uint8]) -> Any:
             op_types_to_quantize=["Conv", "MatMul", "Gemm", "MaxPool", "Relu", "Clip", "Add"],
             nodes_to_exclude=products[-1:],  # the layer that the softmax reads
             per_channel=True,
-            reduce_range=True,  # 7 bits: sums of two products of 8 overflow in processors without VNNI
+            reduce_range=True,  # 7 bits, because sums of two 8-bit products overflow on processors without VNNI
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
@@ -106,14 +106,14 @@ def quantize(graph: Any, images: npt.NDArray[np.uint8]) -> Any:
 
 
 def compare_speed(one: Classifier, other: Classifier, images: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    """Microseconds an image of two classifiers in alternation: medians, ranges, and the rounds that `one` won."""
+    """Microseconds per image of two classifiers, in alternation: medians, ranges, and the rounds that `one` won."""
     repeats = max(1, round(SECONDS_A_ROUND / max(1e-6, _seconds(other, images, 3))))
-    rounds = [(_seconds(one, images, repeats), _seconds(other, images, repeats)) for _ in range(ROUNDS)]
+    rounds = [(_seconds(one, images, repeats), _seconds(other, images, repeats)) for _ in range(TIMED_ROUNDS)]
     microseconds = [[1e6 * seconds / len(images) for seconds in column] for column in zip(*rounds, strict=True)]
     named = zip(("microseconds", "float_microseconds"), microseconds, strict=True)
     return {
         name: {"median": statistics.median(values), "low": min(values), "high": max(values)} for name, values in named
-    } | {"rounds": ROUNDS, "rounds_won": sum(first < second for first, second in rounds)}
+    } | {"rounds": TIMED_ROUNDS, "rounds_won": sum(first < second for first, second in rounds)}
 
 
 def _seconds(classifier: Classifier, images: npt.NDArray[np.uint8], repeats: int) -> float:
@@ -125,10 +125,10 @@ def _seconds(classifier: Classifier, images: npt.NDArray[np.uint8], repeats: int
 
 
 def compare_accuracy(quantized: Classifier, kept: Classifier, data: Dataset) -> dict[str, Any]:
-    """What 8 bits lose: on validation images and their labels, where these are many enough to tell.
+    """The accuracy that 8 bits cost, on labelled validation images if there are enough of them.
 
-    Else on the images of the parity gate, and without their labels. Where the two disagree, the probabilities of the
-    float network, which are calibrated, say how often each is right: 0.52 for 0.48 costs 4 % of an image.
+    Otherwise on the images of the parity gate, without labels. Where the two networks disagree, the calibrated
+    probabilities of the float network say how often each is right: 0.48 instead of 0.52 costs 4 % of an image.
     """
     if len(data.validation) >= FEW_TO_VALIDATE:
         images, labels = data.validation.images, data.validation.labels
@@ -153,12 +153,12 @@ def _predict(classifier: Classifier, images: npt.NDArray[np.uint8]) -> npt.NDArr
 
 
 def _tell(account: Mapping[str, Any]) -> str:
-    told = [f"accuracy {account['accuracy']:.4f} for {account['float_accuracy']:.4f}, by {account['judged_by']}"]
+    told = [f"accuracy {account['accuracy']:.4f} instead of {account['float_accuracy']:.4f}, by {account['judged_by']}"]
     for what, images in (("latency", "one image"), ("throughput", "a batch")):
         quantized, whole = account[what]["microseconds"], account[what]["float_microseconds"]
         told.append(
-            f"{images} {quantized['median']:.1f} µs ({quantized['low']:.1f} to {quantized['high']:.1f}) an image for "
-            f"{whole['median']:.1f} ({whole['low']:.1f} to {whole['high']:.1f}), faster in "
-            f"{account[what]['rounds_won']} of {ROUNDS} rounds"
+            f"{images}: {quantized['median']:.1f} µs per image ({quantized['low']:.1f} to {quantized['high']:.1f}), "
+            f"was {whole['median']:.1f} ({whole['low']:.1f} to {whole['high']:.1f}), faster in "
+            f"{account[what]['rounds_won']} of {TIMED_ROUNDS} rounds"
         )
     return "; ".join(told)

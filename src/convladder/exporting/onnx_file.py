@@ -1,4 +1,4 @@
-"""One .onnx file: Keras's own export, a description, a digest, and the maps of each stage."""
+"""The .onnx file: Keras's export with a description, a digest, and the feature maps of each stage."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ from convladder import __version__
 from convladder.exporting.parity import check_parity
 from convladder.exporting.pretrained import PROBABILITIES, convert_pretrained
 from convladder.files import whole_file
-from convladder.inference.artifact import METADATA_KEY, describe, seal
+from convladder.inference.artifact import METADATA_KEY, seal, write_metadata
 from convladder.inference.classifier import Classifier
 from convladder.models.blocks import ALL_VIEWS, FirstView, members, settle
 
@@ -30,18 +30,18 @@ def export_onnx(
     images: npt.NDArray[np.uint8],
     expected: npt.NDArray[np.float32],
 ) -> dict[str, Any]:
-    """Write a model as ONNX by Keras's own export, if ONNX Runtime answers as Keras does.
+    """Write a model as ONNX with Keras's export, if ONNX Runtime agrees with Keras.
 
     Args:
         model: From pixels, shape (batch, height, width, channels), to probabilities.
-        path: The file to write; it appears only when the gate has opened.
-        metadata: Stored in the file; what Classifier reads: `class_names`, `input_shape`, `fit`, `temperature`,
+        path: The file to write. It appears only if the gate passes.
+        metadata: The description that Classifier reads: `class_names`, `input_shape`, `fit`, `temperature`,
             `threshold`. `format`, `version` and `stages` are added.
-        images: Those that are compared; `parity_images` chooses them.
-        expected: What Keras answers for the images, shape (count, num_classes).
+        images: The images to compare; `parity_images` chooses them.
+        expected: Keras's answers for the images, shape (count, num_classes).
 
     Returns:
-        The gate's account: `images`, `largest_difference`, `label_flips`.
+        The result of the gate: `images`, `largest_difference`, `label_flips`.
 
     Raises:
         ConvladderError: A probability differs by more than 1e-4, or a label flips; exit status 3.
@@ -49,13 +49,13 @@ def export_onnx(
     stages = find_stages(model)
     with whole_file(path) as temporary:
         graph = convert(model, stages)
-        described = describe(metadata, version=__version__, stages=list(stages))
+        described = write_metadata(metadata, version=__version__, stages=list(stages))
         write_sealed(graph, described, temporary)
         return check_parity(Classifier(temporary).predict_probabilities, images, expected)
 
 
 def convert(model: keras.Model, stages: Mapping[str, Any]) -> Any:
-    """An onnx.ModelProto whose outputs are the probabilities, then the stages, in order."""
+    """An onnx.ModelProto. Its outputs are the probabilities, then the stages in order."""
     import onnx
 
     graph = convert_pretrained(model, list(stages))
@@ -69,12 +69,12 @@ def convert(model: keras.Model, stages: Mapping[str, Any]) -> Any:
 
 
 def export_graph(model: keras.Model) -> Any:
-    """Keras's own export of a model that has been called, as an onnx.ModelProto."""
+    """Keras's export of a model that has been called, as an onnx.ModelProto."""
     import onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it prints the traceback of each simplification it skips
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it prints a traceback for each simplification it skips
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tf2onnx's own use of what NumPy and protobuf deprecate
+        warnings.simplefilter("ignore")  # tf2onnx uses deprecated parts of NumPy and protobuf
         exported = Path(folder) / "model.onnx"
         settle(model)
         model.export(exported, format="onnx", verbose=False)
@@ -90,9 +90,9 @@ def write_sealed(graph: Any, described: str, path: Path) -> None:
 
 
 def find_stages(model: keras.Model) -> dict[str, Any]:
-    """By the name of each stage, `stage1`, …, `hidden`, what its last layer gives; dropout, which is idle, apart.
+    """From the name of each stage, `stage1`, …, `hidden`, to the output of its last layer, without idle dropout.
 
-    Of a mean over several networks or views, the stages of the first network, which looks at the picture itself.
+    For a mean over several networks or views: the stages of the first network, on the unchanged picture.
     """
     stages: dict[str, Any] = {}
     for layer in model.layers:
@@ -107,7 +107,7 @@ def find_stages(model: keras.Model) -> dict[str, Any]:
 
 
 def _first_views(model: keras.Model, member: keras.Model) -> dict[str, Any]:
-    """What a member of a mean gives for the pictures themselves, from the call that it makes of all their views."""
+    """The outputs of an averaged network for the unchanged pictures, from its one call on all views."""
     seen = next((layer.output for layer in model.layers if layer.name == ALL_VIEWS), None)
     if seen is None:
         return dict(member(model.inputs[0]))
@@ -116,7 +116,7 @@ def _first_views(model: keras.Model, member: keras.Model) -> dict[str, Any]:
 
 
 def with_stages(model: keras.Model, stages: Mapping[str, Any]) -> keras.Model:
-    """The same network, called once, with an output for each stage beside the probabilities."""
+    """The same network with an output for each stage besides the probabilities. It is called once."""
     wide = keras.Model(model.inputs[0], {PROBABILITIES: model.outputs[0], **stages}, name=model.name)
-    wide(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
+    wide(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only models that were called
     return wide

@@ -1,4 +1,4 @@
-"""The parity gate: what is exported answers as Keras does, or is not written."""
+"""The parity gate: an exported model that does not agree with Keras is not written."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -11,14 +11,14 @@ from convladder.errors import ConvladderError
 
 LARGEST_DIFFERENCE = 1e-4
 PARITY_IMAGES = 1000
-PARITY_PIXELS = 4_000_000  # of these images together: 1,000 of 63×63, 79 of 224×224
+PARITY_PIXELS = 4_000_000  # pixels in all: 1,000 images of 63×63, 79 of 224×224
 
 # From pixels, uint8 (count, height, width, channels), to probabilities, float32 (count, num_classes).
-Answer: TypeAlias = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+Predict: TypeAlias = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 
 def parity_images(data: Dataset) -> npt.NDArray[np.uint8]:
-    """1,000 images, fewer large ones: the first of the test images and, where these are fewer, of the others."""
+    """The first 1,000 test images, or fewer large ones. If there are not enough, other images follow."""
     height, width, _ = data.input_shape
     left, parts = min(PARITY_IMAGES, PARITY_PIXELS // (height * width)), []
     for split in (data.test, data.validation, data.train):
@@ -28,21 +28,21 @@ def parity_images(data: Dataset) -> npt.NDArray[np.uint8]:
 
 
 def check_parity(
-    answer: Answer, images: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32], what: str = "The exported model"
+    answer: Predict, images: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32], what: str = "The exported model"
 ) -> dict[str, Any]:
-    """Compare answers with Keras's, or refuse what gave them.
+    """Compare answers with Keras's, and refuse a model that does not agree.
 
     Returns:
-        `images`: how many; `largest_difference` of two probabilities; `label_flips`.
+        `images`: their number; `largest_difference` between two probabilities; `label_flips`.
 
     Raises:
         ConvladderError: A probability differs by more than 1e-4, or a label flips; exit status 3.
     """
-    return check_answers(np.concatenate([answer(part) for part in slices(images)]), expected, what)
+    return check_agreement(np.concatenate([answer(part) for part in slices(images)]), expected, what)
 
 
-def check_answers(answered: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], what: str) -> dict[str, Any]:
-    """As `check_parity`, of answers that are there already, both of shape (count, num_classes)."""
+def check_agreement(answered: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], what: str) -> dict[str, Any]:
+    """Like `check_parity`, for given answers, both of shape (count, num_classes)."""
     difference = float(np.abs(answered - expected).max())
     flips = int((answered.argmax(axis=1) != expected.argmax(axis=1)).sum())
     if not difference <= LARGEST_DIFFERENCE or flips:

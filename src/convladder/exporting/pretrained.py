@@ -1,6 +1,6 @@
-"""The backbone's own ONNX graph under a head: `transfer` and `finetune` without Keras's export.
+"""Exports `transfer` and `finetune` with the backbone's own ONNX graph instead of Keras's export.
 
-It takes a hundredth of the time, goes through the same gate, and answers twice as fast as Keras.
+This takes a hundredth of the time, passes the same gate, and answers twice as fast as Keras.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,15 @@ from convladder.models import backbone
 from convladder.models.blocks import ALL_VIEWS, members
 
 IMAGE, PROBABILITIES = "image", "probabilities"
-FROM_THE_END = np.iinfo(np.int64).min  # where a slice ends that runs backwards through all there is
+FROM_THE_END = np.iinfo(np.int64).min  # end of a slice that runs backwards through everything
 
 
 def convert_pretrained(model: keras.Model, stages: Sequence[str]) -> Any | None:
-    """An onnx.ModelProto from images to the probabilities, then the stages; None of any other network.
+    """An onnx.ModelProto from images to the probabilities and the stages; None for other networks.
 
     Args:
-        model: As `assemble` gives it.
-        stages: The names that `find_stages` gives.
+        model: As `assemble` returns it.
+        stages: The names that `find_stages` returns.
     """
     import onnx
 
@@ -51,8 +51,8 @@ def convert_pretrained(model: keras.Model, stages: Sequence[str]) -> Any | None:
     return graph
 
 
-def answer(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """As `predict_probabilities`, by ONNX Runtime where the network is the package's backbone under a head."""
+def predict_quickly(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Like `predict_probabilities`, but with ONNX Runtime if the network is the embedded backbone with a head."""
     graph = convert_pretrained(model, ())
     if graph is None:
         return predict_probabilities(model, images)
@@ -62,7 +62,7 @@ def answer(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.
 
 
 def _read_weights(network: keras.Model) -> Mapping[str, npt.NDArray[np.float32]] | None:
-    """By the names of the package's weights; none where the network is not the package's backbone under a head."""
+    """Weights by their embedded names; None if the network is not the embedded backbone with a head."""
     names = [layer.name for layer in network.layers]
     if names[-3:] != [backbone.FEATURES, "logits", "probabilities"]:
         return None
@@ -78,13 +78,13 @@ def _read_weights(network: keras.Model) -> Mapping[str, npt.NDArray[np.float32]]
 
 
 class _Writer:
-    """Adds to a graph."""
+    """Adds nodes to a graph."""
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
 
     def complete(self, model: keras.Model, network: keras.Model, stages: Sequence[str]) -> None:
-        """Put the views in front of the backbone, the head and the stages' outputs behind it."""
+        """Add the views before the backbone, and the head and the stages' outputs after it."""
         from onnx import TensorProto, helper
 
         views = 2 if network is not model else 1
@@ -114,7 +114,7 @@ class _Writer:
         for stage in stages:
             layer = [layer for layer in network.layers if layer.name.startswith(f"{stage}_")][-1]
             height, width, channels = layer.output.shape[1:]
-            maps = layer.name.partition("_")[2]  # the tensor has the layer's name
+            maps = layer.name.partition("_")[2]  # the tensor has the name of the layer
             if views == 2:
                 maps = self._split(maps, [channels, height, width])
                 maps = self._add("Gather", maps, self._constant(f"{stage}/first", np.array(0, np.int64)), axis=0)
@@ -123,7 +123,7 @@ class _Writer:
             self._graph.output.append(helper.make_tensor_value_info(stage, TensorProto.FLOAT, shape))
 
     def _look_twice(self) -> str:
-        """The images, and after them their mirror images."""
+        """The images, followed by their mirror images."""
         ends = [
             self._constant(f"mirror/{n}", np.array([v])) for n, v in zip("seax", (-1, FROM_THE_END, 2, -1), strict=True)
         ]

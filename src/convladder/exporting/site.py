@@ -1,4 +1,4 @@
-"""The page as a folder for any static host: the classifier runs in the browser, by ONNX Runtime Web."""
+"""The page as a folder for any static host: the classifier runs in the browser with ONNX Runtime Web."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from convladder.runs.lesson import describe_lesson
 
 MODELS_FILE = "models.json"
 PACKAGE = "onnxruntime-web"
-VERSION = "1.30.0"
+RUNTIME_VERSION = "1.30.0"
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 SECONDS_FOR_NPM = 300
@@ -34,12 +34,12 @@ def write_site(classifiers: Mapping[str, Classifier], folder: Path, runtime: Pat
     """Write the page, its models and ONNX Runtime Web into a new folder.
 
     Args:
-        classifiers: By the names that the page shows.
-        folder: It is made.
+        classifiers: Classifiers by the names that the page shows.
+        folder: The folder to create.
         runtime: The folder `dist` of an installed onnxruntime-web; by default npm fetches version 1.30.0.
 
     Raises:
-        ConvladderError: npm is missing or failed, exit status 1; no such runtime.
+        ConvladderError: npm is missing or failed, exit status 1; the runtime does not exist.
         OSError: The folder cannot be written.
     """
     _write_runtime(folder / "runtime", runtime)
@@ -51,7 +51,7 @@ def write_site(classifiers: Mapping[str, Classifier], folder: Path, runtime: Pat
 def answer_in_node(
     folder: Path, model: Path, images: npt.NDArray[np.uint8], num_classes: int
 ) -> npt.NDArray[np.float32]:
-    """What the exported runtime answers for pixels of shape (count, height, width, channels), run by Node.
+    """The exported runtime's answers for pixels of shape (count, height, width, channels), in Node.
 
     Raises:
         ConvladderError: Node is missing, or failed; exit status 1.
@@ -59,7 +59,7 @@ def answer_in_node(
     with tempfile.TemporaryDirectory() as temporary, as_file(SERVING / "parity.mjs") as script:
         pixels, answers = Path(temporary) / "pixels", Path(temporary) / "answers"
         pixels.write_bytes(np.ascontiguousarray(images).tobytes())
-        # The runtime's files are modules, which Node takes a .js file for where a package.json says so.
+        # The runtime's .js files are modules. Node needs a package.json that says so.
         local = Path(temporary) / "runtime"
         shutil.copytree(folder / "runtime", local)
         (local / "package.json").write_text('{"type": "module"}', encoding="utf-8")
@@ -75,17 +75,19 @@ def _write_runtime(target: Path, installed: Path | None) -> None:
         source = installed or _fetch(Path(temporary))
         for name in RUNTIME_FILES:
             if not (source / name).is_file():
-                raise ConvladderError(f"{source} holds no {name}. Expected the folder dist of {PACKAGE} {VERSION}.")
+                raise ConvladderError(
+                    f"{source} holds no {name}. Expected the folder dist of {PACKAGE} {RUNTIME_VERSION}."
+                )
             shutil.copyfile(source / name, target / re.sub(r"\.mjs$", ".js", name))
     (target / "NOTICE.txt").write_bytes((SERVING / "runtime-notice.txt").read_bytes())
 
 
 def _fetch(folder: Path) -> Path:
-    """Have npm fetch the package, and unpack what is needed of it."""
+    """Fetch the package with npm, and unpack the files that are needed."""
     printed = _call(
         "npm",
         "pack",
-        f"{PACKAGE}@{VERSION}",
+        f"{PACKAGE}@{RUNTIME_VERSION}",
         "--json",
         "--pack-destination",
         str(folder),
@@ -95,7 +97,7 @@ def _fetch(folder: Path) -> Path:
     (packed,) = json.loads(printed)
     if packed["integrity"] != INTEGRITY:
         raise ConvladderError(
-            f"npm fetched {PACKAGE} {VERSION} with the checksum {packed['integrity']}. Expected {INTEGRITY}.",
+            f"npm fetched {PACKAGE} {RUNTIME_VERSION} with the checksum {packed['integrity']}. Expected {INTEGRITY}.",
             exit_status=1,
         )
     with tarfile.open(folder / packed["filename"]) as archive:
@@ -105,14 +107,14 @@ def _fetch(folder: Path) -> Path:
 
 
 def _call(*command: str, folder: Path, seconds: float) -> str:
-    """Run it in a folder of its own: npm would take settings from the .npmrc of the current one."""
-    other = f" Or name the folder dist of an installed {PACKAGE} by --runtime." if command[0] == "npm" else ""
+    """Run a command in its own folder, because npm would read the .npmrc of the current one."""
+    other = f" Or give --runtime, the folder dist of an installed {PACKAGE}." if command[0] == "npm" else ""
     try:
         finished = subprocess.run(
             command, cwd=folder, capture_output=True, encoding="utf-8", timeout=seconds, check=True
         )
     except FileNotFoundError as error:
-        reason = f"{command[0]} is not installed. Expected it: install Node.js."
+        reason = f"{command[0]} is not installed. Install Node.js."
         raise ConvladderError(f"{reason}{other}", exit_status=1) from error
     except subprocess.TimeoutExpired as error:
         raise ConvladderError(f"{command[0]} took longer than {seconds:g} s.{other}", exit_status=1) from error
@@ -145,7 +147,7 @@ def _write_models(site: Path, classifiers: Mapping[str, Classifier]) -> None:
     taken: set[str] = set()
     for name, classifier in classifiers.items():
         file = re.sub(r"[^\w.-]", "-", name)
-        while file.casefold() in taken:  # of another name that differs in a space, a sign or a capital
+        while file.casefold() in taken:  # taken by a name that differs in a space, a sign or case
             file += "-"
         taken.add(file.casefold())
         shutil.copyfile(classifier.path, site / "models" / f"{file}.onnx")

@@ -1,4 +1,4 @@
-"""Export for the web: runs as a page in a folder, through the parity gate as every other format."""
+"""Export for the web: runs as a page in a folder, after the parity gate of every format."""
 
 import json
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ from convladder.runs.run import Run
 
 
 def export_web(runs: Mapping[str, Run], folder: Path, runtime: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Write the page with runs' models in it, if ONNX Runtime Web, run by Node, answers as Keras does.
+    """Write the page with the models of runs, if ONNX Runtime Web, tested in Node, agrees with Keras.
 
     Args:
-        runs: By the name that the page shows; finished runs, whose data are still where they were.
-        folder: It is made, or replaced where it is a former export.
+        runs: Finished runs by the names that the page shows. Their data must still be in place.
+        folder: The folder to create. An earlier export is replaced.
         runtime: The folder `dist` of an installed onnxruntime-web; by default npm fetches it.
 
     Returns:
-        The gate's account of each run: `images`, `largest_difference`, `label_flips`.
+        The gate's result for each run: `images`, `largest_difference`, `label_flips`.
 
     Raises:
-        ConvladderError: The gate refused, exit status 3; npm or Node is missing or failed, exit status 1; something
-            else stands at `folder`; a run's data is gone. Nothing is written then.
+        ConvladderError: The gate refused, exit status 3; npm or Node is missing or failed, exit status 1; `folder`
+            exists and is not an export; a run's data are gone. Nothing is written then.
     """
     with whole_folder(folder, MODELS_FILE) as site:
         write_site({name: run.classifier() for name, run in runs.items()}, site, runtime)
@@ -38,7 +38,7 @@ def export_web(runs: Mapping[str, Run], folder: Path, runtime: Path | None = Non
 
 
 def _check(site: Path, model: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """Have the runtime that was written answer by the file that was written, as the page will fetch it."""
+    """Test the exported runtime with the exported model file, as the page will fetch it."""
     images = parity_images(run.load_dataset())
     expected = predict_probabilities(run.load_model(), images)
     return check_parity(

@@ -1,1 +1,1 @@
-"""What is shipped, without Keras or TensorFlow: the .onnx file, the Classifier that runs it, and occlusion maps."""
+"""Inference without Keras or TensorFlow: the .onnx file, the Classifier that runs it, and occlusion maps."""

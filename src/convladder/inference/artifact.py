@@ -1,7 +1,7 @@
-"""The shipped file: ONNX that carries a description of itself, and a digest that tells whether it was changed.
+"""The shipped file: an ONNX model with a description of itself, and a digest that detects changes.
 
-The description is JSON under one key of ONNX's metadata. Its digest is the SHA-256 of the whole file, taken with zeros
-in the digest's own place: it tells damage and edits, not who made them, for whoever edits may compute it anew.
+The description is JSON under one key of ONNX's metadata. Its digest is the SHA-256 of the whole file, with zeros in
+place of the digest. It detects changes; it is not a signature, because anybody can compute it anew.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ from convladder.errors import ConvladderError
 METADATA_KEY = "convladder"
 FORMAT = 1
 NO_DIGEST = "0" * 64
-# Within a JSON text a quotation mark is escaped, so that no class name can look like this.
+# JSON escapes quotation marks in texts, so no class name can look like this.
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
 
-# Numbers of fields in ONNX's own onnx.proto3.
+# Field numbers from ONNX's onnx.proto3.
 _GRAPH_OF_MODEL, _OUTPUT_OF_GRAPH, _NAME_OF_OUTPUT = 7, 12, 1
 _NODE_OF_GRAPH, _TENSOR_OF_GRAPH = 1, 5
 _INPUTS_OF_NODE, _TYPE_OF_NODE = 1, 4
 _SHAPE_OF_TENSOR, _TYPE_OF_TENSOR, _NAME_OF_TENSOR, _BYTES_OF_TENSOR = 1, 2, 8, 9
-_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a tensor
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # fields of a tensor
 _FLOAT32 = b"\x01"  # as the type of a tensor
-# By message, its fields that may hold a tensor, themselves or further down, and what they are.
+# For each message, its fields that can hold a tensor, directly or nested, and their kind.
 _TOWARDS_TENSORS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -44,11 +44,11 @@ _TOWARDS_TENSORS: dict[str, dict[int, str]] = {
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that was read and found unchanged.
+    """A file that was read and is unchanged.
 
     Attributes:
         content: Its bytes.
-        path: Where it lay.
+        path: Its path.
     """
 
     content: bytes
@@ -84,7 +84,7 @@ class Artifact:
 
     @property
     def first_output_alone(self) -> bytes:
-        """The same model without its other outputs: ONNX Runtime computes every output, wanted or not."""
+        """The same model with only its first output, because ONNX Runtime computes every output."""
         parts: list[memoryview | bytes] = []
         for number, field, value in _fields(self.content):
             if number != _GRAPH_OF_MODEL:
@@ -102,46 +102,45 @@ class Artifact:
 
 
 def read_artifact(path: Path) -> Artifact:
-    """Read a file and compare it with its digest, where it has one.
+    """Read a file and compare it with its digest, if it has one.
 
     Raises:
-        ConvladderError: It cannot be read, was changed since it was written, or has weights in another file, which no
-            digest covers.
+        ConvladderError: It cannot be read, was changed after it was written, or has weights in another file, which
+            the digest does not cover.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ConvladderError(f"{path} cannot be loaded ({error.strerror}). Expected a model.onnx.") from error
+        raise ConvladderError(f"Could not load {path} ({error.strerror}). Expected a model.onnx.") from error
     found = _DIGEST.search(content)
     if found and found[1].decode() != _digest(content):
         raise ConvladderError(
-            f"{path} was changed or damaged since it was written: its SHA-256 is not the one it carries. "
-            "Export it again, or get it again from where it came from."
+            f"{path} was changed or damaged after it was written: its SHA-256 does not match. "
+            "Export it again, or copy it again from its source."
         )
     try:
         external = _names_other_files(content)
     except ValueError as error:
-        raise ConvladderError(f"{path} cannot be loaded (no ONNX: {error}). Expected a model.onnx.") from error
+        raise ConvladderError(f"Could not load {path} (not ONNX: {error}). Expected a model.onnx.") from error
     if external:
         raise ConvladderError(
-            f"{path} keeps weights in another file (external data). Expected one file that holds all of them: "
-            "export it again."
+            f"{path} keeps weights in another file (external data). Expected all weights in one file: export it again."
         )
     return Artifact(content, path)
 
 
 def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
-    """The description that a file carries.
+    """Parse a file's description.
 
     Raises:
-        ConvladderError: It is none, no JSON, lacks what a classifier needs, or is of a format not known here.
+        ConvladderError: It is missing, is not JSON, lacks what a classifier needs, or has an unknown format.
     """
     if stored is None:
-        raise ConvladderError(f"{path} says nothing of its classes. Expected a file that convladder wrote.")
+        raise ConvladderError(f"{path} does not name its classes. Expected a file that convladder wrote.")
     try:
         metadata = json.loads(stored)
     except ValueError as error:
-        raise ConvladderError(f"What {path} says of itself is no JSON ({error}). Export it again.") from error
+        raise ConvladderError(f"The description in {path} is not JSON ({error}). Export it again.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or "digest" not in metadata:
         written = metadata.get("format", "none") if isinstance(metadata, dict) else "none"
         raise ConvladderError(
@@ -152,7 +151,7 @@ def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
     stages: Any = metadata.get("stages")
     if not (_is_list(names, str) and len(names) >= 2 and _is_list(shape, int) and len(shape) == 3):
         raise ConvladderError(
-            f"{path} has class_names {names!r:.80} and input_shape {shape!r:.80}. Expected two names or more, and "
+            f"{path} has class_names {names!r:.80} and input_shape {shape!r:.80}. Expected at least two names, and "
             "[height, width, channels]: export it again."
         )
     if not _is_list(stages, str):
@@ -164,13 +163,13 @@ def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
     return metadata
 
 
-def describe(metadata: Mapping[str, Any], **more: Any) -> str:
-    """A description as it is stored, its digest still to be put in by `seal`."""
+def write_metadata(metadata: Mapping[str, Any], **more: Any) -> str:
+    """A description as it is stored, before `seal` puts the digest in."""
     return json.dumps({"format": FORMAT, "digest": NO_DIGEST, **metadata, **more})
 
 
 def seal(content: bytes) -> bytes:
-    """Put a file's digest into its place."""
+    """Write a file's digest into its description."""
     return _with_digest(content, _digest(content))
 
 
@@ -187,10 +186,10 @@ def _is_list(value: Any, kind: type) -> bool:
 
 
 def _names_other_files(content: bytes) -> bool:
-    """Whether any tensor, wherever it stands in a model, says that its values lie elsewhere than in the model.
+    """Whether any tensor of a model, at any depth, keeps its values in another file.
 
     Raises:
-        ValueError: It is no model.
+        ValueError: It is not a model.
     """
     waiting: list[tuple[str, memoryview]] = [("model", memoryview(content))]
     while waiting:
@@ -200,7 +199,7 @@ def _names_other_files(content: bytes) -> bool:
             if number in inner:
                 waiting.append((inner[number], value))
             elif kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION) and any(value):
-                return True  # any location but 0, in the model
+                return True  # any location but 0, which means in the model
     return False
 
 
@@ -212,18 +211,18 @@ def _by_number(message: memoryview) -> dict[int, list[memoryview]]:
 
 
 def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
-    """Each field of a protobuf message: its number, all its bytes, and those of its value.
+    """Yield the fields of a protobuf message: number, all bytes, and the bytes of the value.
 
     Raises:
-        ValueError: It is no such message.
+        ValueError: It is not a protobuf message.
     """
     view = memoryview(message)
     position = 0
     while position < len(view):
         start = position
         tag, position = _read_varint(view, position)
-        if tag >= 1 << 32:  # others would drop the bits above, and read another field
-            raise ValueError("a field of no number")
+        if tag >= 1 << 32:  # other parsers would drop the upper bits and read another field
+            raise ValueError("a field without a number")
         wire_type = tag & 7
         if wire_type == 0:
             _, end = _read_varint(view, position)
@@ -235,17 +234,17 @@ def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, memo
         else:
             raise ValueError(f"a field of wire type {wire_type}")
         if end > len(view):
-            raise ValueError("a field that is cut off")
+            raise ValueError("a truncated field")
         yield tag >> 3, view[start:end], view[position:end]
         position = end
 
 
 def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
-    """A number of seven bits a byte, the lowest first, and where it ends."""
+    """A number with seven bits per byte, the lowest first, and the position of its end."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(view):
-            raise ValueError("a number that is cut off")
+            raise ValueError("a truncated number")
         byte = view[position]
         position += 1
         value |= (byte & 0x7F) << shift

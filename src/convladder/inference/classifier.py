@@ -1,6 +1,6 @@
-"""Classifier: a shipped model, one .onnx file, run by ONNX Runtime. The one prediction path.
+"""The Classifier: runs a shipped model, one .onnx file, with ONNX Runtime. All predictions use it.
 
-Neither Keras nor TensorFlow is imported here, or by anything that this imports.
+Neither this module nor anything that it imports needs Keras or TensorFlow.
 """
 
 import functools
@@ -16,17 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from convladder.data.decoding import FITS, decode_image
+from convladder.data.decoding import decode_image
+from convladder.data.resizing import RESIZINGS
 from convladder.errors import ConvladderError
 from convladder.inference.artifact import METADATA_KEY, Artifact, read_artifact, read_metadata
 from convladder.processors import count_threads
 from convladder.workers import stream_files
 
-IMAGES_A_BATCH = 128  # 256 are as fast a piece for `fast`, and a quarter slower for `pool`, whose maps fill the cache
-SECONDS_A_BATCH = 0.05  # of decoding: large pictures are answered for as they come
-PLACES_A_BATCH = 1 << 20  # of a batch's images together: 128 of 90×90, 20 of 224×224
-# How long ONNX Runtime's threads wait for more, busily, before they sleep. By default so long that they take a core
-# from whoever decodes between two batches; not at all, and one image takes half as long again.
+IMAGES_A_BATCH = 128  # 256 are as fast per image for `fast`, and 25 % slower for `pool`, whose maps fill the cache
+SECONDS_A_BATCH = 0.05  # of decoding, so that answers for large pictures come one by one
+PLACES_A_BATCH = 1 << 20  # pixels per batch: 128 images of 90×90, 20 of 224×224
+# How long ONNX Runtime's threads spin before they sleep. The default is so long that they take a core from the decoders
+# between two batches. Without spinning, one image takes 50 % longer.
 MICROSECONDS_AWAKE = 200
 
 
@@ -35,11 +36,11 @@ class Prediction:
     """The answer for one picture.
 
     Attributes:
-        source: Where it came from.
+        source: Path of the picture.
         label: The most probable class.
-        probability: Of that class, 0–1.
-        top: Classes, as (name, probability), the most probable first.
-        abstained: Whether the probability is below the model's threshold: do not rely on the label.
+        probability: Probability of that class, 0–1.
+        top: The most probable classes as (name, probability), in descending order.
+        abstained: Whether the probability is below the model's threshold, so that the label is not reliable.
     """
 
     source: str
@@ -50,25 +51,25 @@ class Prediction:
 
 
 class Classifier:
-    """A trained model that answers without what trained it. Threads may share one.
+    """A trained model that classifies images without Keras or TensorFlow. Threads can share it.
 
     Args:
-        path: An .onnx file that convladder wrote, or the folder of a run; it holds all that is told below.
-        threads: That share the work of one call; 0, one for each processor that may be used. A server takes one:
-            others that wait for the next call keep a processor busy for a while.
+        path: An .onnx file that convladder wrote, or a run folder. The file holds everything below.
+        threads: Number of threads for one call; 0 means one for each usable processor. A server uses one, because
+            threads that wait for the next call keep a processor busy for a while.
 
     Attributes:
         path: The file.
-        class_names: One a label.
+        class_names: One per label.
         input_shape: (height, width, channels).
-        fit: How a picture of another proportion is brought to that size, as it was for training.
-        temperature: What the logits were divided by, so that probabilities are as often right as they say.
-        threshold: Below this probability it abstains; 0, never.
-        stages: The names of the feature maps that `feature_maps` gives.
-        metadata: All that the file says of itself: also rung, data set, fingerprint, test accuracy, version.
+        resize: How a picture of another proportion is brought to that size, as it was for training.
+        temperature: The logits are divided by it, so that the probabilities are calibrated.
+        threshold: It abstains below this probability; 0 means never.
+        stages: The names of the feature maps that `feature_maps` returns.
+        metadata: The whole description in the file, with rung, data set, fingerprint, test accuracy and version.
 
     Raises:
-        ConvladderError: No such file, no ONNX, one that convladder did not write, or one changed since.
+        ConvladderError: The file does not exist, is not ONNX, was not written by convladder, or was changed.
     """
 
     def __init__(self, path: str | Path, *, threads: int = 0) -> None:
@@ -78,14 +79,14 @@ class Classifier:
         try:
             self._session = _open(self._artifact.first_output_alone, threads)
             stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        except Exception as error:  # ONNX Runtime's exceptions share no class of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common class
             reason = " ".join(str(error).split())
-            raise ConvladderError(f"{path} cannot be loaded ({reason}). Expected a model.onnx.") from error
+            raise ConvladderError(f"Could not load {path} ({reason}). Expected a model.onnx.") from error
         self.metadata: dict[str, Any] = read_metadata(stored, path)
         self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
         height, width, channels = self.metadata["input_shape"]
         self.input_shape: tuple[int, int, int] = (height, width, channels)
-        self.fit: str = self.metadata.get("fit", "stretch")
+        self.resize: str = self.metadata.get("fit", "stretch")
         self.temperature: float = float(self.metadata.get("temperature", 1.0))
         self.threshold: float = float(self.metadata.get("threshold", 0.0))
         self.stages: tuple[str, ...] = tuple(self.metadata["stages"])
@@ -94,11 +95,16 @@ class Classifier:
         self._threads = threads
         self._lock = threading.Lock()
 
+    @property
+    def fit(self) -> str:
+        """What `resize` was called before."""
+        return self.resize
+
     def predict_probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities of shape (count, num_classes) for pixels of shape (count, height, width, channels), 0–255.
 
         Raises:
-            ConvladderError: An array of another shape, of something else than numbers, or with values out of range.
+            ConvladderError: The array has another shape, does not hold numbers, or has values out of range.
         """
         probabilities: npt.NDArray[np.float32] = self._session.run(self._outputs, {self._input: self._checked(images)})[
             0
@@ -106,18 +112,18 @@ class Classifier:
         return probabilities
 
     def feature_maps(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-        """What each stage makes of pixels of shape (count, height, width, channels).
+        """The feature maps of each stage for pixels of shape (count, height, width, channels).
 
         Returns:
-            By stage, in the order of the network, float32 of shape (count, height, width, channels), or (count,
-            units) of a fully connected layer.
+            From each stage, in the network's order, to float32 of shape (count, height, width, channels), or (count,
+            units) for a fully connected layer.
 
         Raises:
             ConvladderError: As `predict_probabilities` does.
         """
         pixels = self._checked(images)
         with self._lock:
-            if self._maps_session is None:  # it takes the memory of a second model: only for those who ask
+            if self._maps_session is None:  # created on demand, because it takes the memory of a second model
                 self._maps_session = _open(self._artifact.content, self._threads)
         maps = self._maps_session.run(list(self.stages), {self._input: pixels})
         return dict(zip(self.stages, maps, strict=True))
@@ -133,53 +139,53 @@ class Classifier:
                 f"The images are {shape}. Expected an array of pixels, 0 to 255, of shape "
                 f"(count, {', '.join(map(str, self.input_shape))})."
             )
-        if images.dtype != np.uint8 and not ((images >= 0) & (images <= 255)).all():  # of NaN neither is true
+        if images.dtype != np.uint8 and not ((images >= 0) & (images <= 255)).all():  # also refuses NaN
             raise ConvladderError(
                 f"The images have values from {images.min():g} to {images.max():g}. Expected pixels, 0 to 255."
             )
         return images.astype(np.float32, order="C")
 
     def decode(self, source: str | Path | bytes) -> npt.NDArray[np.uint8]:
-        """A picture, as a file or as the bytes of one, as pixels of shape `input_shape`.
+        """Decode a picture, a file or its bytes, to pixels of shape `input_shape`.
 
         Raises:
-            ConvladderError: It cannot be read, or is no picture.
+            ConvladderError: It cannot be read, or is not a picture.
         """
-        return decode_image(source if isinstance(source, bytes) else Path(source), self.input_shape, self.fit)
+        return decode_image(source if isinstance(source, bytes) else Path(source), self.input_shape, self.resize)
 
     def predict(
         self, sources: str | Path | Iterable[str | Path | None], top: int | None = None
     ) -> Iterator[Prediction | ConvladderError]:
-        """Answer for pictures in files, in order, as they become ready; a bad one gives its error instead.
+        """Classify picture files, in order, as they are decoded. A bad file gives its error instead of an answer.
 
         Args:
-            sources: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files, or one such path. They are asked for as answers
-                are taken, so that there may be any number of them. Where more may be long in coming, as from a queue,
-                a None among them has all before it answered first.
-            top: How many classes an answer names; by default all.
+            sources: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files, or one such path. They are consumed lazily, so
+                there can be any number. If the next path may take long, as from a queue, a None among them makes all
+                paths before it be answered first.
+            top: Number of classes in an answer; by default all.
 
         Returns:
-            For each, a Prediction, or the ConvladderError that says what is wrong with this picture.
+            For each path a Prediction, or the ConvladderError that says what is wrong with the picture.
 
         Raises:
-            ConvladderError: Something else than paths: pixels go to `predict_probabilities`.
+            ConvladderError: The sources are not paths. For pixels use `predict_probabilities`.
         """
         if isinstance(sources, str | Path):
             sources = [sources]
         elif isinstance(sources, bytes | np.ndarray) or not isinstance(sources, Iterable):
             raise ConvladderError(
-                f"The sources are {type(sources).__name__}. Expected paths of pictures; pixels go to "
-                "predict_probabilities, the bytes of a file to decode."
+                f"The sources are {type(sources).__name__}. Expected paths of pictures. For pixels use "
+                "predict_probabilities, for the bytes of a file use decode."
             )
         return self._predict(sources, top)
 
     def _predict(self, sources: Iterable[str | Path | None], top: int | None) -> Iterator[Prediction | ConvladderError]:
-        total = length_hint(sources)  # 0 of what has no length
+        total = length_hint(sources)  # 0 for iterables without a length
         paths = (None if source is None else _as_path(source) for source in sources)
-        decode = functools.partial(_decode, input_shape=self.input_shape, fit=self.fit)
+        decode = functools.partial(_decode, input_shape=self.input_shape, resize=self.resize)
         height, width, _ = self.input_shape
         largest = max(1, min(IMAGES_A_BATCH, PLACES_A_BATCH // (height * width)))
-        size = 1  # doubled from batch to batch, so that the first answer waits for no other picture
+        size = 1  # doubled from batch to batch, so that the first answer comes early
         batch: list[tuple[str, npt.NDArray[np.uint8] | ConvladderError | None]] = []
         began = time.perf_counter()
         for source, decoded in stream_files(decode, paths, total):
@@ -194,7 +200,7 @@ class Classifier:
     def _answer(
         self, batch: Sequence[tuple[str, npt.NDArray[np.uint8] | ConvladderError | None]], top: int | None
     ) -> Iterator[Prediction | ConvladderError]:
-        """Answers for pixels; for what is none, why; None stands for a file that ended the process that read it."""
+        """Answers for pixels, or errors. None stands for a file that crashed the process that read it."""
         images = [decoded for _, decoded in batch if isinstance(decoded, np.ndarray)]
         shape = (0, len(self.class_names))
         probabilities = self.predict_probabilities(np.stack(images)) if images else np.empty(shape, np.float32)
@@ -204,14 +210,14 @@ class Classifier:
             if isinstance(decoded, np.ndarray):
                 yield self._prediction(source, *next(rows))
             else:
-                yield decoded or ConvladderError(f"{source} cannot be read (it ended the process that read it).")
+                yield decoded or ConvladderError(f"Could not read {source} (it crashed the process that read it).")
 
     def _prediction(self, source: str, probabilities: list[float], order: list[int]) -> Prediction:
         named = [(self.class_names[label], probabilities[label]) for label in order]
         return Prediction(source, *named[0], named, named[0][1] < self.threshold)
 
     def prediction(self, source: str, probabilities: npt.NDArray[np.float32], top: int | None = None) -> Prediction:
-        """What probabilities of shape (num_classes,) mean, for the picture that they belong to."""
+        """The Prediction for a picture with probabilities of shape (num_classes,)."""
         return self._prediction(source, probabilities.tolist(), (-probabilities).argsort(kind="stable")[:top].tolist())
 
 
@@ -228,9 +234,9 @@ def _as_path(source: str | Path) -> str:
     return str(source)
 
 
-def _decode(source: str, *, input_shape: tuple[int, int, int], fit: str) -> npt.NDArray[np.uint8] | ConvladderError:
+def _decode(source: str, *, input_shape: tuple[int, int, int], resize: str) -> npt.NDArray[np.uint8] | ConvladderError:
     try:
-        return decode_image(Path(source), input_shape, fit)
+        return decode_image(Path(source), input_shape, resize)
     except ConvladderError as error:
         return error
 
@@ -238,11 +244,11 @@ def _decode(source: str, *, input_shape: tuple[int, int, int], fit: str) -> npt.
 def _check_graph(
     classifier: Classifier, session: onnxruntime.InferenceSession, artifact: Artifact
 ) -> tuple[str, list[str]]:
-    """The names of a graph's input and of its output of probabilities, if they are what its metadata say."""
+    """The names of a graph's input and of its probabilities, if they match its metadata."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != classifier.input_shape:
         raise ConvladderError(
-            f"{artifact.path} takes {[node.shape for node in inputs]}, and says {classifier.input_shape}. "
+            f"{artifact.path} takes {[node.shape for node in inputs]}, but describes {classifier.input_shape}. "
             "Expected one input of that shape after the batch: export it again."
         )
     given = [list(output.shape[1:]) for output in outputs]
@@ -250,13 +256,15 @@ def _check_graph(
     if given != [[len(classifier.class_names)]]:
         raise ConvladderError(
             f"{artifact.path} gives {said} probabilities for {len(classifier.class_names)} class names. "
-            "Expected as many of both: export it again."
+            "Expected the same number: export it again."
         )
     if not set(classifier.stages) <= set(artifact.outputs[1:]):
         raise ConvladderError(
-            f"{artifact.path} names the stages {', '.join(classifier.stages)}, and gives "
+            f"{artifact.path} names the stages {', '.join(classifier.stages)}, but gives "
             f"{', '.join(artifact.outputs[1:]) or 'none'}. Expected the same: export it again."
         )
-    if classifier.fit not in FITS:
-        raise ConvladderError(f"{artifact.path} has the fit {classifier.fit!r}. Expected one of: {', '.join(FITS)}.")
+    if classifier.resize not in RESIZINGS:
+        raise ConvladderError(
+            f"{artifact.path} has the fit {classifier.resize!r}. Expected one of: {', '.join(RESIZINGS)}."
+        )
     return inputs[0].name, [outputs[0].name]

@@ -1,1 +1,1 @@
-"""What a network is: the ladder, a function per rung; blocks; the pretrained backbone; a summary by layer."""
+"""Models: the ladder, with a function per rung; blocks; the pretrained backbone; summaries by layer."""

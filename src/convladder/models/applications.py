@@ -1,6 +1,6 @@
-"""Other backbones: the networks of `keras.applications`, with weights from a file, or as Keras itself fetches them.
+"""Other backbones: the networks of `keras.applications`, with weights from a file or downloaded by Keras.
 
-They come as Keras builds them, with their preprocessing before them and their layers named by stage.
+They are built by Keras, with their preprocessing in front, and with layers named by stage.
 """
 
 import contextlib
@@ -16,51 +16,51 @@ import numpy as np
 from keras import layers
 
 from convladder.errors import ConvladderError, check_choice
-from convladder.models.backbone import FEATURES, NAME, enlarged
+from convladder.models.backbone import BACKBONE, FEATURES, enlarged
 from convladder.models.blocks import settle
 
-ENDINGS = (".h5", ".keras")  # .weights.h5 among them
+WEIGHT_ENDINGS = (".h5", ".keras")  # .weights.h5 among them
 PROBES = 255 * np.concatenate([np.zeros((1, 3)), np.eye(3)])  # black, red, green, blue
-SMALLER = 0.75  # of the side where a stage begins: the next one begins there
-DEVIATIONS = (0.229, 0.224, 0.225)  # of the colours of ImageNet's pictures, as EfficientNet's weights hold them
+SMALLER = 0.75  # of the side at the beginning of a stage: the next stage begins where maps are smaller
+DEVIATIONS = (0.229, 0.224, 0.225)  # of the colours of ImageNet, as in EfficientNet's weights
 
 
 def list_backbones() -> list[str]:
-    """The package's own, then the networks of `keras.applications`."""
-    return [NAME, *(name for name in sorted(vars(keras.applications)) if name[0].isupper())]
+    """The embedded backbone, then the networks of `keras.applications`."""
+    return [BACKBONE, *(name for name in sorted(vars(keras.applications)) if name[0].isupper())]
 
 
 def check_backbone(name: str, weights: str | None) -> None:
-    """Raise a ConvladderError unless there is such a backbone, and such a file of weights."""
+    """Raise a ConvladderError unless the backbone exists, and the file of weights can be read."""
     check_choice("backbone", name, list_backbones())
     if weights is None:
         return
-    if name == NAME:
+    if name == BACKBONE:
         raise ConvladderError(
-            f"--weights {weights} is of no use to {NAME}, whose weights come with the package. Expected --backbone, "
-            "the network that they are of, with it."
+            f"--weights {weights} cannot be used with {BACKBONE}, whose weights come with the package. Also give "
+            "--backbone, the network of these weights."
         )
-    if not weights.endswith(ENDINGS):
-        raise ConvladderError(f"--weights {weights} is no file of weights. Expected .weights.h5, .h5 or .keras.")
+    if not weights.endswith(WEIGHT_ENDINGS):
+        raise ConvladderError(f"--weights {weights} is not a file of weights. Expected .weights.h5, .h5 or .keras.")
     try:
         Path(weights).open("rb").close()
     except OSError as error:
-        raise ConvladderError(f"--weights {weights} cannot be read ({error.strerror}). Expected a file.") from error
+        raise ConvladderError(f"Could not read --weights {weights} ({error.strerror}). Expected a file.") from error
 
 
 def build_features(pixels: Any, name: str, weights: str | None) -> Any:
-    """The features of images: what `backbone.build_features` gives, by a network of `keras.applications`.
+    """Features of images, like `backbone.build_features`, from a network of `keras.applications`.
 
     Args:
         pixels: A Keras input of shape (batch, height, width, channels), range 0–255; 1 or 3 channels.
-        name: As `keras.applications` names it.
+        name: Its name in `keras.applications`.
         weights: The path of a file; by default Keras takes them from its cache, or downloads them.
 
     Returns:
-        Shape (batch, features): the mean over all places of the last feature maps.
+        Shape (batch, features): the mean over all positions of the last feature maps.
 
     Raises:
-        ConvladderError: The file does not fit; the weights cannot be fetched, exit status 1.
+        ConvladderError: The file does not match; the weights cannot be downloaded, exit status 1.
     """
     height, width, channels = pixels.shape[1:]
     build = getattr(keras.applications, name)
@@ -70,7 +70,7 @@ def build_features(pixels: Any, name: str, weights: str | None) -> Any:
     x = _preprocess(x, inspect.getmodule(build))
     settings = {"include_top": False, "pooling": "avg", "input_tensor": x, "input_shape": x.shape[1:]}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MobileNets: that their weights were trained for another size
+        warnings.simplefilter("ignore")  # MobileNets warn that their weights were trained for another size
         if weights is None:
             with _told_of_fetching(name):
                 network = build(weights="imagenet", **settings)
@@ -81,12 +81,12 @@ def build_features(pixels: Any, name: str, weights: str | None) -> Any:
 
 
 def _preprocess(x: Any, module: Any) -> Any:
-    """A network's own `preprocess_input` as layers that export: it scales each colour, and may reverse their order.
+    """A network's `preprocess_input` as layers that can be exported: it scales channels, and may reverse their order.
 
-    What it does to four colours tells all; of networks that preprocess inside it does nothing.
+    Its effect on four colours is enough to find out. For networks with preprocessing inside, it does nothing.
     """
     black, *colours = module.preprocess_input(PROBES.copy())
-    slopes = (np.array(colours) - black) / 255  # of each output by each input: (in, out)
+    slopes = (np.array(colours) - black) / 255  # slope of each output by each input: (in, out)
     if not np.diag(slopes).all():
         x, slopes = keras.ops.flip(x, axis=-1), slopes[::-1]
     scale = np.diag(slopes)
@@ -97,12 +97,12 @@ def _preprocess(x: Any, module: Any) -> Any:
 
 @contextlib.contextmanager
 def _told_of_fetching(name: str) -> Iterator[None]:
-    """Say that Keras downloads a file before it does; where it cannot, which file goes where.
+    """Announce a download before Keras starts it. If it fails, say which file to put where.
 
-    All applications ask one function for their weights. Their text on standard output goes to standard error.
+    All applications load their weights through one function. Their text on standard output goes to standard error.
 
     Raises:
-        ConvladderError: Another file of its name is there; the file cannot be fetched, exit status 1.
+        ConvladderError: Another file has its name; or the download failed, exit status 1.
     """
     from keras.src.backend.config import keras_home
     from keras.src.utils import file_utils
@@ -113,14 +113,14 @@ def _told_of_fetching(name: str) -> Iterator[None]:
         path = Path(keras_home()).expanduser() / cache_subdir / fname
         advice = f"Put {fname} into {path.parent}, or name the file with --weights."
         if path.exists() and file_hash and not file_utils.validate_file(path, file_hash):
-            # Keras would download it again, and remove what is there if that fails.
-            raise ConvladderError(f"{path} is not the file that Keras has as the weights of {name}. {advice}")
+            # Keras would download it again, and delete the file if that fails.
+            raise ConvladderError(f"{path} is not Keras's file with the weights of {name}. {advice}")
         if not path.exists():
             print(f"Keras downloads the weights of {name}, {fname}, into {path.parent}.", file=sys.stderr, flush=True)
         try:
             return str(fetch(fname, origin, cache_subdir=cache_subdir, file_hash=file_hash))
         except Exception as error:
-            reason = str(error).rpartition(" -- ")[2]  # what stands before it is a URL
+            reason = str(error).rpartition(" -- ")[2]  # before it stands a URL
             raise ConvladderError(
                 f"The weights of {name} could not be downloaded ({reason}). {advice}", exit_status=1
             ) from error
@@ -134,7 +134,7 @@ def _told_of_fetching(name: str) -> Iterator[None]:
 
 
 def _load(network: keras.Model, build: Any, name: str, weights: str) -> None:
-    """Load weights into a network that has no last layer, from a file of it or of the whole network."""
+    """Load weights into a network without its last layer, from a file of that or of the whole network."""
     try:
         try:
             network.load_weights(weights)
@@ -149,7 +149,7 @@ def _load(network: keras.Model, build: Any, name: str, weights: str) -> None:
             "its last layer, as Keras saves it."
         ) from error
     for layer in network.layers:
-        # EfficientNet's hold deviations where Keras reads variances; with its own download it makes good for that.
+        # EfficientNet's files hold deviations where Keras expects variances; Keras corrects only its own download.
         if isinstance(layer, layers.Normalization) and layer.weights:
             mean, variance, *rest = layer.get_weights()
             if np.allclose(variance.ravel(), DEVIATIONS, atol=1e-3):
@@ -157,11 +157,11 @@ def _load(network: keras.Model, build: Any, name: str, weights: str) -> None:
 
 
 def _rename(network: keras.Model, pixels: Any) -> Any:
-    """The same network from `pixels` on, its layers named by stage, those of nested blocks among them; its output.
+    """Rebuild a network on `pixels`, with layers named by stage, also in nested blocks. Returns its output.
 
-    A stage is named after the sides of its maps, so that what looks for the last maps of each finds them.
+    The size of a layer's maps determines its stage, so that the last maps of each stage can be found.
     """
-    network = keras.Model(pixels, network.output)  # some applications call their input a list
+    network = keras.Model(pixels, network.output)  # some applications take their input as a list
     names = dict(_name_layers(network))
     pairs: list[tuple[Any, Any]] = []
 
@@ -188,10 +188,10 @@ def _rename(network: keras.Model, pixels: Any) -> Any:
 
 
 def _name_layers(network: keras.Model) -> Iterator[tuple[str, str]]:
-    """For each layer its name, and that name with its stage before it where it has one."""
+    """For each layer its name, and the name with the stage in front if it has one."""
     parts = [part for layer in network.layers for part in getattr(layer, "layers", [layer])]
     first = next(i for i, layer in enumerate(parts) if isinstance(layer, layers.Conv2D))
-    # Maps smaller than the last are the weights of channels (squeeze and excitation); padding gives odd sides.
+    # Maps smaller than the last are channel weights (squeeze-and-excitation); padding gives odd sides.
     sides = {
         layer.name: layer.output.shape[1]
         for layer in parts[first:]

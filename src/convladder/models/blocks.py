@@ -1,7 +1,7 @@
-"""Layers that Keras lacks, and the blocks that several rungs are made of.
+"""Layers that Keras lacks, and blocks that several rungs share.
 
-Every block takes a tensor of shape (batch, height, width, channels) and gives one back. Its `stage` names its
-layers (`stage2_conv1`), so that a feature map can be asked for by name.
+Every block takes and returns a tensor of shape (batch, height, width, channels). Its `stage` names its layers
+(`stage2_conv1`), so that a feature map can be requested by name.
 """
 
 import re
@@ -16,19 +16,19 @@ from convladder.errors import ConvladderError, check_choice, check_range
 
 POOLINGS = ("max", "average", "min")
 PADDINGS = ("same", "valid")
-MEMBER = re.compile(r"member\d+")  # how an assembled model names its networks
-ALL_VIEWS = "views"  # the layer that lays the views of an image one after the other, in one batch
+MEMBER = re.compile(r"member\d+")  # the names of an assembled model's networks
+ALL_VIEWS = "views"  # the layer that concatenates the views of all images in one batch
 
 
 @keras.saving.register_keras_serializable(package="convladder")
 class MinPooling2D(layers.MaxPooling2D):
-    """The smallest value in each window: dark strokes on a light ground survive it, where max pooling drops them.
+    """The smallest value in each window. It keeps dark strokes on a light background, which max pooling drops.
 
-    Takes the arguments, and gives the shapes, of `keras.layers.MaxPooling2D`.
+    It has the arguments and output shapes of `keras.layers.MaxPooling2D`.
     """
 
     def call(self, inputs: Any) -> Any:
-        """Pool (batch, height, width, channels); the smallest is the negative of the largest negative."""
+        """Pool (batch, height, width, channels). The minimum is the negative maximum of the negatives."""
         return -super().call(-inputs)
 
 
@@ -42,7 +42,7 @@ def convolve(
     padding: str = "same",
     **keras_arguments: Any,
 ) -> Any:
-    """A convolution, refused with its arithmetic where the kernel does not fit into the image."""
+    """A convolution. An error explains if the kernel does not fit into the image."""
     check_range("kernel size", kernel_size, 1)
     check_range("stride", stride, 1)
     check_choice("padding", padding, PADDINGS)
@@ -51,7 +51,7 @@ def convolve(
 
 
 def pool(x: Any, name: str, *, pooling: str = "max", pool_size: int = 2) -> Any:
-    """Pooling over windows that do not overlap: (height, width) become (height, width) // pool_size."""
+    """Pooling over windows without overlap: (height, width) become (height, width) // pool_size."""
     check_choice("pooling", pooling, POOLINGS)
     check_range("pool size", pool_size, 1)
     _check_fits("pooling window", pool_size, x, "valid")
@@ -60,14 +60,14 @@ def pool(x: Any, name: str, *, pooling: str = "max", pool_size: int = 2) -> Any:
 
 
 def normalize_and_activate(x: Any, name: str, batch_norm: bool) -> Any:
-    """Batch normalization, if wanted, then the rectifier (Ioffe and Szegedy 2015, arXiv:1502.03167)."""
+    """Optional batch normalization, then ReLU (Ioffe and Szegedy 2015, arXiv:1502.03167)."""
     if batch_norm:
         x = normalize(x, f"{name}_norm")
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
 def normalize(x: Any, name: str) -> Any:
-    """Batch normalization, whose moving averages have settled after the first hundred steps, not the first thousand."""
+    """Batch normalization whose moving averages settle within the first hundred steps, not the first thousand."""
     return layers.BatchNormalization(momentum=0.9, name=name)(x)
 
 
@@ -81,14 +81,14 @@ def hidden_layers(x: Any, units: int = 32) -> Any:
 
 
 def inception_module(x: Any, filters: int, stage: str, *, reduce: bool, batch_norm: bool) -> Any:
-    """1×1, 3×3 and 5×5 convolutions and a pooling side by side, their channels concatenated.
+    """Parallel 1×1, 3×3 and 5×5 convolutions and a pooling, with concatenated channels.
 
-    Szegedy et al. 2014, arXiv:1409.4842: figure 2a is the naive module, figure 2b the one in which 1×1
-    convolutions reduce the channels before the expensive kernels and after the pooling.
+    Szegedy et al. 2014, arXiv:1409.4842: figure 2a is the naive module. In figure 2b, 1×1 convolutions reduce the
+    channels before the expensive kernels and after the pooling.
 
     Args:
         x: Shape (batch, height, width, channels).
-        filters: Channels of the 3×3 branch; the 1×1 branch has as many, the others half.
+        filters: Channels of the 3×3 and the 1×1 branch; the others have half as many.
         stage: Prefix of the layers' names.
         reduce: Whether to reduce dimensions.
         batch_norm: Whether to normalize after each convolution.
@@ -112,15 +112,15 @@ def inception_module(x: Any, filters: int, stage: str, *, reduce: bool, batch_no
 
 
 def split_views(x: Any, views: int) -> Any:
-    """From a batch of all views, one view after the other, to shape (views, batch, …)."""
+    """Reshape a batch of concatenated views to (views, batch, …)."""
     return keras.ops.reshape(x, (views, -1, *x.shape[1:]))
 
 
 class FirstView(layers.Layer):
-    """From a batch of all views, one view after the other, the first: shape (batch, …).
+    """The first view of a batch of concatenated views: shape (batch, …).
 
-    A layer has the name that it is given, where an operation of Keras numbers its own from 1 in each process, and then
-    clashes with one of a network that was read from a file.
+    It is a layer because a layer keeps its given name. Keras numbers operations from 1 in each process, so their names
+    would clash with those of a network from a file.
     """
 
     def __init__(self, views: int, name: str) -> None:
@@ -128,12 +128,12 @@ class FirstView(layers.Layer):
         self.views = views
 
     def call(self, x: Any) -> Any:
-        """Take the views apart, and give the first."""
+        """Split the views, and return the first."""
         return split_views(x, self.views)[0]
 
 
 def flatten(model: Any) -> Iterator[Any]:
-    """All layers, with those of nested models and not these."""
+    """All layers, with nested models replaced by their layers."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from flatten(layer)
@@ -142,14 +142,14 @@ def flatten(model: Any) -> Iterator[Any]:
 
 
 def members(model: Any) -> list[Any]:
-    """The networks that an assembled model averages; none of one that holds others as parts of it."""
+    """The networks that an assembled model averages; empty for other models, even with nested networks."""
     return [layer for layer in model.layers if isinstance(layer, keras.Model) and MEMBER.fullmatch(layer.name)]
 
 
 def settle(model: Any) -> None:
-    """Have each Normalization compute with the weights that it has: `set_weights` alone leaves what it made of others.
+    """Make each Normalization layer use its current weights, because `set_weights` does not update its derived values.
 
-    What it computes with is made a constant, since an ONNX file would ask for it as an input.
+    These values become constants, because an ONNX file would otherwise need them as inputs.
     """
     for layer in flatten(model):
         if isinstance(layer, layers.Normalization):
@@ -162,5 +162,5 @@ def _check_fits(what: str, size: int, x: Any, padding: str) -> None:
     if padding == "valid" and size > min(height, width):
         raise ConvladderError(
             f"A {what} of {size}×{size} does not fit into {height}×{width}. "
-            f"Expected at most {min(height, width)}: take a smaller one, a larger image, or padding same."
+            f"Expected at most {min(height, width)}: use a smaller one, a larger image, or padding same."
         )

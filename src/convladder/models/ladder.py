@@ -1,9 +1,8 @@
-"""The ladder: one function a rung, each one idea more than a rung below it.
+"""The ladder: one function per rung. Each rung adds one idea to a rung below it.
 
-A rung's function takes scaled images, a pretrained one pixels, and returns the tensor that the classifier's last layer
-reads; its keyword arguments are the choices it offers. `build_model` puts the input, the scaling and the softmax around
-it.
-`MODELS` at the end of the file is the ladder, in order.
+A rung's function takes scaled images (a pretrained one: pixels) and returns the input of the classifier's last layer.
+Its keyword arguments are the rung's choices. `build_model` adds the input, the scaling and the softmax. `MODELS`, at
+the end of the file, is the ladder in order.
 """
 
 import inspect
@@ -15,8 +14,7 @@ from keras import layers
 
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.models import applications
-from convladder.models.backbone import NAME as BACKBONE
-from convladder.models.backbone import PRETRAINED, build_features, load_weights
+from convladder.models.backbone import BACKBONE, PRETRAINED, build_features, load_weights
 from convladder.models.blocks import convolve, hidden_layers, inception_module, normalize, normalize_and_activate, pool
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
@@ -183,7 +181,7 @@ def _backbone_features(pixels: Any, name: str, weights: str) -> Any:
 
 
 def _pooled_stack(x: Any, filters: tuple[int, int, int], batch_norm: bool = False) -> Any:
-    """Convolutions of 5×5, 3×3 and 3×3, the first two pooled before they are activated, which is cheaper."""
+    """Convolutions of 5×5, 3×3 and 3×3. The first two are pooled before the activation, which is cheaper."""
     first, second, third = filters
     x = convolve(x, first, "stage1_conv", kernel_size=5, padding="valid", kernel_initializer="he_normal")
     x = pool(x, "stage1_pool")
@@ -196,9 +194,9 @@ def _pooled_stack(x: Any, filters: tuple[int, int, int], batch_norm: bool = Fals
 
 
 def _colour_stack(x: Any, filters: int, batch_norm: bool) -> Any:
-    """A convolution, then three stages of two, each at half the sides of the one before; widths ×1, ×2, ×8, ×8.
+    """A convolution, then three stages of two convolutions, each at half the size; widths ×1, ×2, ×8, ×8.
 
-    The shape is that of airbench's network for CIFAR-10 (Jordan 2024, arXiv:2404.00498), its first layer trained.
+    The shape is that of airbench's network for CIFAR-10 (Jordan 2024, arXiv:2404.00498), with a trained first layer.
     """
     x = convolve(x, filters, "stage1_conv", kernel_initializer="he_normal")
     x = layers.Activation("relu", name="stage1_relu")(x)
@@ -212,7 +210,7 @@ def _colour_stack(x: Any, filters: int, batch_norm: bool) -> Any:
 
 
 def _deep_stack(x: Any, depth: int, batch_norm: bool, residual: bool) -> Any:
-    """A convolution, then (depth − 1) // 2 pairs of them at a quarter of the sides, 16 channels throughout."""
+    """A convolution, then (depth − 1) // 2 pairs of convolutions at a quarter of the size, all with 16 channels."""
     x = convolve(x, 16, "stage1_conv", use_bias=not batch_norm)
     x = pool(x, "stage1_pool", pool_size=4)  # (batch, height // 4, width // 4, 16)
     x = normalize_and_activate(x, "stage1", batch_norm)
@@ -247,7 +245,7 @@ MODELS: Mapping[str, Callable[..., Any]] = {
 }
 
 
-# What the numbers among the choices are called, and how small and large they may be.
+# Names and ranges of the numeric choices.
 RANGES: Mapping[str, tuple[str, float, float]] = {
     "kernel_size": ("kernel size", 1, 255),
     "stride": ("stride", 1, 255),
@@ -270,16 +268,16 @@ def build_model(
         rung: A name from MODELS.
         input_shape: (height, width, channels); height and width 8 to 4,096, channels 1 or 3.
         num_classes: 2 to 100,000.
-        rescale: Whether the first layer scales pixels from 0–255 to 0–1. The article's networks do not; those that
-            are pretrained always scale as they were trained.
-        **choices: What the rung lets one choose; `rung_choices` lists it.
+        rescale: Whether the first layer scales pixels from 0–255 to 0–1. The article's networks do not; pretrained
+            ones always scale as in their training.
+        **choices: Choices of the rung; `rung_choices` lists them.
 
     Returns:
-        A model from pixels, shape (batch, height, width, channels), range 0–255, to the probabilities of the
-        classes, shape (batch, num_classes), float32.
+        A model from pixels, shape (batch, height, width, channels), range 0–255, to class probabilities, shape
+        (batch, num_classes), float32.
 
     Raises:
-        ConvladderError: An unknown rung, a choice that it does not have, or a value out of range.
+        ConvladderError: The rung or a choice is unknown, or a value is out of range.
 
     Example:
         >>> build_model("pool", (28, 28, 1), 10, pooling="average").count_params()
@@ -289,7 +287,7 @@ def build_model(
     height, width, channels = input_shape
     if min(height, width) < SMALLEST_SIDE or max(height, width) > LARGEST_SIDE or channels not in (1, 3):
         raise ConvladderError(
-            f"Images of {height}×{width}×{channels} cannot be taken. Expected height and width of at least "
+            f"Images of {height}×{width}×{channels} are not possible. Expected height and width of at least "
             f"{SMALLEST_SIDE} and at most {LARGEST_SIDE}, and 1 or 3 channels."
         )
     check_range("the number of classes", num_classes, 2, 100_000)
@@ -298,20 +296,20 @@ def build_model(
     x = layers.Rescaling(1 / 255, name="rescale")(image) if rescale and rung not in PRETRAINED else image
     x = MODELS[rung](x, **choices)
     x = layers.Dense(num_classes, name="logits")(x)
-    # In float32 also where the rest is trained in bfloat16: probabilities want the digits.
+    # Always float32, even if the rest is trained in bfloat16, because probabilities need the digits.
     x = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
     model = keras.Model(image, x, name=rung)
     if rung in PRETRAINED:
         if choices.get("backbone", BACKBONE) == BACKBONE:
             load_weights(model)
         for layer in model.layers:
-            # Batch normalization keeps the statistics of the many photographs that it has seen.
+            # Batch normalization keeps its statistics from pretraining on many photographs.
             normalizes = isinstance(layer, layers.BatchNormalization)
             layer.trainable = layer.name == "logits" or (rung == "finetune" and not normalizes)
     return model
 
 
-# Why a rung is left out of a comparison that nobody has chosen the rungs of.
+# Why a comparison leaves out a rung by default.
 NOT_FOR_PHOTOGRAPHS: Mapping[str, str] = {
     "dense": "every pixel is a feature of its own",
     "conv": "millions of weights",
@@ -338,12 +336,12 @@ def explain_left_out(photographs: bool) -> str:
     for rung, reason in left_out.items():
         by_reason.setdefault(reason, []).append(rung)
     named = ", ".join(f"{' and '.join(rungs)} ({reason})" for reason, rungs in by_reason.items())
-    kind = "photographs" if photographs else "images that are no photographs"
+    kind = "photographs" if photographs else "images that are not photographs"
     return f"Left out, for {kind}: {named}. --models all takes them."
 
 
 def check_choices(rung: str, choices: Mapping[str, Any]) -> None:
-    """Raise a ConvladderError unless the rung is one, has these choices, and their numbers are in range."""
+    """Raise a ConvladderError unless the rung exists and has these choices, with numbers in range."""
     check_choice("rung", rung, MODELS)
     offered = rung_choices(rung)
     for choice, value in choices.items():

@@ -1,4 +1,4 @@
-"""Model summaries: a row a layer, with parameters, multiply-accumulates and the arithmetic of the output size."""
+"""Model summaries: one row per layer, with parameters, multiply-accumulates and the arithmetic of the output size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-RECURRENT = (layers.RNN, layers.Bidirectional)  # whose kernels work at each step that they take
+RECURRENT = (layers.RNN, layers.Bidirectional)  # their kernels work at each time step
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,12 @@ class LayerSummary:
     """One layer of a model.
 
     Attributes:
-        name: As asked for in a map.
+        name: Its name, by which a map can be requested.
         kind: The class of the layer.
-        output_shape: Without the batch.
-        parameters: Trained and not.
-        macs: Multiply-accumulates for one image, in convolutions and fully connected layers alone, as papers count.
-        arithmetic: How the output's height follows from the input's, or an empty text.
+        output_shape: Without the batch dimension.
+        parameters: Number of all parameters, trained or not.
+        macs: Multiply-accumulates per image, only of convolutions and fully connected layers, as papers count them.
+        arithmetic: How the output's height follows from the input's; or empty.
     """
 
     name: str
@@ -33,7 +33,7 @@ class LayerSummary:
 
 
 def summarize(model: keras.Model) -> list[LayerSummary]:
-    """Describe every layer of a functional model, in order; one that is called more than once works as often."""
+    """Describe every layer of a functional model, in order. A layer that is called several times counts each call."""
     work: dict[int, int] = {}
     shapes: dict[int, tuple[int, ...]] = {}
     for layer, takes, gives in _calls(model):
@@ -53,12 +53,12 @@ def summarize(model: keras.Model) -> list[LayerSummary]:
 
 
 def count_macs(model: keras.Model) -> int:
-    """Multiply-accumulates for one image."""
+    """Multiply-accumulates per image."""
     return sum(_macs(layer, takes, gives) for layer, takes, gives in _calls(model))
 
 
 def _calls(model: keras.Model) -> Iterator[tuple[Any, tuple[int, ...], tuple[int, ...]]]:
-    """Each call of a layer or operation, and the shapes that it takes and gives, without the batch."""
+    """Each call of a layer or operation with its input and output shapes, without the batch dimension."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
     for nodes in graph._nodes_by_depth.values():
         for node in nodes:
@@ -67,18 +67,18 @@ def _calls(model: keras.Model) -> Iterator[tuple[Any, tuple[int, ...], tuple[int
 
 
 def _macs(layer: Any, takes: tuple[int, ...], gives: tuple[int, ...]) -> int:
-    """Every weight of a kernel is multiplied once for each output position; of a transposed one, for each input's.
+    """Each weight of a kernel is multiplied once per output position; in a transposed layer, once per input position.
 
-    Of layers within a layer, as in attention or a wrapper, the kernels are taken for those of the whole.
+    The kernels of layers inside a layer, as in attention or a wrapper, count as kernels of the whole.
     """
     if isinstance(layer, keras.Model):
-        if any(side is None for _, _, shape in _calls(layer) for side in shape):  # it was built for any size
+        if any(side is None for _, _, shape in _calls(layer) for side in shape):  # the layer was built for any size
             layer = keras.models.clone_model(layer, keras.tree.map_structure(lambda _: keras.Input(takes), layer.input))
         return count_macs(layer)
     kernels = [weight for weight in getattr(layer, "weights", ()) if weight.path.endswith("kernel")]
     placed = takes if "Transpose" in type(layer).__name__ or isinstance(layer, RECURRENT) else gives
     first = getattr(layer, "data_format", "") == "channels_first"
-    if len(placed) == len(takes):  # what a layer leaves open stays as it is
+    if len(placed) == len(takes):  # sides that a layer leaves open are unchanged
         placed = tuple(given if side is None else side for side, given in zip(placed, takes, strict=True))
     positions = prod(placed[1:] if first else placed[:-1])  # 1 for a fully connected layer
     return positions * sum(prod(kernel.shape) for kernel in kernels)
@@ -95,7 +95,7 @@ def _arithmetic(layer: Any) -> str:
     else:
         return ""
     before, after = layer.input.shape[1], layer.output.shape[1]
-    # Same padding adds what makes the output ⌈input / stride⌉ high, half on either side.
+    # Same padding makes the output ⌈input / stride⌉ high, with half of the padding on either side.
     padding = max((after - 1) * stride + kernel - before, 0) if layer.padding == "same" else 0
     padded = f"2·{padding // 2}" if padding % 2 == 0 else f"{padding}"
     quotient = f"({before} + {padded} − {kernel})/{stride}"

@@ -1,1 +1,1 @@
-"""What people look at: tables, plots, pictures, the report."""
+"""Reporting: tables, plots, pictures and the report."""

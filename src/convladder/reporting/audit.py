@@ -1,4 +1,4 @@
-"""The audit as a page: one HTML file with its thumbnails in it, which needs no other and no network."""
+"""The audit as a page: one HTML file with embedded thumbnails that needs no network."""
 
 import base64
 import io
@@ -12,15 +12,15 @@ from convladder.errors import ConvladderError
 from convladder.markup import shown
 
 THUMBNAIL = 96
-GROUPS_SHOWN = 24  # of each finding; the page says how many more there are
+GROUPS_SHOWN = 24  # of each finding; the page says how many more exist
 
 
 def render_audit(audit: Audit, section: str = "") -> str:
-    """The page as text; what stands in names is escaped.
+    """The page as HTML. Names are escaped.
 
     Args:
-        audit: What was found.
-        section: A further part of the page, in HTML.
+        audit: The audit to show.
+        section: HTML of another section of the page.
     """
     from jinja2 import Environment
 
@@ -37,7 +37,7 @@ def render_audit(audit: Audit, section: str = "") -> str:
 
 
 def thumbnail_uri(name: str) -> str:
-    """A small JPEG of a picture as a data URI; an empty text where there is none to show."""
+    """A small JPEG of a picture as a data URI; empty if the file is not a readable picture."""
     try:
         pixels = decode_image(Path(name), (THUMBNAIL, THUMBNAIL, 3), "pad")
     except ConvladderError:

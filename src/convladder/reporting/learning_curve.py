@@ -1,4 +1,4 @@
-"""The learning curve as a part of a page: of the report, and of the audit's page."""
+"""The learning curve as a section of the report and of the audit's page."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from convladder.training.learning_curve import LearningCurve
 
 
 def render_learning_curve(curve: LearningCurve) -> str:
-    """A plot, its numbers in a table, and what they say; what stands in names is escaped."""
+    """A plot, a table of its numbers, and a summary. Names are escaped."""
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=shown)

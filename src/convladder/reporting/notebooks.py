@@ -1,4 +1,4 @@
-"""What a notebook shows of a Run and of a Comparison: a table, and plots."""
+"""How a notebook shows a Run or a Comparison: as a table and plots."""
 
 from html import escape
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from convladder.evaluating.few import rounded
 from convladder.markup import html_table
 from convladder.reporting.tables import cells_of_comparison
-from convladder.runs.run import SPLITS, Run
+from convladder.runs.run import SCORED_SPLITS, Run
 
 
 def draw(shown: Any) -> str:
-    """A Run or a Comparison as HTML; a Run without its curve where what draws it is not installed."""
+    """A Run or a Comparison as HTML. A Run has no curve if matplotlib is not installed."""
     return _draw_run(shown) if isinstance(shown, Run) else _draw_comparison(shown)
 
 
@@ -19,7 +19,7 @@ def _draw_run(run: Run) -> str:
     cells = [[key, str(info[key])] for key in ("rung", "status", "dataset", "seed") if key in info]
     cells += [
         [f"{split} accuracy", rounded(info[key], info["images"][split])]
-        for split in SPLITS
+        for split in SCORED_SPLITS
         if (key := f"{split}_accuracy") in info
     ]
     cells += [[key, f"{info[key]:,}"] for key in ("parameters", "macs") if key in info]

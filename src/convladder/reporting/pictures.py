@@ -1,4 +1,4 @@
-"""The report's pictures: which test images are shown, small, and what an answer hangs on."""
+"""The report's pictures: chooses and shrinks test images, and draws what an answer depends on."""
 
 import base64
 import io
@@ -13,24 +13,24 @@ from PIL import Image
 from convladder.inference.occlusion import occlude
 from convladder.reporting import plots
 
-SIDE = 72  # pixels of a picture, at most
+PICTURE_SIDE = 72  # pixels per side of a picture, at most
 MOST_BYTES = 1_200_000  # of all small pictures together
 WRONG_IN_CELL, RIGHT_IN_CELL = 12, 6
-WORST, EXPLAINED = 8, 4  # of a rung
-NAMED = 3  # classes, beside a picture
+WORST, EXPLAINED = 8, 4  # pictures per rung
+NAMED = 3  # classes named beside a picture
 
 Pixels = npt.NDArray[np.uint8]
-Cell = tuple[int, int]  # the class it is, the class it is taken for
+Cell = tuple[int, int]  # actual class, predicted class
 
 
 @dataclass
 class Gallery:
-    """Test images as data URIs, each once, until there is no more room.
+    """Test images as data URIs, each once, until the space is used up.
 
     Attributes:
         images: Shape (count, height, width, channels).
-        left: Bytes that may still be added.
-        shown: By number of the image, its data URI.
+        left: Bytes that can still be added.
+        shown: From the number of an image to its data URI.
     """
 
     images: Pixels
@@ -38,7 +38,7 @@ class Gallery:
     shown: dict[int, str] = field(default_factory=dict)
 
     def add(self, number: int) -> bool:
-        """Show an image, if there is room; give back whether it is shown."""
+        """Add an image if there is space; returns whether it is shown."""
         if number not in self.shown and self.left > 0:
             uri = picture_uri(np.asarray(self.images[number]))
             self.left -= len(uri)
@@ -49,7 +49,7 @@ class Gallery:
 def picture_uri(pixels: Pixels) -> str:
     """A picture of shape (height, width, channels) as a data URI: PNG or JPEG, whichever is shorter."""
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    picture.thumbnail((SIDE, SIDE))
+    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     encoded = []
     for form, settings in (("PNG", {"optimize": True}), ("JPEG", {"quality": 85})):
         file = io.BytesIO()
@@ -60,7 +60,7 @@ def picture_uri(pixels: Pixels) -> str:
 
 
 def sort_into_cells(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[Cell, list[int]]:
-    """The numbers of the images in each cell of the confusion matrix: wrong ones the surest first, right ones last."""
+    """The images in each cell of the confusion matrix: errors with the most confident first, correct ones reversed."""
     taken = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     confidence = np.where(taken == labels, -confidence, confidence)
@@ -71,14 +71,14 @@ def sort_into_cells(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[
 
 
 def fill(gallery: Gallery, cells_of_rungs: Sequence[dict[Cell, list[int]]]) -> list[dict[Cell, list[int]]]:
-    """Show the first image of every cell, then the second, and so on, while there is room; wrong ones come first.
+    """Add the first image of every cell, then the second, and so on, while there is space; errors come first.
 
     Args:
-        gallery: What they are added to.
-        cells_of_rungs: By rung, the most important first, as `sort_into_cells` gives it.
+        gallery: The gallery that images are added to.
+        cells_of_rungs: For each rung, the most important first, what `sort_into_cells` returns.
 
     Returns:
-        By rung and cell, the numbers of the images that are shown.
+        For each rung and cell, the numbers of the images that are shown.
     """
     shown: list[dict[Cell, list[int]]] = [{} for _ in cells_of_rungs]
     for most, wrong in ((WRONG_IN_CELL, True), (RIGHT_IN_CELL, False)):
@@ -91,7 +91,7 @@ def fill(gallery: Gallery, cells_of_rungs: Sequence[dict[Cell, list[int]]]) -> l
 
 
 def name_top(probabilities: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
-    """The most probable labels, and how probable they are."""
+    """The most probable labels with their probabilities."""
     return [(label, round(float(probabilities[label]), 3)) for label in probabilities.argsort()[::-1][:NAMED].tolist()]
 
 
@@ -102,7 +102,7 @@ def describe_worst(
     images: Pixels | None,
     predict: Callable[[Pixels], npt.NDArray[np.float32]] | None,
 ) -> list[dict[str, Any]]:
-    """The most confidently wrong answers; with the pictures, where there are any, and what a few hang on."""
+    """The most confident errors, with pictures and a few occlusion maps if the images are there."""
     wrong = [(number, cell) for cell, numbers in cells.items() if cell[0] != cell[1] for number in numbers]
     wrong.sort(key=lambda one: -float(probabilities[one[0]].max()))
     described = []

@@ -1,6 +1,6 @@
 """Plots: the only module that imports matplotlib.
 
-Never pyplot: it holds a backend and open figures that belong to whoever calls, in a notebook to its own plots.
+It never uses pyplot, because pyplot's backend and open figures belong to the caller, for example a notebook.
 """
 
 import io
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from convladder.training.learning_curve import LearningCurve
 
 
-MOST_TILES = 64  # of filters or feature maps, in one picture
+MOST_TILES = 64  # filters or feature maps in one figure
 COLOURS = {"grad-cam": "inferno", "hires-cam": "inferno", "occlusion": "RdBu_r"}
 
 
 def plot_explanations(
     explanations: "Sequence[tuple[str, Explanation]]", filters: npt.NDArray[np.float32] | None, path: Path
 ) -> None:
-    """Draw one figure, a row a picture: the picture, its maps and feature maps; the first filters below; SVG or PNG.
+    """Draw one figure with a row per picture: the picture, its maps and feature maps. The first filters are below.
 
     Args:
-        explanations: A title and what was seen, of each picture.
-        filters: Shape (filters, height, width, channels), or none.
-        path: The file to write.
+        explanations: A title and an explanation for each picture.
+        filters: Shape (filters, height, width, channels), or None.
+        path: The SVG or PNG file to write.
     """
     columns = 1 + max(len(one.maps) + len(one.feature_maps) for _, one in explanations)
     rows = len(explanations) + (filters is not None)
@@ -64,12 +64,12 @@ def plot_explanations(
 
 
 def plot_filters(filters: npt.NDArray[np.float32], path: Path) -> None:
-    """Draw filters, shape (filters, height, width, channels), in a mosaic: red above zero, blue below; SVG or PNG."""
+    """Draw filters, shape (filters, height, width, channels), as tiles: positive red, negative blue; SVG or PNG."""
     _save(path, lambda axes: _draw_tiles(axes, filters, "RdBu_r"))
 
 
 def plot_feature_maps(maps: npt.NDArray[np.float32], path: Path) -> None:
-    """Draw what a layer gives out, shape (height, width, channels) or (units,), in a mosaic; SVG or PNG."""
+    """Draw a layer's output, shape (height, width, channels) or (units,), as tiles; SVG or PNG."""
     _save(path, lambda axes: _draw_tiles(axes, _as_tiles(maps), "gray"))
 
 
@@ -91,10 +91,10 @@ def _draw_picture(axes: Any, image: npt.NDArray[np.uint8], **settings: Any) -> N
 
 
 def _draw_map(axes: Any, explanation: "Explanation", method: str) -> None:
-    """The map's colours over the picture, which stays visible; of occlusion, red is what the answer hangs on."""
+    """Draw the map's colours over the picture. For occlusion, the answer depends on the red parts."""
     values = explanation.maps[method]
     _draw_picture(axes, explanation.image)
-    if method in explanation.flat:  # its colours would be those of rounding
+    if method in explanation.flat:  # its colours would show rounding errors
         axes.text(0.5, 0.5, "nothing to see", color="C1", ha="center", va="center", transform=axes.transAxes)
         return
     top = float(np.abs(values).max())
@@ -102,7 +102,7 @@ def _draw_map(axes: Any, explanation: "Explanation", method: str) -> None:
 
 
 def _draw_tiles(axes: Any, tiles: npt.NDArray[np.float32], colours: str) -> None:
-    """Tiles of shape (count, height, width, channels) side by side; three channels as colours, of more the mean."""
+    """Draw tiles, shape (count, height, width, channels), side by side: 3 channels as RGB, more as their mean."""
     tiles = tiles[:MOST_TILES]
     top = max(float(np.abs(tiles).max()), 1e-9)
     tiles = np.float32(0.5) * (tiles / np.float32(top) + 1) if tiles.shape[3] == 3 else tiles.mean(3, keepdims=True)
@@ -122,13 +122,13 @@ def _draw_tiles(axes: Any, tiles: npt.NDArray[np.float32], colours: str) -> None
 
 
 def _as_tiles(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Feature maps as tiles, shape (count, height, width, 1); units as tiles of one value."""
+    """Feature maps as tiles, shape (count, height, width, 1); units become tiles of one value."""
     maps = maps if maps.ndim == 3 else maps.reshape(1, 1, -1)
     return maps.transpose(2, 0, 1)[..., np.newaxis]
 
 
-# Figures within a page. What they are drawn with stands for the page's own colours, which change in the dark; the
-# second is what is seen where there is no such page, in a notebook.
+# Figures in a page. Each colour that they are drawn with is replaced by a colour of the page, which follows the dark
+# mode. The second value is used outside the report, for example in a notebook.
 INK, MUTED, ACCENT, PALE = "#010101", "#020202", "#030303", "#040404"
 PAGE_COLOURS = {
     INK: "var(--ink, currentColor)",
@@ -139,7 +139,7 @@ PAGE_COLOURS = {
 PAGE_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "convladder",
-    "text.parse_math": False,  # a name may hold a dollar
+    "text.parse_math": False,  # a name can contain a dollar sign
     "font.size": 10,
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "axes.edgecolor": MUTED,
@@ -158,12 +158,12 @@ ERRORS = [factor * 10.0**power for power in range(-5, 0) for factor in (1, 2, 5)
 PAGE_COSTS = (
     ("fit_seconds", "seconds of training", 1.0),
     ("parameters", "parameters", 1.0),
-    ("latency_seconds", "milliseconds an image", 1000.0),
+    ("latency_seconds", "milliseconds per image", 1000.0),
 )
 
 
 def svgs_of_costs(rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]], images: int) -> list[str]:
-    """Accuracy against each of PAGE_COSTS that is known, as `svg_of_cost` draws it."""
+    """Accuracy against each known cost of PAGE_COSTS, as `svg_of_cost` draws it."""
     return [
         svg_of_cost(rows, cost, pareto[cost[0]], images)
         for cost in PAGE_COSTS
@@ -174,13 +174,13 @@ def svgs_of_costs(rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequen
 def svg_of_cost(
     rows: Sequence[Mapping[str, Any]], cost: tuple[str, str, float], front: Sequence[str], images: int
 ) -> str:
-    """Accuracy against a cost, a point a rung with its 95 % interval, as SVG for a page.
+    """Accuracy against a cost, one point per rung with its 95 % interval, as SVG for a page.
 
     Args:
         rows: As `Comparison.rows`.
-        cost: Its key in a row, its name, and what it is multiplied by.
-        front: The rungs of the Pareto front, which are joined and named; others are named when they are chosen.
-        images: How many were tested: fewer errors than half an image cannot be drawn.
+        cost: The key of the cost in a row, its name, and its factor.
+        front: The rungs of the Pareto front. They are joined and named; others are named when they are chosen.
+        images: Number of test images, because less than half an error cannot be drawn.
     """
     key, title, factor = cost
     known = [(number, row) for number, row in enumerate(rows) if row[key] is not None]
@@ -203,13 +203,13 @@ def svg_of_cost(
             rung = f"class rung rung-{number}{kind}"
             axes.plot([x, x], ends, color=colour, linewidth=1.2, gid=rung)
             axes.plot([x], [y], "o", color=colour, markersize=5, gid=rung)
-            # Nothing is better than the front, so above it and to the left there is room.
+            # Nothing is better than the front, so there is space above it and to the left.
             place: dict[str, Any] = {"xytext": (-5, 4), "textcoords": "offset points", "ha": "right"}
             axes.annotate(row["name"], (x, y), **place, fontsize=9, gid=f"{rung} name")
         _accuracy_axis(axes)
         axes.margins(x=0.12)
         low, high = axes.get_xlim()
-        axes.set_xlim(low / (high / low) ** 0.18, high)  # room for the first name
+        axes.set_xlim(low / (high / low) ** 0.18, high)  # space for the first name
         axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 3) if high / low < 1000 else (1,)))
         axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: _short(value))
@@ -219,13 +219,13 @@ def svg_of_cost(
 
 
 def svg_of_learning(curves: Sequence[Sequence[Sequence[float]]], number: int, title: str, images: int) -> str:
-    """How one rung learns, epoch by epoch: the mean over its seeds, and the band that they span; others are pale.
+    """Learning curve of one rung: the mean over its seeds and the band that they span. Other rungs are pale.
 
     Args:
-        curves: By rung and seed, the accuracy after each epoch.
-        number: Of the rung.
+        curves: Accuracy after each epoch, by rung and seed.
+        number: Index of the rung.
         title: Its name.
-        images: How many the accuracies were taken on.
+        images: Number of images that the accuracies were measured on.
     """
     with mpl.rc_context(PAGE_STYLE):
         figure, axes = _page_figure(2.3, 1.9)
@@ -250,12 +250,12 @@ def svg_of_learning(curves: Sequence[Sequence[Sequence[float]]], number: int, ti
 
 
 def svg_of_robustness(name: str, unit: str, curves: Mapping[int, Sequence[Mapping[str, float]]]) -> str:
-    """Accuracy as the images get harder, a line a rung, as SVG for a page; the chosen rung's line stands out.
+    """Accuracy as the images get harder, one line per rung, as SVG for a page. The chosen rung's line stands out.
 
     Args:
-        name: Of the change.
-        unit: Of its severities.
-        curves: By number of the rung, points of `severity` and `accuracy`.
+        name: Name of the change.
+        unit: Unit of its severities.
+        curves: Points of `severity` and `accuracy`, by index of the rung.
     """
     with mpl.rc_context(PAGE_STYLE):
         figure, axes = _page_figure(2.9, 2.3)
@@ -271,7 +271,7 @@ def svg_of_robustness(name: str, unit: str, curves: Mapping[int, Sequence[Mappin
 
 
 def svg_of_reliability(bins: Sequence[Mapping[str, float]], number: int, title: str) -> str:
-    """What is said, and how often it comes true; the larger a point, the more images; as SVG for a page."""
+    """Reliability diagram: accuracy against predicted probability; larger points hold more images. SVG for a page."""
     with mpl.rc_context(PAGE_STYLE):
         figure, axes = _page_figure(3.6, 3.1)
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--")
@@ -279,27 +279,27 @@ def svg_of_reliability(bins: Sequence[Mapping[str, float]], number: int, title: 
         axes.plot(said, true, color=ACCENT, linewidth=1)
         most = max(row["images"] for row in bins)
         axes.scatter(said, true, [8 + 60 * math.sqrt(row["images"] / most) for row in bins], color=ACCENT)
-        axes.set(xlim=(0, 103), ylim=(0, 103), xlabel="said, %", ylabel="came true, %")
-        description = f"{title}: what is said, against how often it comes true; the table of numbers has it all."
+        axes.set(xlim=(0, 103), ylim=(0, 103), xlabel="probability, %", ylabel="accuracy, %")
+        description = f"{title}: accuracy against predicted probability; the table below has the numbers."
         return _page_svg(figure, f"reliability-{number}", description)
 
 
 def overlay(image: npt.NDArray[np.uint8], values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """An occlusion map over its picture, shape (height, width, 3): red is what the answer hangs on."""
+    """An occlusion map over its picture, shape (height, width, 3). The answer depends on the red parts."""
     top = max(float(np.abs(values).max()), 1e-9)
     colours = mpl.colormaps[COLOURS["occlusion"]](values / (2 * top) + 0.5)[..., :3]
     return np.asarray(np.rint(0.4 * np.broadcast_to(image, colours.shape) + 0.6 * 255 * colours), np.uint8)
 
 
 def _page_figure(width: float, height: float) -> tuple[Figure, Any]:
-    """A figure of one plot, with as much room around it as what stands along its axes needs."""
+    """A figure with one plot and room for the labels of its axes."""
     figure = Figure((width, height))
     left, below, above = 0.62 / width, 0.5 / height, 0.28 / height
     return figure, figure.add_axes((left, below, 1 - left - 0.08 / width, 1 - below - above))
 
 
 def svg_of_learning_curve(curve: "LearningCurve") -> str:
-    """Accuracy against pictures a class, with 95 % intervals, and dashed what twice as many are expected to give."""
+    """Accuracy against pictures per class with 95 % intervals; dashed, the expected accuracy with twice as many."""
     with mpl.rc_context(PAGE_STYLE):
         figure, axes = _page_figure(4.2, 2.9)
         axes.set_xscale("log")
@@ -322,8 +322,8 @@ def svg_of_learning_curve(curve: "LearningCurve") -> str:
         axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-        axes.set_xlabel("pictures a class")
-        return _page_svg(figure, "more-pictures", f"Accuracy against pictures a class: {'; '.join(said)}.")
+        axes.set_xlabel("pictures per class")
+        return _page_svg(figure, "more-pictures", f"Accuracy against pictures per class: {'; '.join(said)}.")
 
 
 def _error(accuracy: float, images: int) -> float:
@@ -339,13 +339,13 @@ def _short(value: float) -> str:
 
 
 def _mean_errors(seeds: Sequence[Sequence[float]], images: int) -> list[float]:
-    """The mean error after each of the epochs that all seeds have."""
+    """The mean error after each epoch that all seeds have."""
     shared = min(len(one) for one in seeds)
     return [float(np.mean([_error(one[epoch], images) for one in seeds])) for epoch in range(shared)]
 
 
 def _accuracy_axis(axes: Any, label: str = "test accuracy, %") -> None:
-    """Errors on a logarithmic axis that is written as accuracy: 90, 99 and 99.9 % are equally far apart."""
+    """A logarithmic axis of errors, labelled as accuracy: 90, 99 and 99.9 % are equally far apart."""
     axes.set_yscale("log")
     axes.margins(y=0.1)
     axes.invert_yaxis()
@@ -356,7 +356,7 @@ def _accuracy_axis(axes: Any, label: str = "test accuracy, %") -> None:
 
 
 def _page_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an element of a page: its identities are its own there, its colours and its font the page's."""
+    """The figure as an element of a page: with unique ids, and the page's colours and font."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()

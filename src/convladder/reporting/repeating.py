@@ -1,4 +1,4 @@
-"""How the runs of a report are made again: the command, and what they were made with."""
+"""How to reproduce the runs of a report: the command, and the versions and machine that made them."""
 
 import inspect
 import shlex
@@ -7,23 +7,23 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from convladder.comparing.comparison import Comparison
-from convladder.comparing.planning import PLAIN, allot, equalize
+from convladder.comparing.planning import PLAIN_RUNG, allot, equalize
 from convladder.data.loading import load_dataset
 from convladder.models.backbone import PRETRAINED, SIDE
 from convladder.models.ladder import MODELS, suited_rungs
 from convladder.runs.run import Run
 from convladder.training.recipes import ARTICLE, usual_recipe
 
-# What of a recipe compare takes, for all rungs alike.
+# The parts of a recipe that compare takes, for all rungs alike.
 OPTIONS = ("epochs", "until", "batch_size", "learning_rate", "augment", "views", "precision")
 
-# How data may be loaded in Python, and is not said below.
-SAID = ("source", "image_size", "channels", "fit", "cache", "columns", "keep_leaks")
+# Settings of data loaded in Python that have no option below.
+SAID = ("source", "image_size", "channels", "resize", "cache", "columns", "keep_leaks")
 UNSAID = {name: given for name, given in inspect.signature(load_dataset).parameters.items() if name not in SAID}
 
 
 def command_for(comparison: Comparison) -> str | None:
-    """The `convladder compare` that makes these runs, or none where no single one does."""
+    """The `convladder compare` command that makes these runs, or None if no single command does."""
     runs = comparison.runs
     seeds = {rung: sorted(run.info["seed"] for run in group) for rung, group in comparison.groups.items()}
     networks = {rung: group[0].info["ensemble"] for rung, group in comparison.groups.items()}
@@ -48,7 +48,7 @@ def command_for(comparison: Comparison) -> str | None:
     if data["source"] != "mnist":
         words += ["--data", data["source"]]
     words += [f"--{key.replace('_', '-')}={data[key]}" for key in ("image_size", "channels") if data.get(key)]
-    words += ["--fit", data["fit"]] if data.get("fit", "crop") != "crop" else []
+    words += ["--resize", data["fit"]] if data.get("fit", "crop") != "crop" else []
     words += [f"--{column}-column={name}" for column, name in (data.get("columns") or {}).items()]
     words += ["--keep-leaks"] if data.get("keep_leaks") else []
     words += [] if data.get("cache", True) else ["--no-cache"]
@@ -64,7 +64,7 @@ def command_for(comparison: Comparison) -> str | None:
 
 
 def facts_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """What the runs were made on and with, as name and value; several values where the runs differ."""
+    """The runs' machine, versions and data, as names and values; several values if the runs differ."""
 
     def several(values: Sequence[Any]) -> str:
         return "; ".join(dict.fromkeys(str(value) for value in values))
@@ -82,37 +82,37 @@ def facts_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
         "fingerprint of the data (SHA-256)": several([info["fingerprint"] for info in infos]),
         "versions": several(versions),
         "processor": several(hardware),
-        "computed in": several([info.get("precision", "float32") for info in infos]),
-        "begun": f"{min(info['started'] for info in infos)} to {max(info['started'] for info in infos)}",
+        "precision": several([info.get("precision", "float32") for info in infos]),
+        "started": f"{min(info['started'] for info in infos)} to {max(info['started'] for info in infos)}",
         "deterministic": several(["yes" if info["deterministic"] else "no" for info in infos]),
     }
     return list(facts.items())
 
 
 def recipe_in_words(run: Run) -> str:
-    """The recipe, its changes of what is usual for the rung alone."""
+    """The recipe: only what differs from the rung's usual one."""
     recipe = run.info["recipe"]
     minutes = recipe.get("minutes")
     length = f"{recipe['epochs']:g} epochs" if minutes is None else f"{minutes:g} minutes"
-    words = [recipe["name"], length, f"{recipe['batch_size']} images a step"]
+    words = [recipe["name"], length, f"{recipe['batch_size']} images per step"]
     words += [f"{name} {value}" for name, value in run.info["choices"].items()]
     words += [f"ensemble of {run.info['ensemble']}"] if run.info["ensemble"] > 1 else []
     return ", ".join(words)
 
 
 def _same_data(run: Run, data: Mapping[str, Any]) -> bool:
-    """Whether a run had these data, at whatever size."""
+    """Whether a run had these data, at any size."""
     return {**(run.info.get("data") or {}), "image_size": None} == {**data, "image_size": None}
 
 
 def _own_size(run: Run) -> bool:
-    """Whether a run had its pictures at the size that its rung takes by default."""
+    """Whether a run had its pictures at its rung's default size."""
     large = run.info["rung"] in PRETRAINED and run.info.get("photographs", False)
     return bool((run.info.get("data") or {}).get("image_size") == (SIDE if large else None))
 
 
 def _asked_for(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """The options of a recipe and of rungs with which compare would make such runs; none where it would not."""
+    """The options with which compare would make these runs; None if it cannot."""
     infos = [run.info for run in runs]
     choices = {choice: value for info in infos for choice, value in info["choices"].items()}
     ensemble = max(info["ensemble"] for info in infos)
@@ -122,10 +122,10 @@ def _asked_for(runs: Sequence[Run]) -> dict[str, Any] | None:
     given: dict[str, Any] = {}
 
     def unlike() -> dict[str, Any]:
-        """Of the recipes, and what else compare would do otherwise: the values that the runs have."""
+        """The runs' values of everything that compare would do differently by default."""
         recipes = {rung: replace(recipe, **given) for rung, recipe in usual.items()}
         if minutes is not None:
-            recipes = equalize(recipes, recipes[PLAIN], minutes)
+            recipes = equalize(recipes, recipes[PLAIN_RUNG], minutes)
         trials = {trial.rung: trial for trial in allot(recipes, choices, ensemble)}
         found: dict[str, Any] = {}
         for info in infos:

@@ -1,4 +1,4 @@
-"""Building the report: from stored runs to what the template shows, and to one file."""
+"""Builds the report: from stored runs to the template's content and to one file."""
 
 import base64
 import contextlib
@@ -37,16 +37,16 @@ from convladder.runs.evaluating import keep_robustness
 from convladder.runs.run import Run, finished_runs
 from convladder.training.learning_curve import measure_learning_curve
 
-WIDEST_MATRIX = 20  # classes; of more, the commonest confusions are listed
+WIDEST_MATRIX = 20  # classes; with more, the most frequent confusions are listed
 CONFUSIONS_LISTED = 30
-MOST_FILES_AUDITED = 5000  # what takes longer than a report may is left to `convladder audit`
+MOST_FILES_AUDITED = 5000  # more would take too long; `convladder audit` does it
 Say = Callable[[str], None]
 
 
 def collect_runs(sources: Sequence[str | Path]) -> Comparison:
-    """The runs of folders: each one run, or a directory of runs.
+    """The runs in folders, each a run or a directory of runs.
 
-    Of a directory that compare wrote to, the runs of its last comparison; of another, all that are finished.
+    A directory that compare wrote gives the runs of its last comparison; any other gives all finished runs.
 
     Raises:
         ConvladderError: There is no finished run, or the runs were tested on different images.
@@ -63,7 +63,7 @@ def collect_runs(sources: Sequence[str | Path]) -> Comparison:
         else:
             found = sorted(finished_runs(source), key=lambda run: run.info["started"])
             if not found:
-                raise ConvladderError(f"{source} holds no finished run. Expected a run's folder, or one of runs.")
+                raise ConvladderError(f"{source} holds no finished run. Expected a run folder, or a folder of them.")
             runs += found
     return Comparison(tuple({run.path.resolve(): run for run in runs}.values()), not_run)
 
@@ -74,28 +74,28 @@ def write_report(
     *,
     say: Say = lambda _: None,
 ) -> Path:
-    """Write what runs show: one HTML file, for somebody who has five minutes. It needs no other file and no network.
+    """Write a report of runs: one HTML file for a reader with five minutes. It needs no other file and no network.
 
-    Where a rung's robustness is not known, it is measured on one of its runs and kept with that. Where the test images
-    are no longer there or have changed, the report does without pictures.
+    Robustness that is not known yet is measured on one run of each rung and stored there. If the test images are gone
+    or have changed, the report has no pictures.
 
     Args:
-        runs: A comparison; or runs of one data set, or their folders, or the directory that holds them; one or several.
-        path: The file.
+        runs: A comparison; or one or more runs of one data set, their folders, or the directory that holds them.
+        path: The HTML file to write.
         say: Takes a line for the user.
 
     Returns:
         The path.
 
     Raises:
-        ConvladderError: No finished run, runs of different images, or a file that cannot be written.
+        ConvladderError: There is no finished run, the runs have different images, or the file cannot be written.
     """
     if not isinstance(runs, Comparison):
         runs = [runs] if isinstance(runs, str | Path | Run) else runs
         runs = collect_runs([run.path if isinstance(run, Run) else run for run in runs])
     for run in runs.runs:
         if run.info.get("status") != "finished":
-            raise ConvladderError(f"{run.path} is {run.info.get('status')}. Expected a run that is finished.")
+            raise ConvladderError(f"{run.path} is {run.info.get('status')}. Expected a finished run.")
     page = render_report(runs, say)
     path = Path(path)
     with whole_file(path) as temporary:
@@ -104,7 +104,7 @@ def write_report(
 
 
 def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
-    """The page as text; what stands in names is escaped."""
+    """The page as HTML. Names are escaped."""
     from jinja2 import Environment, FileSystemLoader
 
     folder = Path(__file__).parent
@@ -125,10 +125,8 @@ def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
 
 
 def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
-    """All that the template shows."""
-    rows, recommended = comparison.rows, comparison.recommendation
-    names = [row["name"] for row in rows]
-    rungs = {row["name"]: row["rung"] for row in rows}
+    """Everything that the template shows."""
+    recommended, names = comparison.recommendation, [row["name"] for row in comparison.rows]
     first = comparison.runs[0]
     images = len(first.answers[1])
     typical = [_typical(group) for group in comparison.groups.values()]
@@ -139,29 +137,9 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     robustness = {number: measured for number, measured in enumerate(found) if measured is not None}
     views, gallery = _look_inside(typical, chosen, [None if data is None else data.test.images for data in datasets])
     curves, measured = _curves(comparison)
-    titles, cells = cells_of_comparison(rows, comparison.pareto)
-    return {
-        "comparison": comparison,
+    return _compared(comparison, chosen, images) | {
         "dataset": first.info["dataset"],
         "source": (first.info.get("data") or {}).get("source"),
-        "images": images,
-        "rows": rows,
-        "row": rows[chosen],
-        "sizes": {row["name"]: f" ({row['image_size']} pixels)" for row in rows} if "pixels" in titles else {},
-        "chosen": chosen,
-        "recommended": recommended,
-        "steps": [pair | {"idea": _idea(rungs[pair["upper"]])} | _besides(pair) for pair in comparison.pairs],
-        "counted": Counter(pair["verdict"] for pair in comparison.pairs),
-        "tested_by": first.info.get("tested_by"),
-        "digits": points_digits(images),
-        "caution": caution(comparison.groups[names[chosen]][0].metrics["test"], first.info),
-        "no_better": [
-            (name, run.no_better) for name, group in comparison.groups.items() for run in group if run.no_better
-        ],
-        "seeds": sorted({row["seeds"] for row in rows}),
-        "titles": titles,
-        "cells": cells,
-        "cost_figures": plots.svgs_of_costs(rows, comparison.pareto, images),
         "learning_figures": [
             plots.svg_of_learning(curves, number, name, first.info["images"]["validation"] or images)
             for number, name in enumerate(names)
@@ -186,8 +164,36 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     }
 
 
+def _compared(comparison: Comparison, chosen: int, images: int) -> dict[str, Any]:
+    """What the template shows of the rungs side by side; the one of this number is recommended."""
+    rows, first = comparison.rows, comparison.runs[0]
+    rungs = {row["name"]: row["rung"] for row in rows}
+    titles, cells = cells_of_comparison(rows, comparison.pareto)
+    return {
+        "comparison": comparison,
+        "images": images,
+        "rows": rows,
+        "row": rows[chosen],
+        "sizes": {row["name"]: f" ({row['image_size']} pixels)" for row in rows} if "pixels" in titles else {},
+        "chosen": chosen,
+        "recommended": comparison.recommendation,
+        "steps": [pair | {"idea": _idea(rungs[pair["upper"]])} | _besides(pair) for pair in comparison.pairs],
+        "counted": Counter(pair["verdict"] for pair in comparison.pairs),
+        "tested_by": first.info.get("tested_by"),
+        "digits": points_digits(images),
+        "caution": caution(comparison.groups[rows[chosen]["name"]][0].metrics["test"], first.info),
+        "no_better": [
+            (name, run.no_better) for name, group in comparison.groups.items() for run in group if run.no_better
+        ],
+        "seeds": sorted({row["seeds"] for row in rows}),
+        "titles": titles,
+        "cells": cells,
+        "cost_figures": plots.svgs_of_costs(rows, comparison.pareto, images),
+    }
+
+
 def _load(runs: Sequence[Run]) -> tuple[list[Dataset | None], str]:
-    """The data that each run was trained on, at the size that it was; or why there are none."""
+    """Each run's data at its size; or the reason why they are not available."""
     loaded: dict[str, Dataset | None] = {}
     reason = ""
     for run in runs:
@@ -200,7 +206,7 @@ def _load(runs: Sequence[Run]) -> tuple[list[Dataset | None], str]:
 
 
 def _typical(group: Sequence[Run]) -> Run:
-    """The run of a rung that is looked into: the one of median accuracy."""
+    """The run of a rung that the report looks into: the one with the median accuracy."""
     median = statistics.median_low(run.info["test_accuracy"] for run in group)
     return next(run for run in group if run.info["test_accuracy"] == median)
 
@@ -210,19 +216,19 @@ def _idea(rung: str) -> str:
 
 
 def _besides(pair: Mapping[str, Any]) -> dict[str, str]:
-    """What else than the network a step changes, where it does."""
+    """What a step changes besides the network, if anything."""
     return {"besides": describe_difference({key: both for key, both in pair["differs"].items() if key != "image_size"})}
 
 
 def _robustness(run: Run, dataset: Dataset | None, say: Say) -> dict[str, Any] | None:
-    """What a rung stands: as stored with the run, or measured and stored; none where the images are gone."""
+    """A rung's robustness: stored with the run, or measured and then stored; None if the images are gone."""
     stored = run.metrics.get("robustness")
-    # What was trained on the test images would be flattered; few of them would show their own chance.
+    # A network trained on the test images would look too good, and few images would show mostly chance.
     if stored is not None or dataset is None or "tested_by" in run.info or run.metrics["test"]["images"] < FEW:
         return stored
-    say(f"{run.path}: measuring what it can stand, once.")
+    say(f"{run.path}: measuring robustness, once.")
     measured = measure_robustness(run.classifier().predict_probabilities, *dataset.test)
-    with contextlib.suppress(ConvladderError):  # a folder that cannot be written is measured again the next time
+    with contextlib.suppress(ConvladderError):  # if the folder cannot be written, the next report measures again
         keep_robustness(run, measured)
     return measured
 
@@ -230,9 +236,9 @@ def _robustness(run: Run, dataset: Dataset | None, say: Say) -> dict[str, Any] |
 def _look_inside(
     typical: Sequence[Run], chosen: int, images: Sequence[npt.NDArray[np.uint8] | None]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A view of each rung, and what the page's script needs: pictures by number, and by rung and cell what is in it.
+    """A view of each rung, and the data for the page's script: pictures by number, and their numbers by rung and cell.
 
-    The images are the same for each rung, at the size that it takes them.
+    All rungs show the same images, at their own size.
     """
     cells = [sort_into_cells(run.predictions["probabilities"], run.predictions["labels"]) for run in typical]
     shown: list[dict[tuple[int, int], list[int]]] = [{} for _ in typical]
@@ -257,12 +263,12 @@ def _look_inside(
 def _view(
     run: Run, number: int, cells: Mapping[tuple[int, int], Sequence[int]], images: npt.NDArray[np.uint8] | None
 ) -> dict[str, Any]:
-    """What is seen inside one rung."""
+    """The view of one rung."""
     test, names = run.metrics["test"], run.info["class_names"]
     confusions = sorted(
         ((len(numbers), label, taken) for (label, taken), numbers in cells.items() if label != taken), reverse=True
     )
-    # What was trained on the images as well would hang on other things than what misjudged them.
+    # A network that was also trained on these images would look at other things than the one that misjudged them.
     unseen = images is not None and "tested_by" not in run.info
     predict = run.classifier().predict_probabilities if unseen else None
     return {
@@ -281,7 +287,7 @@ def _view(
 
 
 def _curves(comparison: Comparison) -> tuple[list[list[list[float]]], str]:
-    """By rung and run, of an ensemble by member, the accuracy after each epoch; and on which images it was measured."""
+    """Accuracy after each epoch, by rung and run (or ensemble member), and the images that it was measured on."""
     validated = all(run.epochs("validation_accuracy") for run in comparison.runs)
     key = "validation_accuracy" if validated else "accuracy"
     curves = [[curve for run in group for curve in run.epochs(key)] for group in comparison.groups.values()]
@@ -297,17 +303,17 @@ def _draw_robustness(robustness: Mapping[int, Mapping[str, Any]]) -> list[str]:
 
 
 def _audit(dataset: Dataset) -> Any:
-    """What is wrong with the files, where the data come from files that are not too many."""
+    """The audit of the files, if the data are files and not too many."""
     if dataset.account is None or dataset.source is None or dataset.account.files > MOST_FILES_AUDITED:
         return None
     return audit(dataset.source["source"], dataset.source.get("columns"))
 
 
 def _learning_curve(dataset: Dataset, say: Say) -> str:
-    """What more pictures would buy, of photographs that are not too many; from features that `transfer` kept."""
+    """The gain from more pictures, for photographs that are not too many, from the cached features of `transfer`."""
     if not dataset.photographs or dataset.account is None or dataset.account.files > MOST_FILES_AUDITED:
         return ""
-    say("Measuring what more pictures would buy.")
+    say("Measuring the learning curve.")
     try:
         looked_at = at_size(dataset, SIDE)
         return render_learning_curve(measure_learning_curve(looked_at, *pool_features(looked_at)))
@@ -322,12 +328,12 @@ def percent(value: float, digits: int = 2) -> str:
 
 
 def sensible(value: float) -> str:
-    """A number with as many digits as mean something: 0.051, 3.2, 1,234."""
+    """A number with its significant digits: 0.051, 3.2, 1,234."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def words(text: str) -> Any:
-    """A sentence whose `names` become code; all else in it is escaped."""
+    """A sentence with its `names` as code. Everything else is escaped."""
     from markupsafe import Markup
 
     return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(printable(text))))

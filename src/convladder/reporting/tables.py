@@ -1,4 +1,4 @@
-"""The tables that the command line prints; each function yields what stands below one another."""
+"""The tables that the command line prints. Each function yields parts that are printed below one another."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from convladder.comparing.settings import COLUMNS, MARK, describe_tuned, differing, value_in_words
+from convladder.comparing.settings import DIFFERING_COLUMNS, MARK, describe_tuned, differing, value_in_words
 from convladder.evaluating.few import FEW_FOR_DETAIL, caution, leaks_in_words, rounded
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ Parts = Iterator[Table | str]
 
 
 def of_models(rows: Sequence[dict[str, Any]]) -> Parts:
-    """What `models` prints."""
-    table = Table("rung", "one idea more", box=SIMPLE_HEAD)
+    """The output of `models`."""
+    table = Table("rung", "what it adds", box=SIMPLE_HEAD)
     for title in ("parameters", "MACs"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
@@ -33,12 +33,12 @@ def of_models(rows: Sequence[dict[str, Any]]) -> Parts:
 
 
 def marked(row: Mapping[str, Any]) -> str:
-    """The name of a row, with a mark where it has a recipe of its own."""
+    """The name of a row, marked if it has its own recipe."""
     return f"{row['name']}{MARK if row['tuned'] else ''}"
 
 
 def of_layers(rung: str, rows: "Sequence[LayerSummary]") -> Parts:
-    """What `summary` prints."""
+    """The output of `summary`."""
     parameters, macs = sum(row.parameters for row in rows), sum(row.macs for row in rows)
     table = Table(box=SIMPLE_HEAD, show_footer=True)
     for title, footer in (("layer", rung), ("kind", ""), ("output", "")):
@@ -70,15 +70,15 @@ def of_audit(result: "Audit") -> Parts:
         yield table
     yield (
         f"{result.files:,} files: {result.pictures:,} pictures, {result.left_out:,} left out, "
-        f"{sum(result.ignored.values()):,} ignored. {'Nothing was found.' if not result.findings else ''}"
+        f"{sum(result.ignored.values()):,} ignored. {'No problems were found.' if not result.findings else ''}"
     )
     yield from result.notes
 
 
 def of_learning_curve(curve: "LearningCurve") -> Parts:
-    """What `audit --learning-curve` adds."""
+    """The output that `audit --learning-curve` adds."""
     table = Table(box=SIMPLE_HEAD)
-    for title in ("pictures a class", "accuracy", "95 % interval"):
+    for title in ("pictures per class", "accuracy", "95 % interval"):
         table.add_column(title, justify="right")
     for point in curve.points:
         table.add_row(f"{point.pictures_a_class:.0f}", f"{point.accuracy:.3f}", f"{point.low:.3f}–{point.high:.3f}")
@@ -89,21 +89,21 @@ def of_learning_curve(curve: "LearningCurve") -> Parts:
 def cells_of_comparison(
     rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], list[list[str]]]:
-    """Titles, and a row of cells a rung; an asterisk marks a cost that no more accurate rung undercuts.
+    """Titles, and a row of cells per rung. An asterisk marks a cost that no rung of at least its accuracy undercuts.
 
-    A dagger marks a rung with a recipe of its own. How they were trained is among them where rows differ in it: the
-    side of the images, epochs, augmentation and more.
+    A dagger marks a rung with its own recipe. Settings in which rows differ get a column: image size, epochs,
+    augmentation and more.
     """
     costs: list[tuple[str, str, Callable[[Any], str]]] = [
         ("parameters", "parameters", "{:,}".format),
         ("macs", "MACs", "{:,}".format),
         ("fit_seconds", "fit s", "{:.1f}".format),
-        ("latency_seconds", "ms an image", lambda seconds: f"{1000 * seconds:.3f}"),
+        ("latency_seconds", "ms/image", lambda seconds: f"{1000 * seconds:.3f}"),
         ("images_per_second", "images/s", "{:,.0f}".format),
         ("bytes", "kB", lambda size: f"{size / 1000:,.0f}"),
     ]
     unlike = differing([row["settings"] for row in rows])
-    shown = [key for key in COLUMNS if key in unlike]
+    shown = [key for key in DIFFERING_COLUMNS if key in unlike]
     cells = []
     for row in rows:
         accuracy, low, high = (rounded(row[key], row["test_images"]) for key in ("test_accuracy", "low", "high"))
@@ -113,12 +113,12 @@ def cells_of_comparison(
         for cost, _, show in costs:
             mark = "*" if row["name"] in pareto.get(cost, ()) else " "
             cells[-1].append("" if row[cost] is None else show(row[cost]) + mark)
-    titles = ["rung", *(COLUMNS[key] for key in shown), "seeds", "test accuracy", "95 % interval"]
+    titles = ["rung", *(DIFFERING_COLUMNS[key] for key in shown), "seeds", "test accuracy", "95 % interval"]
     return titles + [title for _, title, _ in costs], cells
 
 
 def _mark(row: Mapping[str, Any]) -> str:
-    """What stands beside the accuracy of a row with networks that do not beat always the same answer."""
+    """The mark beside an accuracy that does not beat the constant answer."""
     if row["learned_nothing"] == row["seeds"]:
         return " learned nothing"
     if row["learned_nothing"]:
@@ -129,7 +129,7 @@ def _mark(row: Mapping[str, Any]) -> str:
 def of_comparison(
     rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]] | None = None
 ) -> Iterator[Table]:
-    """The table of `compare`, and what it shows while it climbs."""
+    """The table of `compare`, also while it is still training."""
     titles, cells = cells_of_comparison(rows, pareto or {})
     table = Table(titles[0], box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for title in titles[1:]:
@@ -140,10 +140,10 @@ def of_comparison(
 
 
 def of_reproduction(result: dict[str, Any]) -> Parts:
-    """The tables of `reproduce`."""
+    """The output of `reproduce`."""
     if "networks" in result:
         table = Table("network", box=SIMPLE_HEAD)
-        for title in ("parameters", "test accuracy", "seconds an epoch"):
+        for title in ("parameters", "test accuracy", "seconds per epoch"):
             table.add_column(Text(f"{title}\narticle"), justify="right")
             table.add_column(Text("\nhere"), justify="right")
         for row in result["networks"]:
@@ -172,7 +172,7 @@ def of_reproduction(result: dict[str, Any]) -> Parts:
 
 
 def of_evaluation(result: dict[str, Any]) -> Parts:
-    """What `evaluate` prints."""
+    """The output of `evaluate`."""
     images = result["images"]
     accuracy, low, high, loss = (rounded(result[key], images) for key in ("accuracy", "low", "high", "loss"))
     pictures = f"{images:,} {result['split']} images of {result['data']}"
@@ -180,12 +180,8 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
     yield f"{result['run']} on {pictures}{by}: accuracy {accuracy} ({low} to {high}), loss {loss}"
     yield from filter(None, (result["no_better"], leaks_in_words(result), caution(result)))
     if left_out := result.get("leaks_left_out"):
-        yield f"Left out of what it learned from: {left_out:,} copies of pictures for validation or testing"
-    top = [
-        f"right among the {row['k']} most probable: {rounded(row['accuracy'], images)}"
-        for row in result["top_k"]
-        if row["k"] > 1
-    ]
+        yield f"Left out of training: {left_out:,} copies of validation or test pictures"
+    top = [f"top-{row['k']} accuracy: {rounded(row['accuracy'], images)}" for row in result["top_k"] if row["k"] > 1]
     if top:
         yield "  ".join(top)
     table = Table("class", box=SIMPLE_HEAD)
@@ -196,11 +192,11 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
         table.add_row(Text(row["name"]), *scores, f"{row['support']:,}")
     yield table
     yield of_confusion(result["confusion"], [row["name"] for row in result["per_class"]], result["confusions"])
-    temperature = f"the temperature {result['temperature']:.3f} that is in the network"
+    temperature = f"temperature {result['temperature']:.3f}, which is built into the network"
     if result["temperature"] == 1 and "temperature_reason" in result:
-        temperature = f"the network's own temperature, 1: {result['temperature_reason'].removeprefix('1, since ')}"
+        temperature = f"temperature 1: {result['temperature_reason'].removeprefix('1, since ')}"
     if images < FEW_FOR_DETAIL:
-        yield f"{images} images do not tell how sure it may be: {FEW_FOR_DETAIL} are needed. It has {temperature}"
+        yield f"{images} images are too few to measure calibration: {FEW_FOR_DETAIL} are needed. It has {temperature}"
     else:
         yield of_reliability(result["calibration"]["bins"])
         yield f"Calibration error {result['calibration']['ece']:.2%}, at {temperature}"
@@ -209,7 +205,7 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
         right = "none" if kept["accuracy"] is None else f"{kept['accuracy']:.2%}"
         yield (
             f"Abstaining below {kept['threshold']:.3f} answers {kept['coverage']:.2%} of the images, {right} of them "
-            f"rightly"
+            f"correctly"
         )
     else:
         yield f"It never abstains: {result.get('threshold_reason', 'no threshold')}"
@@ -220,15 +216,15 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
 def of_confusion(
     confusion: Sequence[Sequence[int]] | None, names: Sequence[str], confusions: Sequence[Sequence[int]] = ()
 ) -> Table:
-    """A confusion matrix, where it fits on a screen; else the ten commonest confusions."""
+    """The confusion matrix if it fits on a screen, else the ten most frequent confusions."""
     if confusion is not None and len(names) <= WIDEST_MATRIX:
-        table = Table("is, taken for", box=SIMPLE_HEAD)
+        table = Table("actual, predicted", box=SIMPLE_HEAD)
         for name in names:
             table.add_column(name, justify="right")
         for name, row in zip(names, confusion, strict=True):
             table.add_row(name, *(f"{count:,}" if count else "·" for count in row))
         return table
-    table = Table("is", "taken for", box=SIMPLE_HEAD)
+    table = Table("actual", "predicted", box=SIMPLE_HEAD)
     table.add_column("images", justify="right")
     cells = [(count, true, taken) for true, taken, count in confusions]
     if confusion is not None:
@@ -239,9 +235,9 @@ def of_confusion(
 
 
 def of_reliability(bins: Sequence[dict[str, Any]]) -> Table:
-    """What is said, and how often it comes true."""
-    table = Table("said with", box=SIMPLE_HEAD)
-    for title in ("on average", "came true", "images"):
+    """Predicted probability and accuracy, bin by bin."""
+    table = Table("probability", box=SIMPLE_HEAD)
+    for title in ("mean", "accuracy", "images"):
         table.add_column(title, justify="right")
     for row in bins:
         span = f"{row['low']:.0%} to {row['high']:.0%}"

@@ -1,1 +1,1 @@
-"""The run folder: what was trained, on what, how, and how well; and the evaluation of a run."""
+"""Run folders: what was trained, on which data, how and how well; and the evaluation of a run."""

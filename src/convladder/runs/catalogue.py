@@ -1,4 +1,4 @@
-"""What the page is told of the models: models.json, test images, and feature maps small enough to travel live."""
+"""The page's data on models: models.json, test images, and feature maps small enough to send live."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,15 +25,15 @@ class Stage:
     """How a stage's feature maps are thinned out for the page.
 
     Attributes:
-        name: Of the stage, and of the graph's output.
-        height: Of the maps as the network makes them; 1 for units without places.
-        width: Likewise.
-        of: How many maps the network makes.
-        step: Every so many-th row and column is sent,
-        rows: so many rows,
-        columns: so many columns,
-        channels: of the first so many maps.
-        strip: Whether these are units without places, sent as one row.
+        name: Name of the stage, and of the graph's output.
+        height: Height of the network's maps; 1 for a fully connected layer.
+        width: Width of the network's maps.
+        of: Number of maps.
+        step: Distance of the rows and columns that are sent.
+        rows: Number of rows that are sent.
+        columns: Number of columns that are sent.
+        channels: Number of maps that are sent, the first ones.
+        strip: Whether these are the units of a fully connected layer, sent as one row.
     """
 
     name: str
@@ -48,27 +48,27 @@ class Stage:
 
 
 def list_stages(classifier: Classifier) -> list[Stage]:
-    """The stages of a classifier, in order, found by running it once."""
-    if not classifier.stages:  # an ensemble, or a network whose layers are not named by stage
+    """The stages of a classifier, in order, found by one prediction."""
+    if not classifier.stages:  # an ensemble, or a network without layers named by stage
         return []
     blank = np.zeros((1, *classifier.input_shape), np.uint8)
     return [_thinned(name, maps.shape[1:]) for name, maps in classifier.feature_maps(blank).items()]
 
 
 def thin_maps(maps: npt.NDArray[np.float32], stage: Stage) -> tuple[npt.NDArray[np.int8], float]:
-    """The first image's maps, shape (channels, rows, columns), in parts of their peak, 127; and the peak."""
+    """The first image's maps, shape (channels, rows, columns), scaled so that their peak is 127; and the peak."""
     kept = maps[0, : stage.columns].reshape(1, 1, -1) if stage.strip else _places(maps[0], stage)
     peak = float(np.abs(kept).max(initial=0))
     return np.rint(kept * (127 / peak if peak else 0)).astype(np.int8), peak
 
 
 def describe_model(name: str, classifier: Classifier) -> dict[str, Any]:
-    """What models.json says of one model."""
+    """The entry of one model in models.json."""
     return {
         "name": name,
         "class_names": list(classifier.class_names),
         "input_shape": list(classifier.input_shape),
-        "fit": classifier.fit,
+        "fit": classifier.resize,
         "threshold": classifier.threshold,
         "stages": [asdict(stage) for stage in list_stages(classifier)],
         "account": account_for(classifier),
@@ -76,7 +76,7 @@ def describe_model(name: str, classifier: Classifier) -> dict[str, Any]:
 
 
 def account_for(classifier: Classifier) -> dict[str, Any]:
-    """How good a model is and where it comes from: from its run folder, or from its own metadata."""
+    """A model's accuracy and origin, from its run folder or its own metadata."""
     metadata = classifier.metadata
     account: dict[str, Any] = {
         key: metadata.get(key)
@@ -106,11 +106,11 @@ def account_for(classifier: Classifier) -> dict[str, Any]:
 
 
 def find_run(classifier: Classifier) -> Run | None:
-    """The finished run that a classifier lies in, if it does."""
+    """The finished run whose folder holds a classifier, if any."""
     try:
         run = Run(classifier.path.parent)
         finished = run.info.get("status") == "finished" and classifier.path.name == "model.onnx"
-        # Else the model was put there from elsewhere.
+        # Otherwise the model was copied there from elsewhere.
         finished &= classifier.metadata.get("fingerprint") == run.info.get("fingerprint")
     except ConvladderError:
         return None
@@ -118,24 +118,24 @@ def find_run(classifier: Classifier) -> Run | None:
 
 
 def find_examples(classifier: Classifier) -> Examples | None:
-    """Test images of the data that a model was trained on, where they are at hand."""
+    """Test images of the data that a model was trained on, if they are available."""
     run = find_run(classifier)
     if run and (run.path / "examples.npz").exists():
         return read_examples(run.path / "examples.npz")
     if (embedded_name(run.info) if run else classifier.metadata.get("embedded")) != "mnist":
-        return None  # nor for somebody's own folder or file that is called mnist
+        return None  # also for the user's own folder or file called mnist
     with np.load(Path(str(files("convladder.data") / "mnist.npz"))) as archive:
         images, labels = archive["x_test"][..., np.newaxis], archive["y_test"].astype(np.int64)
     return choose_examples(images, labels, run.predictions["probabilities"].argmax(axis=1) if run else labels)
 
 
 def describe_examples(examples: Examples, file: str) -> dict[str, Any]:
-    """What models.json says of test images, whose bytes, one image after the other, are in `file`."""
+    """The entry of test images in models.json. `file` holds their bytes, one image after the other."""
     return {"file": file, "labels": examples.labels.tolist(), "misjudged": examples.misjudged.tolist()}
 
 
 def _confusions(predictions: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, int]]:
-    """The most frequent pairs of a label and another that it was taken for."""
+    """The most frequent pairs of a label and a wrong answer."""
     truths, answers = predictions["labels"], predictions["probabilities"].argmax(axis=1)
     wrong = truths != answers
     pairs, counts = np.unique(np.stack([truths[wrong], answers[wrong]]), axis=1, return_counts=True)

@@ -1,5 +1,6 @@
 """Evaluation of a run: on what it held out, from what it stored, or on other images of the same classes."""
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +15,12 @@ from convladder.data.idx import find_idx_files
 from convladder.data.loading import load_dataset, locate
 from convladder.errors import ConvladderError, check_choice
 from convladder.evaluating.learned import beside_constant
-from convladder.evaluating.metrics import describe, without
+from convladder.evaluating.metrics import describe_predictions, without
 from convladder.evaluating.robustness import measure_robustness
 from convladder.files import write_json
 from convladder.runs.run import Run
 
-SPLITS = ("test", "validation", "all")
+SPLITS_OR_ALL = ("test", "validation", "all")
 
 
 def evaluate(
@@ -40,7 +41,7 @@ def evaluate(
             is measured on the run's own test images is kept in its metrics.json.
 
     Returns:
-        What `describe` gives, with `run`, `rung`, `data`, `split`, `temperature`, `test_accuracy`,
+        What `describe_predictions` gives, with `run`, `rung`, `data`, `split`, `temperature`, `test_accuracy`,
         `validation_accuracy`, `fit_seconds`, `tested_by` where that was cross-validation, and `robustness`, as
         `measure_robustness` gives it, where it is known; `beats_constant`, whether it is right more often than always
         the same answer would be, none where that cannot be told, and `no_better`, that in words where it is not.
@@ -52,64 +53,80 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run(run)
     chosen = split or ("test" if data is None else "all")
-    check_choice("split", chosen, SPLITS)
-    if robustness and data is None and "tested_by" in run.info:
-        raise ConvladderError(
-            f"{run.path} was trained on all of its pictures, so that changed ones would flatter it. Expected "
-            "--robustness with other --data."
-        )
-    if data is None and chosen == "all":
-        raise ConvladderError("A run has seen most of its own images. Expected test or validation, or other --data.")
-    if run.info.get("status") != "finished":
-        raise ConvladderError(f"{run.path} is {run.info.get('status')}. Expected a run that is finished.")
-    stored = None
-    images: Split
-    if data is not None:
-        images = _of_other_data(run, data, chosen)
-    elif not run.info["images"][chosen]:
-        raise ConvladderError(f"{run.path} held out no {chosen} images. Expected --split test.")
-    else:
-        stored = _stored(run, chosen)
-        if robustness or not stored:
-            images = getattr(run.load_dataset(), chosen)
-    if stored:
-        probabilities, labels = stored
-    else:
-        predict = run.classifier().predict_probabilities
-        probabilities = np.concatenate([predict(part) for part in slices(images.images)])
-        labels = images.labels
+    _check(run, chosen, data, robustness)
+
+    @functools.cache
+    def images() -> Split:
+        """Loaded only where they are needed."""
+        return getattr(run.load_dataset(), chosen) if data is None else _of_other_data(run, data, chosen)
+
+    stored = _stored(run, chosen) if data is None else None
+    probabilities, labels = stored or _predict(run, images())
     threshold = float(run.info.get("threshold", 0))
     result: dict[str, Any] = {
         "run": str(run.path),
         "rung": run.info["rung"],
         "data": run.info["dataset"] if data is None else data.name if isinstance(data, Dataset) else str(data),
         "split": chosen,
-        **describe(probabilities, labels, run.info["class_names"], threshold),
+        **describe_predictions(probabilities, labels, run.info["class_names"], threshold),
         "temperature": float(run.info.get("temperature", 1)),
         **{key: run.info[key] for key in ("temperature_reason", "threshold_reason") if key in run.info},
         **{key: run.info.get(key) for key in ("test_accuracy", "validation_accuracy", "fit_seconds")},
     }
-    own_test = data is None and chosen == "test"
-    beside = beside_constant(result)
+    beside, own_test = beside_constant(result), data is None and chosen == "test"
     words = run.no_better if own_test else beside.words(run.info["class_names"], own=data is None)
     result |= {"beats_constant": beside.beats, "no_better": words}
-    if data is not None:
-        rows = np.flatnonzero(np.isin(digest_images(images.images), run.learned))
-        rows = np.array([row for row in rows if np.ptp(images.images[row])], np.int64)  # one colour is no picture
-        result |= without(rows, probabilities, labels)
-    elif own_test and "without_leaks" in run.metrics["test"]:
-        result["without_leaks"] = run.metrics["test"]["without_leaks"]
-    elif run.info.get("leaks_left_out"):
-        result["leaks_left_out"] = run.info["leaks_left_out"]
-    if own_test and "tested_by" in run.info:
-        result["tested_by"] = run.info["tested_by"]
+    if data is None:
+        result |= _stored_facts(run, own_test)
+    else:
+        result |= without(_learned_rows(run, images().images), probabilities, labels)
     if robustness:
-        result["robustness"] = measure_robustness(run.classifier().predict_probabilities, *images)
+        result["robustness"] = measure_robustness(run.classifier().predict_probabilities, *images())
         if own_test:
             keep_robustness(run, result["robustness"])
     elif own_test and "robustness" in run.metrics:
         result["robustness"] = run.metrics["robustness"]
     return result
+
+
+def _check(run: Run, split: str, data: str | Path | Dataset | None, robustness: bool) -> None:
+    """Refuse what cannot be evaluated, or not so."""
+    check_choice("split", split, SPLITS_OR_ALL)
+    if data is None and robustness and "tested_by" in run.info:
+        raise ConvladderError(
+            f"{run.path} was trained on all of its pictures, so that changed ones would flatter it. Expected "
+            "--robustness with other --data."
+        )
+    if data is None and split == "all":
+        raise ConvladderError("A run has seen most of its own images. Expected test or validation, or other --data.")
+    if run.info.get("status") != "finished":
+        raise ConvladderError(f"{run.path} is {run.info.get('status')}. Expected a run that is finished.")
+    if data is None and not run.info["images"][split]:
+        raise ConvladderError(f"{run.path} held out no {split} images. Expected --split test.")
+
+
+def _predict(run: Run, images: Split) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Probabilities by the shipped model, and labels."""
+    predict = run.classifier().predict_probabilities
+    return np.concatenate([predict(part) for part in slices(images.images)]), images.labels
+
+
+def _stored_facts(run: Run, own_test: bool) -> dict[str, Any]:
+    """What the run knows of its own images: copies among them, and how it was tested."""
+    facts: dict[str, Any] = {}
+    if own_test and "without_leaks" in run.metrics["test"]:
+        facts["without_leaks"] = run.metrics["test"]["without_leaks"]
+    elif run.info.get("leaks_left_out"):
+        facts["leaks_left_out"] = run.info["leaks_left_out"]
+    if own_test and "tested_by" in run.info:
+        facts["tested_by"] = run.info["tested_by"]
+    return facts
+
+
+def _learned_rows(run: Run, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """The rows of images that are copies of what the run learned from; one colour is no picture."""
+    rows = np.flatnonzero(np.isin(digest_images(images), run.learned))
+    return np.array([row for row in rows if np.ptp(images[row])], np.int64)
 
 
 def load_like(run: Run, source: str | Path, columns: Mapping[str, str] | None = None) -> Dataset:
@@ -128,7 +145,7 @@ def load_like(run: Run, source: str | Path, columns: Mapping[str, str] | None = 
     like: dict[str, Any] = {"columns": columns, "keep_leaks": True}  # nothing is learned from these
     if is_table(path) or (path.is_dir() and not find_idx_files(path)):
         like["cache"] = (run.info.get("data") or {}).get("cache", True)
-        like |= {"image_size": height, "channels": channels, "fit": run.classifier().fit}
+        like |= {"image_size": height, "channels": channels, "resize": run.classifier().resize}
     return load_dataset(source, **like)
 
 

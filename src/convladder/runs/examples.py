@@ -1,4 +1,4 @@
-"""Test images to look at: a few of each class, and a few that were misjudged, kept in a run folder."""
+"""Example test images in a run folder: a few of each class, and a few misclassified ones."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ LARGEST_BYTES = 1 << 20
 
 
 class Examples(NamedTuple):
-    """Images of shape (count, height, width, channels), uint8, their labels, and whether the run misjudged them."""
+    """Images of shape (count, height, width, channels), uint8, their labels, and whether the run misclassified them."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
@@ -22,12 +22,12 @@ class Examples(NamedTuple):
 def choose_examples(
     images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]
 ) -> Examples:
-    """Choose at most 72 test images, class by class in turn, every fourth a misjudged one while there are any.
+    """Choose at most 72 test images, one class after the other; every fourth is a misclassified one if possible.
 
     Args:
         images: Shape (count, height, width, channels).
         labels: Shape (count,).
-        predicted: What the run took them for, shape (count,).
+        predicted: The run's answers, shape (count,).
     """
     count = max(8, min(COUNT, LARGEST_BYTES // int(np.prod(images.shape[1:]))))
     right = _by_turns(labels, np.flatnonzero(predicted == labels))[:count]
@@ -41,13 +41,13 @@ def choose_examples(
 
 
 def read_examples(path: Path) -> Examples:
-    """What a run folder's examples.npz holds."""
+    """Read a run folder's examples.npz."""
     with np.load(path, allow_pickle=False) as archive:
         return Examples(archive["images"], archive["labels"], archive["misjudged"])
 
 
 def _by_turns(labels: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> list[int]:
-    """The places in the order first of each class, second of each class, and so on."""
+    """Indices in the order: the first of each class, the second of each class, and so on."""
     turns: dict[int, int] = {}
     keys = []
     for place in places.tolist():

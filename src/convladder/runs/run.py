@@ -1,4 +1,4 @@
-"""The run folder: written file by file, each whole or not at all; read back as a Run."""
+"""The run folder: each file is written completely or not at all, and read back as a Run."""
 
 import contextlib
 import csv
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from convladder.inference.classifier import Classifier
 
 
-SPLITS = ("validation", "test")
-LEARNED = "learned.npz"  # digests of the pictures that were learned from
+SCORED_SPLITS = ("validation", "test")
+LEARNED = "learned.npz"  # digests of the training and validation pictures
 
 
 class Run:
-    """What was trained, on what, how, and how well: a folder, read when asked.
+    """A run folder: what was trained, on which data, how and how well. Files are read when they are needed.
 
     Args:
         path: The folder.
@@ -55,17 +55,17 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """metrics.json: by split ("validation", "test"), accuracy, per class, calibration and more."""
+        """metrics.json: for each split ("validation", "test") accuracy, metrics per class, calibration and more."""
         return self._read_json("metrics.json")
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
-        """history.csv: a row an epoch."""
+        """history.csv: one row per epoch."""
         with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
     def epochs(self, key: str) -> list[list[float]]:
-        """A column of history.csv, by member of the ensemble: a value an epoch; empty where it is not there."""
+        """A column of history.csv for each member of the ensemble, one value per epoch; empty if it does not exist."""
         members: dict[float, list[float]] = {}
         with contextlib.suppress(OSError):
             for row in self.history:
@@ -77,13 +77,13 @@ class Run:
     def predictions(self) -> dict[str, npt.NDArray[Any]]:
         """predictions.npz: the test images' `probabilities`, shape (count, num_classes), and `labels`.
 
-        Where validation images were held out, also their `validation_probabilities` and `validation_labels`.
+        If validation images were held out, also their `validation_probabilities` and `validation_labels`.
         """
         return self._read_predictions()
 
     @cached_property
     def learned(self) -> npt.NDArray[np.uint64]:
-        """Of each picture that trained or validated, a digest of its pixels, in ascending order; none of old runs."""
+        """Digests of the pixels of all training and validation pictures, ascending; empty for old runs."""
         if not (self.path / LEARNED).exists():
             return np.empty(0, np.uint64)
         with np.load(self.path / LEARNED, allow_pickle=False) as archive:
@@ -91,13 +91,13 @@ class Run:
 
     @cached_property
     def answers(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """What each test image was taken for, and its label, both of shape (count,); the probabilities are let go."""
+        """The answers for the test images, and their labels, both of shape (count,). The probabilities are released."""
         predictions = vars(self).get("predictions") or self._read_predictions()
         return predictions["probabilities"].argmax(axis=1), predictions["labels"]
 
     @cached_property
     def beside_constant(self) -> Beside:
-        """What it answered for the test images beside what always the same answer would be right on."""
+        """Its answers for the test images, compared with the constant answer."""
         taken, labels = self.answers
         classes = 1 + int(max(taken.max(), labels.max()))
         counts = (np.bincount(numbers, minlength=classes).tolist() for numbers in (labels, taken))
@@ -105,7 +105,7 @@ class Run:
 
     @property
     def no_better(self) -> str:
-        """What is to be said where it does not beat the constant answer; else an empty text."""
+        """A sentence if the run does not beat the constant answer; else empty."""
         beside = self.beside_constant
         if beside.beats is not False:
             return ""
@@ -120,28 +120,28 @@ class Run:
             return dict(archive)
 
     def load_dataset(self) -> "Dataset":
-        """The data that the run was trained on, loaded again and checked.
+        """Load the data that the run was trained on, and check that they are the same.
 
         Raises:
-            ConvladderError: It was built in Python, or it has changed since, or is no longer there.
+            ConvladderError: The data were built in Python, have changed, or are gone.
         """
         from convladder.data.loading import load_dataset
 
         if not self.info.get("data"):
             raise ConvladderError(
                 f"{self.path} does not say where its data came from. Expected a run of data from a file or folder: "
-                "name the images with --data."
+                "name images with --data."
             )
         data = self.arrange(load_dataset(**self.info["data"]))
         if data.fingerprint != self.info["fingerprint"]:
             raise ConvladderError(
                 f"{self.info['data']['source']} has changed since {self.path} was trained on it. Expected the same "
-                "images and labels: bring them back, or name other images with --data."
+                "images and labels: restore them, or name other images with --data."
             )
         return data
 
     def arrange(self, data: "Dataset") -> "Dataset":
-        """Loaded data, split as for this run: with validation images, without them, or with nothing held out."""
+        """Split loaded data as for this run: with validation images, without them, or with nothing held out."""
         if "tested_by" in self.info:
             return data.pooled()
         return data if self.info["images"]["validation"] else data.without_validation()
@@ -150,7 +150,7 @@ class Run:
         """The best weights, as a Keras model."""
         import keras
 
-        import convladder.models.blocks  # noqa: F401 (registers the layers that a model may hold)
+        import convladder.models.blocks  # noqa: F401 (registers our layers with Keras)
 
         return keras.saving.load_model(self.path / "model.keras")
 
@@ -165,21 +165,21 @@ class Run:
             content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
         except OSError as error:
             raise ConvladderError(
-                f"{self.path} is no finished run ({name}: {error.strerror}). Expected a folder that train wrote."
+                f"{self.path} is not a finished run ({name}: {error.strerror}). Expected a folder that train wrote."
             ) from error
         except ValueError as error:
-            raise ConvladderError(f"{self.path / name} is no JSON ({error}).") from error
+            raise ConvladderError(f"{self.path / name} is not JSON ({error}).") from error
         return content
 
 
 def embedded_name(info: Mapping[str, Any]) -> str | None:
-    """Which of the sets that come with the package a run was trained on; not one that is but called so."""
+    """The embedded data set that a run was trained on, if any. A user's data with the same name do not count."""
     source = (info.get("data") or {}).get("source")
     return source if source in EMBEDDED else None
 
 
 def create_run_folder(directory: Path, rung: str) -> Path:
-    """Make the next folder of a rung: pool-1, pool-2, …; never one that exists.
+    """Create the next folder of a rung: pool-1, pool-2 and so on.
 
     Raises:
         ConvladderError: The directory cannot be written; exit status 1.
@@ -201,7 +201,7 @@ def create_run_folder(directory: Path, rung: str) -> Path:
 
 
 def finished_runs(directory: Path) -> list[Run]:
-    """The finished runs in a directory, the newest first; what cannot be read is no finished run."""
+    """The finished runs in a directory, newest first. Unreadable folders are skipped."""
     found = []
     for path in sorted(directory.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         with contextlib.suppress(ConvladderError):

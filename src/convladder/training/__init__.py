@@ -1,1 +1,1 @@
-"""From a model, a Dataset and a recipe to a Run."""
+"""Training: from a model, a Dataset and a recipe to a Run."""

@@ -1,4 +1,4 @@
-"""Adopting: a network that its user built is checked and copied, so that training leaves it as it was."""
+"""Adopting: checks and copies a network that the user built, so that training does not change the original."""
 
 from typing import Any, NoReturn
 
@@ -11,24 +11,24 @@ from convladder.errors import ConvladderError
 from convladder.training.fused import clone
 
 IMAGES_TRIED = 8
-LARGEST_DIFFERENCE = 1e-4  # of a copy's answers, and of the sum of probabilities from 1
+COPY_TOLERANCE = 1e-4  # between a copy's answers and the original's, and between the sum of probabilities and 1
 
 
 def adopt(model: Any, data: Dataset) -> keras.Model:
-    """A copy of a network to be trained on data; the network keeps its weights, what is frozen, and its optimizer.
+    """Copy a network for training. The original keeps its weights, its frozen layers and its optimizer.
 
     Args:
-        model: From pixels to the probabilities of the classes.
-        data: What it shall be trained on.
+        model: A network from pixels to class probabilities.
+        data: The data that it will be trained on.
 
     Raises:
-        ConvladderError: It is no Sequential or functional model of one input and one output, does not fit the data,
-            gives no probabilities, has nothing to train, or cannot be copied.
+        ConvladderError: It is not a Sequential or functional model with one input and one output, does not match the
+            data, does not return probabilities, has nothing to train, or cannot be copied.
     """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ConvladderError(
-            f"{getattr(model, 'name', model)!r} is a {type(model).__name__} whose layers are not known. Expected a "
-            "rung's name, or a Sequential or functional model that is built: keras.Model(inputs, outputs)."
+            f"{getattr(model, 'name', model)!r} is a {type(model).__name__} with unknown layers. Expected a rung's "
+            "name, or a Sequential or functional model that is built: keras.Model(inputs, outputs)."
         )
 
     def refuse(what: str, expected: str) -> NoReturn:
@@ -44,35 +44,35 @@ def adopt(model: Any, data: Dataset) -> keras.Model:
     if gives != (classes,):
         refuse(f"gives arrays of {_in_words(gives)}", f"a probability for each of the {classes} classes of {data.name}")
     if not model.trainable_variables:
-        refuse("has no weight to train: all are frozen", "some layer whose trainable is True")
+        refuse("has no weights to train: all are frozen", "at least one layer with trainable=True")
     images = data.train.images[:IMAGES_TRIED]
     answers = _answer(model, images)
     if not np.isfinite(answers).all():
         refuse("answers with NaN or infinity before any training", "finite weights, and layers that keep them so")
-    if answers.min() < 0 or np.abs(answers.sum(axis=1) - 1).max() > 100 * LARGEST_DIFFERENCE:
+    if answers.min() < 0 or np.abs(answers.sum(axis=1) - 1).max() > 100 * COPY_TOLERANCE:
         refuse(
-            f"gives no probabilities: those of an image sum to {answers[0].sum():.3g}",
-            "a softmax at its end, as of Dense(classes, activation='softmax')",
+            f"does not return probabilities: they sum to {answers[0].sum():.3g} for an image",
+            "a softmax at its end, as in Dense(classes, activation='softmax')",
         )
-    copied = "layers whose get_config tells all that makes them, as Keras needs to save and read them"
+    copied = "layers with a complete get_config, as Keras needs to save and load them"
     try:
         copy = _copy(model, shape)
         difference = float(np.abs(_answer(copy, images) - answers).max())
     except Exception as error:
         refuse(f"cannot be copied ({' '.join(str(error).split())[:200].rstrip('.')})", copied)
-    if difference > LARGEST_DIFFERENCE:
-        refuse(f"cannot be copied: its copy answers otherwise, by up to {difference:.1e}", copied)
+    if difference > COPY_TOLERANCE:
+        refuse(f"cannot be copied: the copy's answers differ by up to {difference:.1e}", copied)
     return copy
 
 
 def _answer(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Probabilities; by a call, since `predict` would leave something behind in the model."""
+    """Probabilities. It calls the model, because `predict` would leave something behind in it."""
     (answers,) = keras.tree.flatten(model(_like_input(model, images), training=False))
     return np.asarray(answers, np.float32)
 
 
 def _copy(model: keras.Model, shape: tuple[int, int, int]) -> keras.Model:
-    """A functional copy whose sides are known, and whose input and output stand alone, not in a list or by a name."""
+    """A functional copy with a known image size, and with a plain input and output instead of lists or dicts."""
     (pixels,) = model.inputs
     image = None
     if None in pixels.shape[1:]:
@@ -84,7 +84,7 @@ def _copy(model: keras.Model, shape: tuple[int, int, int]) -> keras.Model:
 
 
 def _like_input(model: keras.Model, value: Any) -> Any:
-    """In a list or under a name, where the model's one input is."""
+    """Wrap a value in a list or dict if the model's only input is in one."""
     return value if isinstance(model, keras.Sequential) else keras.tree.pack_sequence_as(model.input, [value])
 
 

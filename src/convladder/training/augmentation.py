@@ -1,25 +1,25 @@
-"""Augmentation: whole batches of bytes, changed at random in the input pipeline, while the network trains."""
+"""Augmentation: random changes of whole batches in the input pipeline, while the network trains."""
 
 from typing import Any
 
 import tensorflow as tf
 
-# Of photographs: their left and right may change places, their colours depend on the light.
+# For photographs, which can be mirrored, and whose colours depend on the light.
 CROP = 1 / 8  # of the side: how far a picture is moved, the mirrored border coming in from the other side
 BRIGHTNESS = 0.1  # of the range
 CONTRAST = 0.2
 SATURATION = 0.2
-ZOOM = 1.4  # at most, where pictures are resized at all: trained at 160 pixels, things are as large as at 224
-CUTOUT = 1 / 4  # of each side: so much of a picture is hidden by the gray of its mean (DeVries and Taylor 2017)
+ZOOM = 1.4  # at most, if pictures are resized: objects at 160 pixels are then as large as at 224
+CUTOUT = 1 / 4  # of each side: the hidden square, filled with the picture's mean gray (DeVries and Taylor 2017)
 
-# Of handwriting: more than this, and a 9 becomes something else.
+# For handwriting. With larger changes, a 9 becomes something else.
 SHIFT = 2 / 28  # of the side
 ROTATION = 0.15  # radians
-SCALE = 0.08  # of the size, in each direction by itself
+SCALE = 0.08  # of the size, independent in each direction
 
 
 def augment_digits(images: Any, seed: Any) -> Any:
-    """Shift, rotate and scale each image by its own amounts, in one resampling.
+    """Shift, rotate and scale each image by its own random amounts, in one resampling.
 
     Args:
         images: Shape (batch, height, width, channels), uint8.
@@ -36,7 +36,7 @@ def augment_digits(images: Any, seed: Any) -> Any:
     )
     cos, sin = tf.cos(angle), tf.sin(angle)
     a, b, c, d = cos * (1 + wider), -sin * (1 + taller), sin * (1 + wider), cos * (1 + taller)
-    x, y = (width - 1) / 2, (height - 1) / 2  # turn around the middle
+    x, y = (width - 1) / 2, (height - 1) / 2  # rotate around the center
     zeros = tf.zeros(batch)
     # An output pixel (x', y') is read at (a x' + b y' + e, c x' + d y' + f).
     transforms = tf.stack([a, b, x - a * x - b * y + right, c, d, y - c * x - d * y + down, zeros, zeros], axis=1)
@@ -51,14 +51,14 @@ def augment_digits(images: Any, seed: Any) -> Any:
 
 
 def augment_photos(images: Any, seed: Any) -> Any:
-    """Flip, shift and recolour each image by its own amounts, and hide a square of it (arXiv:1708.04552).
+    """Flip, shift and recolour each image by its own random amounts, and hide a square (arXiv:1708.04552).
 
     Args:
         images: Shape (batch, height, width, channels), uint8.
         seed: Two integers; the same ones change the same images alike.
 
     Returns:
-        Same shape, uint8; the border is mirrored where the source has no pixel.
+        Same shape, uint8; outside the source, the border is mirrored.
     """
     height, width, channels = images.shape[1:]
     batch = tf.shape(images)[0]
@@ -91,7 +91,7 @@ def augment_photos(images: Any, seed: Any) -> Any:
     if channels == 3:
         gray = tf.reduce_sum(pixels * [0.299, 0.587, 0.114], axis=3, keepdims=True)
         pixels = gray + saturation * (pixels - gray)
-    # The square's middle is (x, y) away from the picture's: that of some reaches over the border.
+    # (x, y) is the distance of the square's center from the picture's. Some squares reach over the border.
     across = tf.abs(tf.range(width, dtype=tf.float32) - (width - 1) / 2 - x[:, None]) < CUTOUT * width / 2
     along = tf.abs(tf.range(height, dtype=tf.float32) - (height - 1) / 2 - y[:, None]) < CUTOUT * height / 2
     hidden = (along[:, :, None] & across[:, None, :])[..., None]  # (batch, height, width, 1)
@@ -100,20 +100,20 @@ def augment_photos(images: Any, seed: Any) -> Any:
 
 
 def resize(images: Any, size: tuple[int, int], seed: Any, *, zoom: bool) -> Any:
-    """Bring images to another height and width.
+    """Resize images to another height and width.
 
     Args:
         images: Shape (batch, height, width, channels), uint8.
         size: Height and width.
         seed: Two integers; the same ones zoom the same images alike.
-        zoom: Whether each image is reduced to a part of its own, of its proportions, before.
+        zoom: Whether each image is first cropped to a random part with its proportions.
 
     Returns:
         Shape (batch, *size, channels), uint8.
     """
     if zoom:
         batch = tf.shape(images)[0]
-        own = tf.bitwise.invert(seed)  # as what follows draws from the seed itself
+        own = tf.bitwise.invert(seed)  # because the next step uses the seed itself
         side, top, left = tf.unstack(tf.random.stateless_uniform((batch, 3), own, 0, 1), axis=1)
         side = 1 / (1 + (ZOOM - 1) * side)
         top, left = (1 - side) * top, (1 - side) * left

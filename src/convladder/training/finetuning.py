@@ -1,16 +1,16 @@
-"""Fine-tuning: a pretrained network trained on from its solved head; what `fit` is to others.
+"""Fine-tuning: trains all layers of a pretrained network, starting from its solved head.
 
-1. The head is solved on the backbone's features, as `transfer`'s is.
-2. All layers are trained, on pictures that grow as the training goes on (Howard 2018, DAWNBench; Tan and Le 2021,
+1. The head is solved on the backbone's features, as in `transfer`.
+2. All layers are trained, on pictures that grow during the training (Howard 2018, DAWNBench; Tan and Le 2021,
    arXiv:2104.00298). The learning rate rises and falls once.
-3. Means of the first and the last weights are tried, which is often better than either, above all where pictures are
-   few (Wortsman et al. 2021, arXiv:2109.01903).
+3. Means of the first and the last weights are tried. They are often better than either, especially with few pictures
+   (Wortsman et al. 2021, arXiv:2109.01903).
 
 We tried to train the last blocks first, on kept outputs of the blocks below, and left it. It is four times as fast, but
 it overfits: on 1,060 photographs, accuracy fell from 0.87 to 0.79 (docs/decisions/0010).
 
 The network that is scored after each epoch, and shipped, takes pictures of the data's own size. The solved head is the
-first candidate: what was trained on from it is taken only where it is as good on the validation pictures.
+first candidate: a fine-tuned network replaces it only if it is as good on the validation pictures.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from convladder.data.dataset import Dataset, Split
 from convladder.evaluating.metrics import score
-from convladder.exporting.pretrained import answer
+from convladder.exporting.pretrained import predict_quickly
 from convladder.models import backbone
 from convladder.processors import keep_freed_memory
 from convladder.signals import Stopped, check_stop, defer_signals
@@ -39,25 +39,25 @@ from convladder.training.pacing import ENDLESS, Deadline, Pace
 from convladder.training.recipes import Recipe, resolve_precision
 from convladder.training.solving import solve_head
 
-SIDES = (4 / 7, 5 / 7, 6 / 7)  # of the backbone's own: 128, 160 and 192 of 224 pixels, a third of the steps each
-STRIDE = 32  # of the backbone: sides are its multiples
-SMALLEST_SIDE = 64
-MOST_SOLVED = 10_000  # training pictures on which the first head is solved; of more, as many as fit into
+SIDES = (4 / 7, 5 / 7, 6 / 7)  # of the backbone's side: 128, 160 and 192 of 224 pixels, each for a third of the steps
+STRIDE = 32  # of the backbone; sides are multiples of it
+SMALLEST_TUNED_SIDE = 64
+MOST_SOLVED = 10_000  # training pictures at most for the first head
 SOLVED_BYTES = 500_000_000
-MEANS = (0.5, 0.75, 0.25)  # shares of the tuned weights in what is tried at the end
-SHORTEST = 15.0  # seconds: tracing takes as long, so where fewer are left the head stays as it is
-ENOUGH_STEPS = 1 << 40  # that are made ready where the clock ends them
+MEANS = (0.5, 0.75, 0.25)  # shares of the tuned weights in the means that are tried at the end
+SHORTEST = 15.0  # seconds: tracing takes as long, so with less time left only the head is used
+ENOUGH_STEPS = 1 << 40  # prepared when a time limit ends the training
 MEASURED_STEPS = 2
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What fine-tuning gives.
+    """The result of fine-tuning.
 
     Attributes:
-        fitted: As `fit` gives it; epoch 1 is the solved head.
-        account: What run.json says of it: `head`, `precision` and `precision_reason`; `tuning`, on how many
-            `pictures` of which `sides`; `share_of_tuned`, the share of the tuned weights in those that are kept.
+        fitted: As `fit` returns it; epoch 1 is the solved head.
+        account: Its part of run.json: `head`, `precision` and `precision_reason`; `tuning`, the `pictures` and
+            `sides`; `share_of_tuned`, the share of the tuned weights in the kept ones.
     """
 
     fitted: Fitted
@@ -75,21 +75,21 @@ def finetune(
     measure: bool = True,
     deadline: Deadline | None = None,
 ) -> Finetuned:
-    """Fit a pretrained model, which is changed on the way.
+    """Fit a pretrained model. The model is changed.
 
     Args:
-        model: As `build_model` gives it for `finetune`.
-        data: As for `fit`.
-        recipe: How; how long, how large the batches.
-        seed: Of the order of the images and of their augmentation.
-        callbacks: Keras callbacks that look on.
-        measure: Whether to measure which precision is faster, where the recipe leaves it and the processor has both.
-        deadline: As for `fit`.
+        model: As `build_model` returns it for `finetune`.
+        data: As in `fit`.
+        recipe: The recipe, with length and batch size.
+        seed: Seed of the order and augmentation of the images.
+        callbacks: Keras callbacks.
+        measure: Whether to measure which precision is faster, if the recipe and the processor allow both.
+        deadline: As in `fit`.
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or SIGHUP, after the head was solved.
     """
-    if recipe.minutes is not None:  # the head has its share in them
+    if recipe.minutes is not None:  # the head takes a share of them
         deadline = deadline or Deadline.in_minutes(recipe.minutes)
     solved = solve_head(model, _to_solve(data), recipe, pool=False)
     model.set_weights(solved.fitted.weights)
@@ -105,7 +105,7 @@ def finetune(
             account["share_of_tuned"] = keeper.try_means()
     except BaseException as error:
         for callback in callbacks:
-            with contextlib.suppress(Exception):  # what is to be told is the first error
+            with contextlib.suppress(Exception):  # report the first error
                 callback.on_train_end()
         if not isinstance(error, KeyboardInterrupt):
             raise
@@ -115,7 +115,7 @@ def finetune(
 
 
 def sides_of(input_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
-    """The heights and widths that pictures have in turn while all layers are trained.
+    """The sizes (height, width) that pictures have one after the other while all layers are trained.
 
     Example:
         >>> sides_of((224, 224, 3)), sides_of((32, 32, 3))
@@ -124,21 +124,21 @@ def sides_of(input_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
     whole = backbone.enlarged(*input_shape[:2])
 
     def rounded(side: float) -> int:
-        return max(SMALLEST_SIDE, STRIDE * round(side / STRIDE))
+        return max(SMALLEST_TUNED_SIDE, STRIDE * round(side / STRIDE))
 
     return [(rounded(share * whole[0]), rounded(share * whole[1])) for share in SIDES]
 
 
 def resizable(model: keras.Model, precision: str) -> keras.Model:
-    """A copy that takes pictures of three channels and any size, already enlarged."""
+    """A copy that takes pictures with three channels and any size, already enlarged."""
     inner = keras.Model(model.get_layer("rescale").input, model.output)
     return clone(inner, precision, keras.Input((None, None, 3), name="pixels"))
 
 
 class _BestOfTuned(BestWeights):
-    """Scores the network that will be shipped, with the weights of the one that is trained in its place."""
+    """Scores the network that will be shipped, with the weights of the network that is trained for it."""
 
-    later_of_equals = True  # few validation pictures say little against what longer training is known for
+    later_of_equals = True  # longer training usually helps, and few validation pictures are weak evidence against it
     scored_after = 1 + len(MEANS)
 
     def __init__(
@@ -146,7 +146,7 @@ class _BestOfTuned(BestWeights):
     ) -> None:
         super().__init__(data.validation, recipe, start, deadline)
         self.network = model
-        self.twin = model  # that is trained
+        self.twin = model  # the network that is trained
         if len(data.validation):
             began = time.perf_counter()
             scores = score(self.answer(model), data.validation.labels)
@@ -158,7 +158,7 @@ class _BestOfTuned(BestWeights):
         self._first = start.weights
 
     def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
-        return answer(network, self._validation.images)
+        return predict_quickly(network, self._validation.images)
 
     def candidate(self) -> tuple[keras.Model, list[Any]]:
         weights = self.twin.get_weights()
@@ -166,7 +166,7 @@ class _BestOfTuned(BestWeights):
         return self.network, weights
 
     def try_means(self) -> float:
-        """Keep a mean of the first and the last weights where it is better; give the last's share in what is kept."""
+        """Keep a mean of the first and last weights if it is better. Returns the last weights' share in it."""
         kept, last = 1.0, self.twin.get_weights()
         for share in MEANS if len(self._validation) else ():
             check_stop()
@@ -180,7 +180,7 @@ class _BestOfTuned(BestWeights):
 
     @property
     def enough(self) -> bool:
-        """Whether nothing more shall be trained: the minutes are over, or the accuracy is reached."""
+        """Whether training is finished: the minutes are over, or the accuracy is reached."""
         if self.pace and self.pace.left < SHORTEST:
             return True
         return self._until is not None and self._best_accuracy >= self._until
@@ -188,7 +188,7 @@ class _BestOfTuned(BestWeights):
 
 @dataclass
 class _Training:
-    """Of all layers."""
+    """The training of all layers."""
 
     keeper: _BestOfTuned
     data: Dataset
@@ -197,7 +197,7 @@ class _Training:
     callbacks: Sequence[keras.callbacks.Callback]
 
     def choose_precision(self, measure: bool) -> dict[str, str]:
-        """Make the network that is trained, in the precision that is faster here; say which, and why."""
+        """Create the network to train, in the faster precision. Returns the precision and the reason."""
         model, recipe = self.keeper.network, self.recipe
         precision, reason = resolve_precision(recipe)
         if precision == "bfloat16" and recipe.precision == "auto":
@@ -215,10 +215,10 @@ class _Training:
         timed = time_fits(twins, self._batches(range(MEASURED_STEPS), self._sides[0]), rounds=1)
         speeds = [self.recipe.batch_size / seconds[0] for seconds in timed]
         told = ", ".join(f"{speed:.0f} in {name}" for speed, name in zip(speeds, names, strict=True))
-        return names[int(np.argmax(speeds))], f"pictures a second, measured: {told}"
+        return names[int(np.argmax(speeds))], f"pictures per second, measured: {told}"
 
     def train(self) -> dict[str, Any]:
-        """Train the whole network, on pictures that grow."""
+        """Train the whole network on growing pictures."""
         self.keeper.schedule = compile_for(self.keeper.twin, self.recipe)
         if self.keeper.pace:
             self._train_for_minutes(self.keeper.pace)
@@ -239,7 +239,7 @@ class _Training:
         self._fit(list(zip(self._sides, parts, strict=True)), epochs, steps_an_epoch)
 
     def _train_for_minutes(self, pace: Pace) -> None:
-        """Each size has its share of the time, so that all have about as many steps; its first tell how many."""
+        """Give each size a share of the time for about as many steps. Its first steps show how many fit."""
         areas = [math.prod(size) for size in self._sides]
         steps_an_epoch = -(-len(self.data.train) // self.recipe.batch_size)
         for number, size in enumerate(self._sides):
@@ -251,7 +251,7 @@ class _Training:
             self._fit([*none, (size, range(done, ENOUGH_STEPS))], ENDLESS, steps_an_epoch)
 
     def _fit(self, parts: Sequence[tuple[tuple[int, int], range]], epochs: int, steps_an_epoch: int) -> None:
-        """Train on steps of each size, one size after the other; all sizes are named, so that one trace serves all."""
+        """Train on the sizes one after the other. All sizes are declared, so that one trace serves all."""
         done = len(self.keeper.fitted.history)
         batches = [self._batches(steps, size) for size, steps in parts]
         self.keeper.twin.fit(
@@ -273,7 +273,7 @@ class _Training:
         return sides_of(self.data.input_shape)
 
     def _batches(self, steps: range, size: tuple[int, int]) -> Any:
-        """Augmented batches of three channels."""
+        """Augmented batches with three channels."""
         batches = training_batches(self.data.train, self.data.num_classes, self.recipe, steps, self.seed, size)
         if self.data.input_shape[2] == 3:
             return batches
@@ -281,7 +281,7 @@ class _Training:
 
 
 def _to_solve(data: Dataset) -> Dataset:
-    """The data on which the head is solved: all, so that features which `transfer` has kept are found; or fewer."""
+    """The data for solving the head: all, so that cached features of `transfer` are used, or at most MOST_SOLVED."""
     if len(data.train) <= MOST_SOLVED:
         return data
     count = min(MOST_SOLVED, SOLVED_BYTES // math.prod(data.input_shape))

@@ -1,4 +1,4 @@
-"""Fitting: a model, images and a recipe to the best weights, by Keras's own `fit` on a tf.data pipeline."""
+"""Fitting: from a model, images and a recipe to the best weights, with Keras's `fit` on a tf.data pipeline."""
 
 import contextlib
 import math
@@ -24,25 +24,25 @@ from convladder.training.fused import FusedAdam, clone
 from convladder.training.pacing import ENDLESS, Deadline, Pace
 from convladder.training.recipes import Recipe
 
-# About how many steps TensorFlow runs between two looks of Python: more of them save time in small networks, fewer
-# answer Ctrl-C and move the progress bar sooner. Large networks, or images, get so few that a look takes seconds.
+# TensorFlow runs several steps between two returns to Python ("looks"). More steps save time in small networks; fewer
+# let Ctrl-C and the progress bar respond sooner. Large networks or images get so few that a look takes seconds.
 STEPS_PER_LOOK = 32
-MACS_PER_LOOK = 1.2e11  # forward; all 32 steps of every rung on MNIST in batches of 128
+MACS_PER_LOOK = 1.2e11  # of the forward pass: enough for 32 steps of any rung on MNIST in batches of 128
 
-FIRST_GUESS = 1000  # steps of a training of so many minutes, before the first are timed
+FIRST_GUESS = 1000  # steps of a training with a time limit, before the first steps are timed
 
-ROWS_A_READ = 16  # of a mapped file: 512 at a time counted 430 MB as memory, 16 count 40, in 1.5 ms a batch for 1.2
+ROWS_A_READ = 16  # from a mapped file: 16 rows count as 40 MB of memory, 512 as 430; a batch takes 1.5 ms, not 1.2
 
 
 @dataclass
 class Fitted:
-    """What fitting gives.
+    """The result of fitting.
 
     Attributes:
-        weights: Of the best epoch by validation accuracy; of the last where nothing validates.
+        weights: Weights of the epoch with the best validation accuracy; of the last epoch without validation images.
         best_epoch: Counted from 1.
-        history: A row an epoch.
-        seconds: Wall time of fitting, tracing included, evaluation apart.
+        history: One row per epoch.
+        seconds: Wall time of fitting, with tracing, without evaluation.
     """
 
     weights: list[Any] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Fitted:
 
 
 class Interrupted(Stopped):
-    """Told to stop, with what had been fitted by then, and what run.json says of it."""
+    """Raised when a signal stops fitting; holds the result so far, and its part of run.json."""
 
     def __init__(self, number: int, fitted: Fitted, account: Mapping[str, Any] | None = None) -> None:
         super().__init__(number)
@@ -70,16 +70,16 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     deadline: Deadline | None = None,
 ) -> Fitted:
-    """Fit a copy of a model, which stays as it is.
+    """Fit a copy of a model. The model itself is not changed.
 
     Args:
-        model: From pixels, shape (batch, height, width, channels), to probabilities; its weights are the start.
-        data: Its training images fit, its validation images choose the epoch.
-        recipe: How.
-        seed: Of the order of the images and of their augmentation.
-        precision: "float32" or "bfloat16", to compute in; the weights are float32 either way.
-        callbacks: Keras callbacks that look on.
-        deadline: Where the recipe has minutes: when they end; by default counted from now on.
+        model: Maps pixels, shape (batch, height, width, channels), to probabilities. Training starts from its weights.
+        data: Training images fit the weights, validation images select the epoch.
+        recipe: How to train.
+        seed: Seed of the order and augmentation of the images.
+        precision: "float32" or "bfloat16" for the computation. The weights are always float32.
+        callbacks: Keras callbacks.
+        deadline: When the recipe's minutes end, if it has any; by default counted from now.
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or SIGHUP.
@@ -91,7 +91,7 @@ def fit(
     rounds = ENDLESS if keeper.pace else max(1, math.ceil(recipe.epochs - 1e-9))
     steps = passes if keeper.pace else recipe.epochs * passes / rounds
     try:
-        # Keras ends an epoch after a look, so an epoch is made a whole number of them.
+        # Keras ends an epoch after a look, so an epoch must be a whole number of looks.
         looks = max(1, math.ceil(steps / steps_per_look(model, recipe.batch_size)))
         copy.steps_per_execution = max(1, round(steps / looks))
         steps_an_epoch = looks * copy.steps_per_execution
@@ -102,13 +102,13 @@ def fit(
             epochs=rounds,
             steps_per_epoch=steps_an_epoch,
             callbacks=[keeper, *callbacks],
-            shuffle=False,  # the batches are
+            shuffle=False,  # the batches are shuffled already
             verbose=0,
         )
     except BaseException as error:
         for callback in callbacks:
             with contextlib.suppress(Exception):  # what is to be told is the first error
-                callback.on_train_end()  # Keras calls it at a good end alone, and a progress bar must not stay
+                callback.on_train_end()  # Keras calls it only on success, but a progress bar must not stay
         if not isinstance(error, KeyboardInterrupt):
             raise
         keeper.fitted.weights = keeper.fitted.weights or copy.get_weights()
@@ -117,10 +117,10 @@ def fit(
 
 
 class OneCycle:
-    """A learning rate that rises to its peak and falls to zero over steps that may become known after tracing.
+    """A learning rate that rises to its peak and falls to zero. The number of steps can be set after tracing.
 
-    The shape is Keras's CosineDecay with a warm-up; its lengths are variables, so that fitting them to the time that
-    is left does not trace the graph again.
+    The shape is Keras's CosineDecay with warm-up. The lengths are variables, so that adapting them to the remaining
+    time does not trace the graph again.
     """
 
     def __init__(self, peak: float) -> None:
@@ -130,7 +130,7 @@ class OneCycle:
         )
 
     def span(self, steps: int) -> None:
-        """Rise over the first quarter of so many steps, fall over the rest."""
+        """Rise over the first quarter of the steps, fall over the rest."""
         self._warmup.assign(max(1.0, 0.25 * steps))
         self._decay.assign(max(1.0, 0.75 * steps))
 
@@ -139,19 +139,19 @@ class BestWeights(keras.callbacks.Callback):
     """Scores each epoch on the validation images, keeps the best weights and the history, and times the fitting.
 
     Raises:
-        Stopped: After a step, where a signal has come.
+        Stopped: A signal came; raised after the step.
         ConvladderError: The training has diverged.
     """
 
-    later_of_equals = False  # of epochs with one accuracy, whether the last or the first is the best
-    scored_after = 1  # how often the validation images are scored once the minutes are over
+    later_of_equals = False  # whether the last of epochs with equal accuracy is the best, or the first
+    scored_after = 1  # how often the validation images are scored after the minutes are over
 
     def __init__(
         self, validation: Split, recipe: Recipe, start: Fitted | None = None, deadline: Deadline | None = None
     ) -> None:
         super().__init__()
-        self.fitted = start or Fitted()  # what was fitted before, and the seconds that it took
-        self.schedule: OneCycle | None = None  # of the learning rate, where the minutes are to say its length
+        self.fitted = start or Fitted()  # what was fitted before, with its seconds
+        self.schedule: OneCycle | None = None  # the learning rate's schedule, if the time limit determines its length
         self.pace: Pace | None = None
         if recipe.minutes is not None:
             deadline = deadline or Deadline.in_minutes(recipe.minutes)
@@ -163,19 +163,19 @@ class BestWeights(keras.callbacks.Callback):
         self._started = time.perf_counter() - self.fitted.seconds
 
     def candidate(self) -> tuple[keras.Model, list[Any]]:
-        """The network that is scored, and its weights, which may become the best."""
+        """The network to score, and its weights, which can become the best."""
         return self.model, self.model.get_weights()
 
     def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
-        """What the network answers for the validation images."""
+        """The network's answers for the validation images."""
         return predict_probabilities(network, self._validation.images)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Note which epoch it is."""
+        """Note the epoch."""
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Keep the time, should this have been the last step; stop where the minutes are over, or a signal came."""
+        """Note the time, in case this was the last step. Stop if the minutes are over or a signal came."""
         check_stop()
         check_loss(logs, f"in epoch {self._epoch + 1}, by step {batch + 1}", self._recipe)
         self.fitted.seconds = time.perf_counter() - self._started - self._evaluated
@@ -184,19 +184,19 @@ class BestWeights(keras.callbacks.Callback):
         done = int(self.model.optimizer.iterations)
         left = self.pace.steps_left(done)
         if left is not None:
-            self.params["total"] = done + math.ceil(left)  # for what shows the progress
+            self.params["total"] = done + math.ceil(left)  # for the progress bar
             if self.schedule:
                 self.schedule.span(self.params["total"])
         if self.pace.over:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Score, keep, and tell the callbacks that come after by `logs`."""
+        """Score the epoch, keep the best weights, and pass the results to later callbacks in `logs`."""
         began = time.perf_counter()
         self.fitted.seconds = began - self._started - self._evaluated
         logs = {} if logs is None else logs
         logs["seconds"] = self.fitted.seconds
-        accuracy = float(epoch)  # without validation images a later epoch is a better one
+        accuracy = float(epoch)  # without validation images, later epochs count as better
         network, weights = self.candidate()
         check_weights(weights, place := f"after epoch {epoch + 1}", self._recipe)
         if len(self._validation):
@@ -220,19 +220,19 @@ class BestWeights(keras.callbacks.Callback):
 def training_batches(
     split: Split, num_classes: int, recipe: Recipe, steps: int | range, seed: int, size: tuple[int, int] | None = None
 ) -> Any:
-    """Shuffled batches, `steps` of them; every image comes once before any comes again.
+    """Shuffled batches, `steps` of them. Every image is used once before any is used again.
 
     Args:
         split: Images and labels.
-        num_classes: How many there are.
-        recipe: Its batches, weights of classes and augmentation.
-        steps: How many batches, or from which to which of a longer training.
-        seed: Of order and augmentation.
-        size: Another height and width to resize the images to; photographs, which augmentation changes, also zoom.
+        num_classes: Number of classes.
+        recipe: Its batch size, class weights and augmentation are used.
+        steps: Number of batches, or a range of steps of a longer training.
+        seed: Seed of order and augmentation.
+        size: Another height and width to resize the images to. With augmentation, photographs are also zoomed.
 
     Returns:
         A tf.data.Dataset of pixels, uint8, (batch, height, width, channels), and one-hot labels, (batch, classes);
-        where the recipe weighs classes and they are unequal, also of weights, float32, (batch,).
+        if the recipe weights classes and they are unequal, also of weights, float32, (batch,).
     """
     count = len(split)
     labels = tf.constant(split.labels)
@@ -241,10 +241,10 @@ def training_batches(
     in_memory = not isinstance(split.images, np.memmap)
     images = tf.constant(split.images) if in_memory else _row_reader(split.images)
 
-    @tf.autograph.experimental.do_not_convert  # no branch on a tensor, and converting takes a tenth of a second
+    @tf.autograph.experimental.do_not_convert  # it has no branch on a tensor, and converting takes 0.1 s
     def batch(step: Any) -> Any:
         position = step * recipe.batch_size + tf.range(recipe.batch_size, dtype=tf.int64)
-        # Where each position stands in the shuffled order of its pass, without the order being held anywhere.
+        # The image at each position of the shuffled order, computed without storing the order.
         seeds = tf.stack(
             [tf.fill(position.shape, tf.constant(seed, tf.int64)), position // count, position * 0], axis=1
         )
@@ -261,13 +261,13 @@ def training_batches(
         return pixels, wanted, tf.gather(weights, chosen)
 
     options = tf.data.Options()
-    options.autotune.enabled = False  # there is one stage, which runs ahead of the training by two batches
+    options.autotune.enabled = False  # there is only one stage, which runs two batches ahead of the training
     numbers = steps if isinstance(steps, range) else range(steps)
     return tf.data.Dataset.range(numbers.start, numbers.stop).map(batch).prefetch(2).with_options(options)
 
 
 def _row_reader(images: npt.NDArray[np.uint8]) -> Callable[[Any], npt.NDArray[np.uint8]]:
-    """From row numbers to images, by few rows at a time: the system maps up to 2 MB around each row that is read."""
+    """A function from row numbers to images. It reads few rows at a time, because the system maps 2 MB around each."""
 
     def read(rows: Any) -> npt.NDArray[np.uint8]:
         chosen = np.empty((len(rows), *images.shape[1:]), np.uint8)
@@ -281,12 +281,12 @@ def _row_reader(images: npt.NDArray[np.uint8]) -> Callable[[Any], npt.NDArray[np
 
 
 def steps_per_look(model: keras.Model, batch_size: int) -> int:
-    """About how many steps are run between two looks of Python: those that take seconds, and STEPS_PER_LOOK at most."""
+    """Number of steps between two looks: so many that they take seconds, but at most STEPS_PER_LOOK."""
     return max(1, min(STEPS_PER_LOOK, int(MACS_PER_LOOK / (batch_size * max(1, count_macs(model))))))
 
 
 def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[keras.Model, "OneCycle | None"]:
-    """A copy of a model, ready to be fitted, and its schedule, which must yet be told its length, if there is one."""
+    """A compiled copy of a model, and its learning rate schedule, if any, whose length is not set yet."""
     copy = clone(model, precision)
     schedule = compile_for(copy, recipe)
     copy.steps_per_execution = steps_per_look(model, recipe.batch_size)
@@ -294,7 +294,7 @@ def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[ke
 
 
 def compile_for(copy: keras.Model, recipe: Recipe) -> OneCycle | None:
-    """Make a network ready to be fitted, a step at a time; as `compile_copy`, without a copy."""
+    """Compile a network, like `compile_copy` but without a copy."""
     schedule = OneCycle(recipe.learning_rate) if recipe.one_cycle else None
     optimizer = FusedAdam(
         schedule.rate if schedule else recipe.learning_rate,
@@ -303,27 +303,27 @@ def compile_for(copy: keras.Model, recipe: Recipe) -> OneCycle | None:
         beta_2=recipe.beta_2,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    optimizer.build(copy.trainable_variables)  # before tracing: what makes variables is traced a second time
+    optimizer.build(copy.trainable_variables)  # before tracing, because creating variables would cause a second trace
     copy.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=False,  # XLA compiles longer than it saves on a processor
+        jit_compile=False,  # on a CPU, XLA takes longer to compile than it saves
     )
     return schedule
 
 
 def measure_steps(copies: Sequence[keras.Model], data: Dataset, recipe: Recipe, *, rounds: int) -> list[list[float]]:
-    """Seconds a step of one or more compiled models, run in turn, so that a noisy machine is noisy to all of them.
+    """Seconds per step of one or more compiled models, in alternation, so that noise affects all of them.
 
     Returns:
-        For each model, `rounds` measurements. The models and their optimizers are as before, and traced.
+        For each model, `rounds` measurements. Afterwards the models and optimizers are unchanged, but traced.
     """
     return time_fits(copies, training_batches(data.train, data.num_classes, recipe, STEPS_PER_LOOK, seed=0), rounds)
 
 
 def time_fits(copies: Sequence[keras.Model], batches: Any, rounds: int) -> list[list[float]]:
-    """As `measure_steps`, on a tf.data.Dataset of batches."""
+    """Like `measure_steps`, for a tf.data.Dataset of batches."""
     variables = [variable for copy in copies for variable in (*copy.variables, *copy.optimizer.variables)]
     kept = [variable.numpy() for variable in variables]
     steps = int(batches.cardinality())

@@ -1,6 +1,6 @@
-"""Fused: copies of networks that train faster and to the same weights, by TensorFlow's own operations.
+"""Fused: copies of networks that train faster to the same weights, with fused TensorFlow operations.
 
-A copy is fitted in place of a network. What the operations do not compute as Keras does, Keras computes.
+A copy is fitted instead of the network. Keras itself computes everything that the operations would compute differently.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from convladder.models.blocks import settle
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch normalization, training by TensorFlow's own operation in place of many small ones.
+    """Keras's batch normalization, trained with one TensorFlow operation instead of many small ones.
 
-    It takes a quarter of the time on a processor (docs/decisions/0001). Only the copy that is fitted has it.
+    It takes a quarter of the time on a CPU (docs/decisions/0001). Only the fitted copy uses it.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize (batch, height, width, channels), by the batch's own mean and variance in training."""
+        """Normalize (batch, height, width, channels), in training with the batch's mean and variance."""
         if not training or not self.trainable or mask is not None:
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
-        # Of channels that are no multiple of 16, bfloat16 takes ten times as long as float32.
+        # If the number of channels is not a multiple of 16, bfloat16 takes ten times as long as float32.
         computed_in = self.compute_dtype if channels % 16 == 0 else "float32"
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=tf.cast(inputs, computed_in),
@@ -33,7 +33,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             variance=tf.zeros(0),
             epsilon=self.epsilon,
         )
-        # The operation tells the variance of the sample, over count − 1; Keras keeps that over count.
+        # The operation returns the sample variance, divided by count − 1; Keras keeps the one divided by count.
         count = tf.cast(tf.size(inputs) // channels, tf.float32)
         variance *= tf.maximum(count - 1, 1) / count
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -42,14 +42,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """Keras's Adam with its weight decay, by TensorFlow's own operation in place of a dozen small ones a variable.
+    """Keras's Adam with weight decay, with one TensorFlow operation per variable instead of a dozen small ones.
 
-    It runs and traces faster (docs/decisions/0003). Where a variable has a constraint, is no float32, or has no
-    gradient or a sparse one, Keras does it.
+    It runs and traces faster (docs/decisions/0003). Keras itself updates a variable with a constraint, without or with
+    a sparse gradient, or of another type than float32.
     """
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        """Take a step along gradients, one for each of the variables that the optimizer was built for."""
+        """Take a step with one gradient for each variable that the optimizer was built for."""
         variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
         if not all(map(_steps_alike, grads, variables)):
             return super().apply(grads, trainable_variables)
@@ -75,7 +75,7 @@ class FusedAdam(keras.optimizers.Adam):
 
 
 def _steps_alike(gradient: Any, variable: Any) -> bool:
-    """Whether the operation takes the step that Keras takes."""
+    """Whether the operation takes the same step as Keras."""
     return (
         tf.is_tensor(gradient)
         and not isinstance(gradient, tf.IndexedSlices)
@@ -84,25 +84,25 @@ def _steps_alike(gradient: Any, variable: Any) -> bool:
 
 
 def clone(model: keras.Model, precision: str, image: Any = None, *, fuse: bool = True) -> keras.Model:
-    """The same network with the same weights, frozen where it is, to be fitted in `precision`.
+    """A copy of a network with the same weights and frozen layers, to be fitted in `precision`.
 
     Args:
-        model: What is cloned.
+        model: The network.
         precision: "float32", or "bfloat16" for what computes in float32 and bears it: the layers of Keras, but for the
             last.
-        image: A Keras input of another height and width, where the network shall take that.
-        fuse: Whether to put FusedBatchNormalization where it computes the same.
+        image: A Keras input, if the copy must take another height and width.
+        fuse: Whether to use FusedBatchNormalization where it computes the same.
     """
     last = model.layers[-1].name
 
     def clone_layer(layer: Any) -> Any:
         config = layer.get_config()
-        if not isinstance(layer, keras.layers.Layer):  # an operation, which computes in whatever it is given
+        if not isinstance(layer, keras.layers.Layer):  # an operation, which computes in the type of its input
             return type(layer).from_config(config)
         if precision == "bfloat16" and layer.name != last and _bears_rounding(layer):
             config["dtype"] = "mixed_bfloat16"
         copy = (FusedBatchNormalization if fuse and _can_fuse(layer) else type(layer)).from_config(config)
-        if copy.trainable != layer.trainable:  # a configuration may leave it out
+        if copy.trainable != layer.trainable:  # a configuration can leave it out
             copy.trainable = layer.trainable
         return copy
 
@@ -110,20 +110,20 @@ def clone(model: keras.Model, precision: str, image: Any = None, *, fuse: bool =
     if twin.trainable != model.trainable:
         twin.trainable = model.trainable
     for weight, original in zip(twin.weights, model.weights, strict=True):
-        weight.trainable = original.trainable  # one of a layer's weights may be frozen alone
+        weight.trainable = original.trainable  # a single weight of a layer can be frozen
     twin.set_weights(model.get_weights())
     settle(twin)
     return twin
 
 
 def _bears_rounding(layer: Any) -> bool:
-    """Whether a layer computes in float32 and may do so in bfloat16: Keras's own; others may mix the two and fail."""
+    """Whether a layer in float32 can use bfloat16: only Keras's layers, because others may mix the two and fail."""
     own = type(layer).__module__.partition(".")[0] in ("keras", "convladder")
     return own and not isinstance(layer, keras.layers.Lambda) and layer.dtype_policy.name == "float32"
 
 
 def _can_fuse(layer: Any) -> bool:
-    """Whether a layer is batch normalization of the kind that the operation computes: over channels, scaled and moved.
+    """Whether the operation can compute this batch normalization: over channels, with scale and center.
 
     The networks of `keras.applications` hold others.
     """

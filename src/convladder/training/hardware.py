@@ -1,11 +1,11 @@
-"""The machine that trains, as run.json and the benchmarks name it."""
+"""The name of the machine that trains, for run.json and the benchmarks."""
 
 import platform
 from pathlib import Path
 
 
 def processor_name() -> str:
-    """What the processor calls itself."""
+    """The model name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,8 +1,8 @@
-"""The head of a pretrained network: multinomial logistic regression on kept features, solved and not trained.
+"""The head of a pretrained network: multinomial logistic regression on cached features, solved instead of trained.
 
-Its strength, how much the pictures weigh against small weights, is chosen on validation pictures. Where these are few,
-they are pooled with the training pictures: each is judged by a head that has not seen it (cross-validation), and the
-head that is shipped is fitted to all of them.
+Its strength, the inverse of the regularization, is chosen on validation pictures. If these are few, they are pooled
+with the training pictures: cross-validation tests each with a head that was not fitted to it, and the shipped head is
+fitted to all of them.
 """
 
 import warnings
@@ -20,12 +20,12 @@ from convladder.evaluating.few import FEW, FEW_TO_VALIDATE
 from convladder.processors import count_processors
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C
-UNCHOSEN = 1.0  # where no class has two pictures, so that nothing can choose
-USUAL = 0.01  # where none is chosen: within a point of the best for 2 to 120 photographs a class
+UNCHOSEN = 1.0  # if no class has two pictures, so that no choice is possible
+USUAL = 0.01  # without a choice: within a point of the best for 2 to 120 photographs per class
 FOLDS = 5
 MOST_ITERATIONS = 300
-TOLERANCE = 1e-3  # of the gradient: a hundredth of it changed no answer of 227
-NEVER = -30.0  # the logit of a class without a picture: a probability of 1e-13
+TOLERANCE = 1e-3  # of the gradient; a hundredth of it changed none of 227 answers
+NEVER = -30.0  # the logit of a class without pictures: a probability of 1e-13
 
 Labels = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
@@ -56,13 +56,13 @@ class Solution:
     """A head, and how it was chosen.
 
     Attributes:
-        head: Fitted to `seen` pictures.
-        seen: How many: the training pictures, and the validation pictures where these are few.
+        head: The head, fitted to `seen` pictures.
+        seen: Number of pictures: the training pictures, and few validation pictures too.
         strength: Scikit-learn's C.
         method: How it was chosen, in words.
-        probabilities: Of the pictures that it was chosen on, by heads that had not seen them; none where no class has
-            two.
-        labels: Theirs.
+        probabilities: For the pictures that it was chosen on, by heads that were not fitted to them; None if no class
+            has two pictures.
+        labels: Labels of these pictures.
     """
 
     head: Head
@@ -76,15 +76,15 @@ class Solution:
 def solve(
     train: Features, labels: Labels, validation: Features, validation_labels: Labels, num_classes: int, views: int
 ) -> Solution:
-    """Fit a head, its strength chosen where it has not looked.
+    """Fit a head. Its strength is chosen on pictures that it was not fitted to.
 
     Args:
-        train: Shape (2, count, features), of pictures and of their mirror images; both are fitted to.
+        train: Features, shape (2, count, features), of pictures and their mirror images. Both are fitted.
         labels: Shape (count,).
-        validation: Likewise, of the validation pictures; there may be none.
-        validation_labels: Theirs.
+        validation: Features of the validation pictures; there may be none.
+        validation_labels: Labels of the validation pictures.
         num_classes: At least 2.
-        views: How many of the two an answer is the mean over.
+        views: Number of views, 1 or 2, that an answer averages over.
     """
     if len(validation_labels) >= FEW_TO_VALIDATE:
         with _one_thread():
@@ -107,16 +107,16 @@ def solve(
 
 
 def judge_by_folds(features: Features, labels: Labels, num_classes: int, views: int) -> tuple[Probabilities, int]:
-    """Judge every picture by a head that was fitted, and its strength and temperature chosen, without it.
+    """Classify every picture with a head that was fitted, and its strength and temperature chosen, without it.
 
     Args:
-        features: As `solve` takes them.
-        labels: Shape (count,). What is alone in its class is not judged.
+        features: As in `solve`.
+        labels: Shape (count,). A picture that is alone in its class is left out.
         num_classes: At least 2.
-        views: As `solve` takes it.
+        views: As in `solve`.
 
     Returns:
-        Probabilities of those that are judged, in their order, and the number of folds.
+        Probabilities of the classified pictures, in their order, and the number of folds.
     """
     answers = np.zeros((len(labels), num_classes), np.float32)
     parts = split_folds(labels)
@@ -128,9 +128,9 @@ def judge_by_folds(features: Features, labels: Labels, num_classes: int, views: 
 
 
 def split_folds(labels: Labels, seed: int = 0) -> list[tuple[Rows, Rows]]:
-    """Up to 5 pairs of rows, to fit to and to judge, stratified by class; no pairs where no class has two pictures.
+    """Up to 5 pairs of rows, to fit and to test, stratified by class; no pairs if no class has two pictures.
 
-    A picture that is alone in its class is in all that is fitted to: without it there would be no class to answer.
+    A picture that is alone in its class is always fitted, because otherwise the class could not be answered.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -140,7 +140,7 @@ def split_folds(labels: Labels, seed: int = 0) -> list[tuple[Rows, Rows]]:
         return []
     folds = StratifiedKFold(min(FOLDS, int(counts.max())), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes with fewer pictures than folds: each is in another fold
+        warnings.simplefilter("ignore")  # about classes with fewer pictures than folds: each picture is in another fold
         parts = list(folds.split(others, labels[others]))
     return [(np.sort(np.concatenate([alone, others[rest]])), others[fold]) for rest, fold in parts]
 
@@ -153,9 +153,9 @@ def cross_validate(
     strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
 ) -> list[Probabilities]:
-    """For each strength the probabilities of each picture, by a head that was fitted to the other folds.
+    """For each strength, the probabilities of each picture from a head that was fitted to the other folds.
 
-    Of a picture that is alone in its class nothing is known: all classes are equally probable.
+    For a picture that is alone in its class, all classes are equally probable.
     """
     answers = [np.full((len(labels), num_classes), 1 / num_classes, np.float32) for _ in strengths]
     parts = split_folds(labels, seed)
@@ -173,7 +173,7 @@ def judge(
     parts: Sequence[tuple[Rows, Rows]],
     strengths: Sequence[float] = STRENGTHS,
 ) -> Iterator[list[Probabilities]]:
-    """For each part, rows to fit to and rows to judge, the probabilities of the latter by a head of each strength."""
+    """For each part, rows to fit and rows to test, the latter's probabilities from heads of each strength."""
 
     def judge_part(part: tuple[Rows, Rows]) -> list[Probabilities]:
         rest, fold = part
@@ -187,7 +187,7 @@ def judge(
 def _fit_path(
     features: Features, labels: Labels, num_classes: int, strengths: Sequence[float] | None = None
 ) -> Iterator[Head]:
-    """A head for each strength, each fitted from the one before on."""
+    """A head for each strength. Each fit starts from the one before."""
     from sklearn.linear_model import LogisticRegression
 
     views, count, width = features.shape
@@ -197,11 +197,11 @@ def _fit_path(
     bias[present] = 0
     model = LogisticRegression(max_iter=MOST_ITERATIONS, tol=TOLERANCE, warm_start=True)
     for strength in strengths or STRENGTHS:
-        if len(present) > 1:  # else there is nothing to tell apart
+        if len(present) > 1:  # otherwise there is nothing to fit
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the last iterations, which change little
+                warnings.simplefilter("ignore")  # about the last iterations, which change little
                 model.set_params(C=strength).fit(flat, known)
-            if len(present) == 2:  # of two classes it gives the logit of the second
+            if len(present) == 2:  # for two classes it returns the logit of the second
                 kernel[:, present[1]], bias[present[1]] = model.coef_[0], model.intercept_[0]
             else:
                 kernel[:, present], bias[present] = model.coef_.T, model.intercept_
@@ -209,10 +209,10 @@ def _fit_path(
 
 
 def _choose(answers: Sequence[Probabilities], labels: Labels) -> int:
-    """Which of the answers have the smallest cross-entropy at the best temperature, which the model may have.
+    """Which answers have the smallest cross-entropy at their best temperature, because the model gets one later.
 
-    Without the temperature a stronger penalty would lose for its caution alone: of 1,515 photographs the heads that
-    were right most often came fourth and sixth of seven.
+    Without it, a stronger penalty would lose only because it is less confident: on 1,515 photographs, the most accurate
+    heads came fourth and sixth of seven.
     """
     few = len(labels) < FEW
     tempered = [temper(answer, 1.0 if few else fit_temperature(answer, labels)) for answer in answers]
@@ -221,7 +221,7 @@ def _choose(answers: Sequence[Probabilities], labels: Labels) -> int:
 
 
 def _one_thread() -> Any:
-    """One thread of BLAS for each of ours: more of them wait for one another longer than they compute."""
+    """One BLAS thread for each of ours, because more would wait for one another longer than they compute."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1, "blas")

@@ -1,4 +1,4 @@
-"""Likely label errors: pictures that a trained model, which has not seen them, is sure belong to another class."""
+"""Likely label errors: a model that was not trained on a picture is sure that it belongs to another class."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,36 +17,36 @@ from convladder.inference.classifier import Classifier
 from convladder.runs.run import Run
 from convladder.training import visual_audit
 
-TIMES_AS_LIKELY = 3.0  # as the label, another class must be
-SURE = 0.7  # of the other class: that it is more probable than the label may be said of two that hardly are
+TIMES_AS_LIKELY = 3.0  # how much more probable than the label another class must be
+SURE_OF_ERROR = 0.7  # probability that the other class must have, because 0.03 is also three times 0.01
 
 
 def find_label_errors(
     source: str | Path, run: Run, *, folds: int = 3, columns: Mapping[str, str] | None = None
 ) -> Finding:
-    """Judge every picture by a model that has not seen it, since a model is sure of what it was trained on.
+    """Judge every picture with a model that was not trained on it, because a model is sure of its training pictures.
 
-    What the run held out is judged by its own model. What it was trained on is judged by others, each trained alike
-    on all folds but one (Northcutt et al. 2021, arXiv:1911.00068; ranked by cleanlab). Of cleanlab's filters the one
-    that takes every picture for which another class is more probable: its default asks for more confidence than a
-    class has on average, and left out two or three of five planted errors.
+    The run's own model judges the pictures that it held out. Other models judge the rest, each trained in the same way
+    on all folds but one (Northcutt et al. 2021, arXiv:1911.00068; ranked by cleanlab). We use the filter of cleanlab
+    that takes every picture for which another class is more probable. Its default filter wants more confidence than a
+    class has on average, and missed two or three of five planted errors.
 
-    For a pretrained rung every picture is judged by heads on kept features, each of which has not seen it, since what
-    was held out for validation may be among what its head was fitted to; no fold is trained.
+    For a pretrained rung, heads on cached features judge every picture, each with a head that was not fitted to it,
+    because the run's head may be fitted to the validation pictures too. No fold is trained.
 
     Args:
         source: The folder or CSV file that the run was trained on.
         run: A finished run.
-        folds: Trainings for the pictures that the run was trained on, 2 or more; 0 leaves these out.
-        columns: Of a .csv file, as `load_dataset` takes them.
+        folds: Number of trainings for the run's training pictures, at least 2; 0 leaves these out.
+        columns: Columns of a .csv file, as `load_dataset` takes them.
 
     Returns:
-        A group for each picture, the likeliest error first: its path, and what it is labelled and looks like, where
-        that is at least three times as probable, and has a probability of 0.7. None where the models contradict more
-        than three of ten labels.
+        A group for each picture, the most likely error first: its path, and its label and the other class, which is
+        at least three times as probable and has a probability of at least 0.7. No groups if the models contradict
+        more than three in ten labels.
 
     Raises:
-        ConvladderError: The run was trained on other data, so it may have seen any of these.
+        ConvladderError: The run was trained on other data, so it may have been trained on any of these.
     """
     from convladder.models.backbone import PRETRAINED
 
@@ -54,21 +54,21 @@ def find_label_errors(
         check_range("folds", folds, 2, 100)
     classifier: Classifier = run.classifier()
     height, _, channels = classifier.input_shape
-    # As the run's were: its own share and seed of what is held out, and what else it was told.
+    # Load the data like the run's: with its validation share, its seed and its other settings.
     settings = {key: value for key, value in (run.info.get("data") or {}).items() if key != "source"}
-    settings |= {"image_size": height, "channels": channels, "fit": classifier.fit}
+    settings |= {"image_size": height, "channels": channels, "fit": classifier.resize}
     settings |= {"columns": columns} if columns else {}
     data = run.arrange(load_dataset(source, **settings))
     if data.fingerprint != run.info["fingerprint"] or data.account is None:
         raise ConvladderError(
-            f"{run.path} was trained on other data than {source} holds. Expected a run of the same pictures: train one."
+            f"{run.path} was not trained on the data in {source}. Expected a run of the same pictures: train one."
         )
     if run.info["rung"] in PRETRAINED and not run.info.get("own_network"):
-        return visual_audit.find_label_errors(data, *pool_features(data))
+        return visual_audit.judge_labels(data, *pool_features(data))
     if folds and run.info.get("own_network"):
         raise ConvladderError(
-            f"{run.path} is of a network that its user built, which cannot be built anew. Expected --folds 0, which "
-            "judges what it held out, or a run of a rung."
+            f"{run.path} is a run of your own network, which cannot be built anew. Expected --folds 0, which "
+            "judges only what it held out, or a run of a rung."
         )
     from cleanlab.filter import find_label_issues
 
@@ -92,7 +92,7 @@ def find_label_errors(
 
 
 def predict_out_of_fold(data: Dataset, run: Run, folds: int) -> npt.NDArray[np.float32]:
-    """Probabilities of the training pictures, shape (count, num_classes), each by a model trained without it."""
+    """Probabilities of the training pictures, shape (count, num_classes), each from a model trained without it."""
     import keras
     from sklearn.model_selection import StratifiedKFold
 
@@ -125,10 +125,10 @@ def _say(
     probabilities: npt.NDArray[np.float32],
     class_names: Sequence[str],
 ) -> Iterator[list[str]]:
-    """For each row: its path, and what it is labelled and looks like."""
+    """For each row: its path, its label and the class that it looks like."""
     for row in ranked:
         looks_like = int(probabilities[row].argmax())
-        if probabilities[row, looks_like] >= max(SURE, TIMES_AS_LIKELY * probabilities[row, labels[row]]):
+        if probabilities[row, looks_like] >= max(SURE_OF_ERROR, TIMES_AS_LIKELY * probabilities[row, labels[row]]):
             yield [
                 names[row],
                 f"labelled {class_names[labels[row]]}, looks like {class_names[looks_like]} "

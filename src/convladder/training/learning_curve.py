@@ -1,6 +1,6 @@
-"""The learning curve: how accurate a head is with few and with many pictures, and what twice as many would buy.
+"""The learning curve: the accuracy of a head with few and many pictures, and the expected gain from twice as many.
 
-From kept features, in seconds, without any run.
+It uses cached features and takes seconds. It needs no run.
 """
 
 import math
@@ -17,32 +17,30 @@ from convladder.errors import ConvladderError
 from convladder.evaluating.significance import mean_accuracy
 from convladder.training.head import USUAL, Labels, Rows, judge
 
-SIZES = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # pictures a class
-FEWEST = 4  # pictures of a class that takes part
+SIZES = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # pictures per class
+FEWEST_A_CLASS = 4  # pictures; smaller classes are left out
 FOLDS = 5
-DRAWS = 5  # where few pictures are drawn, which varies; of MANY or more in all, and where all are, fewer
+DRAWS = 5  # repetitions for small samples, because these vary; large samples need fewer
 DRAWS_OF_MANY = 2
 MANY = 500
-PLENTY = 6000  # pictures, of which a fifth is enough to test on
-FIT_POINTS = 4  # sizes, or more, that a law of three numbers is fitted to
+PLENTY = 6000  # pictures: with more, one fold is enough to test on
+FIT_POINTS = 4  # sizes, at least, to fit a law with three parameters
 RESAMPLES = 100
-FEWEST_TESTED = 50  # pictures, below which resampling them shows too little of what is not known
-WIDEST = 0.08  # of the interval of what doubling buys, above which it says nothing
-
-Answers = npt.NDArray[np.int64]
+FEWEST_TESTED = 50  # pictures: with fewer, resampling underestimates the uncertainty
+WIDEST = 0.08  # width of the gain's interval: a wider one says nothing
 
 
 @dataclass(frozen=True)
 class Point:
-    """How accurate heads are with so many pictures.
+    """The accuracy of heads with a number of pictures.
 
     Attributes:
-        most: Pictures drawn of a class, or all where it has fewer; of the last point, all there are but the tested.
-        pictures_a_class: The mean of how many there were.
-        draws: How many times pictures were drawn, for each fold that was tested.
-        accuracy: The mean over draws and tested pictures.
-        low: Of the 95 % interval over other draws and other test pictures.
-        high: Likewise.
+        most: Pictures drawn per class, or all of a smaller class; for the last point, all but the tested ones.
+        pictures_a_class: Mean number of pictures per class.
+        draws: Number of draws for each test fold.
+        accuracy: Mean over draws and test pictures.
+        low: Lower end of the 95 % interval over other draws and other test pictures.
+        high: Upper end.
     """
 
     most: int
@@ -55,14 +53,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Doubling:
-    """What twice as many pictures as there are would buy, by a power law fitted to the points.
+    """The expected gain from twice as many pictures, by a power law fitted to the points.
 
     Attributes:
-        pictures_a_class: The mean of twice as many.
-        accuracy: That is expected: what was measured last, and what the law says is to come from there.
-        gain: Over as many as there are now.
-        low: Of the gain's 95 % interval.
-        high: Likewise.
+        pictures_a_class: Mean number of pictures per class, with twice as many.
+        accuracy: Expected accuracy: the last measured one plus the gain from the law.
+        gain: Expected accuracy minus the current one.
+        low: Lower end of the gain's 95 % interval.
+        high: Upper end.
     """
 
     pictures_a_class: float
@@ -74,14 +72,14 @@ class Doubling:
 
 @dataclass(frozen=True)
 class ClassErrors:
-    """How a class fares with all pictures.
+    """The errors of a class with all pictures.
 
     Attributes:
         name: The class.
-        recall: Of its pictures, the share that is recognized.
-        involved: Of all errors, the share that it has part in: its pictures taken for another class, or another's for
-            it.
-        confused_with: The class that it shares most errors with; empty where there are none.
+        recall: Share of its pictures that is classified correctly.
+        involved: Share of all errors that involve it: its pictures classified as another class, or another class's
+            pictures classified as it.
+        confused_with: The class that it is confused with most often; empty if there are no errors.
     """
 
     name: str
@@ -95,13 +93,13 @@ class LearningCurve:
     """Accuracy against the number of pictures.
 
     Attributes:
-        pictures: How many there are, of classes that take part.
-        pictures_a_class: Their mean.
-        tested: How many were tested on, each by heads that had not seen it.
-        points: From few pictures a class to all.
-        doubling: None where it cannot be told.
-        reason: Why it cannot.
-        classes: Those that take part, in the order of the labels.
+        pictures: Number of pictures in the classes that are used.
+        pictures_a_class: Mean number per class.
+        tested: Number of test pictures, each tested with heads that were not trained on it.
+        points: From few pictures per class to all.
+        doubling: None if it cannot be estimated.
+        reason: Why it cannot be estimated.
+        classes: The classes that are used, in the order of the labels.
         left_out: Classes with fewer than four pictures.
     """
 
@@ -116,60 +114,62 @@ class LearningCurve:
 
     @property
     def worst(self) -> ClassErrors:
-        """The class of which the smallest share is recognized."""
+        """The class with the lowest recall."""
         return min(self.classes, key=lambda one: one.recall)
 
     @property
     def most_involved(self) -> ClassErrors:
-        """The class that has part in the most errors: more pictures of it can save the most."""
+        """The class that is involved in the most errors: more pictures of it can help most."""
         return max(self.classes, key=lambda one: one.involved)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The curve as JSON values."""
         return asdict(self) | {"worst_class": self.worst.name, "most_helped_by": self.most_involved.name}
 
     def lines(self) -> list[str]:
-        """What it says, a sentence each."""
-        now = f"{self.pictures_a_class:.0f} pictures a class"
+        """A summary, one sentence per line."""
+        now = f"{self.pictures_a_class:.0f} pictures per class"
         if self.doubling is None:
-            lines = [f"Cannot tell what twice as many as {now} would buy: {self.reason}."]
+            lines = [f"Cannot estimate the gain from twice as many as {now}: {self.reason}."]
         else:
             gain, low, high = (100 * value for value in (self.doubling.gain, self.doubling.low, self.doubling.high))
             lines = [
-                f"Twice as many as {now} are expected to give {gain:.1f} points more ({low:.1f} to {high:.1f}): "
+                f"With twice as many as {now}, expect {gain:.1f} points more ({low:.1f} to {high:.1f}): "
                 f"an accuracy of {self.doubling.accuracy:.3f}."
             ]
         worst, involved = self.worst, self.most_involved
-        lines.append(f"Worst class: {worst.name}, of which {worst.recall:.0%} are recognized.")
+        lines.append(f"Worst class: {worst.name}, with a recall of {worst.recall:.0%}.")
         if involved.involved:
             lines.append(
-                f"More pictures help most of {involved.name}: it has part in {involved.involved:.0%} of the errors, "
+                f"More pictures of {involved.name} help most: {involved.involved:.0%} of the errors involve it, "
                 f"most often with {involved.confused_with}."
             )
         if self.left_out:
-            lines.append(f"Left out, with fewer than {FEWEST} pictures: {', '.join(self.left_out)}.")
+            lines.append(
+                f"Left out, because they have fewer than {FEWEST_A_CLASS} pictures: {', '.join(self.left_out)}."
+            )
         return lines
 
 
 def measure_learning_curve(dataset: Dataset, features: Features, labels: Labels) -> LearningCurve:
-    """Fit heads to few and to many pictures, drawn several times, and test them on the pictures of another fold.
+    """Fit heads to few and many pictures, drawn several times, and test them on the pictures of another fold.
 
     Args:
         dataset: Pictures in files.
-        features: Theirs, as `pool_features` gives them: of all splits, shape (2, count, 1280).
+        features: Their features from all splits, as `pool_features` returns them, shape (2, count, 1280).
         labels: Shape (count,).
 
     Raises:
-        ConvladderError: Fewer than two classes have four pictures.
+        ConvladderError: Fewer than two classes have at least four pictures.
     """
     from sklearn.model_selection import StratifiedKFold
 
     counts = np.bincount(labels, minlength=dataset.num_classes)
-    present = np.flatnonzero(counts >= FEWEST)
+    present = np.flatnonzero(counts >= FEWEST_A_CLASS)
     if len(present) < 2:
         raise ConvladderError(
-            f"{dataset.name} has {len(present)} classes with {FEWEST} pictures or more. Expected at least 2 for a "
-            "learning curve: add pictures."
+            f"{dataset.name} has {len(present)} classes with at least {FEWEST_A_CLASS} pictures. Expected at least 2 "
+            "for a learning curve: add pictures."
         )
     rows = np.flatnonzero(np.isin(labels, present))
     features, labels = features[:, rows], np.searchsorted(present, labels[rows])
@@ -194,14 +194,14 @@ def measure_learning_curve(dataset: Dataset, features: Features, labels: Labels)
         doubling=doubling,
         reason=reason,
         classes=tuple(_describe_classes(labels[tested], answers[max(answers)], names)),
-        left_out=tuple(name for name, count in zip(dataset.class_names, counts, strict=True) if count < FEWEST),
+        left_out=tuple(name for name, count in zip(dataset.class_names, counts, strict=True) if count < FEWEST_A_CLASS),
     )
 
 
 def _answer(
     features: Features, labels: Labels, parts: Sequence[tuple[Rows, Rows]], num_classes: int
-) -> Iterator[tuple[int, Answers]]:
-    """For each size what was answered for the tested pictures, in the order of the parts: shape (draws, tested)."""
+) -> Iterator[tuple[int, Labels]]:
+    """For each size the answers for the test pictures, in the order of the parts: shape (draws, tested)."""
     all_of_them = max(int(np.bincount(labels[rest]).max()) for rest, _ in parts)
     for most in [*(size for size in SIZES if size <= all_of_them / 1.2), all_of_them]:
         total = np.minimum(np.bincount(labels[parts[0][0]]), most).sum()
@@ -216,7 +216,7 @@ def _answer(
 
 
 def _draw(rows: Rows, labels: Labels, most: int, random: np.random.Generator) -> Rows:
-    """So many of each class; the first of the same order for every size, so that sizes differ by size alone."""
+    """Draw at most `most` rows per class. All sizes draw from the same order, so that they differ only in size."""
     order = random.permutation(rows)
     return np.concatenate([order[labels[order] == label][:most] for label in np.unique(labels)])
 
@@ -229,18 +229,18 @@ def _mean_drawn(most: int, labels: Labels, parts: Sequence[tuple[Rows, Rows]], n
 def _expect(
     numbers: Sequence[float], right: Sequence[npt.NDArray[np.bool_]], now: float
 ) -> tuple[Doubling | None, str]:
-    """What a power law says of twice as many pictures; or why it says nothing.
+    """The gain that a power law predicts for twice as many pictures; or the reason why it predicts none.
 
-    The law is error = floor + scale · number^−exponent (Hestness et al. 2017, arXiv:1712.00409). Its doubt comes from
-    fitting it again to other tested pictures and other draws, as the bootstrap makes them.
+    The law is error = floor + scale · number^−exponent (Hestness et al. 2017, arXiv:1712.00409). Its interval comes
+    from the bootstrap: the law is fitted again to other test pictures and other draws.
     """
     if len(numbers) < FIT_POINTS:
-        return None, f"a power law is fitted to {FIT_POINTS} sizes or more, and here are {len(numbers)}"
+        return None, f"a power law needs at least {FIT_POINTS} sizes, and there are {len(numbers)}"
     at = np.array(numbers)
     random = np.random.default_rng(0)
     tested = right[0].shape[1]
     if tested < FEWEST_TESTED:
-        return None, f"{tested} pictures to test on are too few, {FEWEST_TESTED} or more would do"
+        return None, f"{tested} test pictures are too few, at least {FEWEST_TESTED} are needed"
     errors = np.empty((RESAMPLES, len(at)))
     for resample in errors:
         pictures = random.integers(0, tested, tested)
@@ -250,34 +250,34 @@ def _expect(
     measured = np.array([1 - one.mean() for one in right])
     deviations = np.maximum(errors.std(axis=0), 0.5 / tested)
     if (measured <= 0.5 / tested).any():
-        return None, "some heads made no error on the tested pictures, so there is nothing to win that could be seen"
+        return None, "some heads made no errors on the test pictures, so no gain can be measured"
     laws = [_fit_law(at, one, deviations) for one in errors]
     gains = [law(now) - law(2 * now) for law in laws]
     low, high = np.quantile(gains, [0.025, 0.975])
     if high - low > WIDEST:
-        return None, f"it may be anything from {100 * low:.0f} to {100 * high:.0f} points"
+        return None, f"it could be anything from {100 * low:.0f} to {100 * high:.0f} points"
     law = _fit_law(at, measured, deviations)
     astray = any(abs(law(x) - y) > 3 * width for x, y, width in zip(at, measured, deviations, strict=True))
-    if len(at) > FIT_POINTS:  # would it have foretold the last size from those before it?
+    if len(at) > FIT_POINTS:  # would it have predicted the last size from those before it?
         before = [_fit_law(at[:-1], one[:-1], deviations[:-1])(at[-1]) - one[-1] for one in errors]
         least, most = np.quantile(before, [0.005, 0.995])
         astray |= not least <= 0 <= most
     if astray:
-        return None, "accuracy does not grow by a power law"
+        return None, "accuracy does not follow a power law"
     gain, accuracy = law(now) - law(2 * now), 1 - measured[-1] + law(at[-1]) - law(2 * now)
     return Doubling(2 * now, min(1.0, float(accuracy)), gain, min(float(low), gain), max(float(high), gain)), ""
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """The error with so many pictures a class."""
+    """The error as a function of the pictures per class."""
 
     floor: float
     scale: float
     exponent: float
 
     def __call__(self, number: float) -> float:
-        """As the class says."""
+        """The error with `number` pictures per class."""
         return self.floor + self.scale * number**-self.exponent
 
 
@@ -293,7 +293,7 @@ def _fit_law(numbers: npt.NDArray[np.float64], errors: npt.NDArray[np.float64], 
     return PowerLaw(*map(float, found.x))
 
 
-def _describe_classes(labels: Labels, answers: Answers, names: Sequence[str]) -> Iterator[ClassErrors]:
+def _describe_classes(labels: Labels, answers: Labels, names: Sequence[str]) -> Iterator[ClassErrors]:
     confusion = np.zeros((len(names), len(names)))
     for answer in answers:
         np.add.at(confusion, (labels, answer), 1 / len(answers))

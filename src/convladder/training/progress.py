@@ -1,4 +1,4 @@
-"""Progress of a training on standard error: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a training on standard error: a bar in a terminal, plain lines elsewhere."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ from convladder.training.pacing import ENDLESS
 
 
 def unfailing(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
-    """The same callback, which looks on until it fails: that is said, and the training goes on without it."""
+    """Wrap a callback so that its failure is a warning, and the training continues without it."""
     failed = False
 
     def guard(method: Callable[..., None]) -> Callable[..., None]:
@@ -31,9 +31,9 @@ def unfailing(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
             except Exception as error:
                 failed = True
                 reason = str(error).partition("\n")[0] or type(error).__name__
-                with contextlib.suppress(OSError):  # where it failed since there is no terminal any more
+                with contextlib.suppress(OSError):  # it may have failed because the terminal is gone
                     warnings.warn(
-                        f"{type(callback).__name__} failed ({reason}). The training goes on without it.", stacklevel=2
+                        f"{type(callback).__name__} failed ({reason}). The training continues without it.", stacklevel=2
                     )
 
         return guarded
@@ -45,11 +45,11 @@ def unfailing(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows epoch, loss, accuracy, images a second and the time left of one `train`.
+    """Shows epoch, loss, accuracy, images per second and the remaining time of a training.
 
     Args:
-        label: What is trained.
-        batch_size: Images a step.
+        label: Name of what is trained.
+        batch_size: Images per step.
         console: Where to show it.
     """
 
@@ -73,7 +73,7 @@ class ProgressBar(keras.callbacks.Callback):
         unfailing(self)
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Show an empty bar: the first steps take long, since they are traced."""
+        """Show an empty bar, because tracing makes the first steps slow."""
         self._steps, self._epochs = self.params["steps"], self.params["epochs"]
         self._started, self._epoch = time.perf_counter(), 0
         self._task = self._progress.add_task(
@@ -87,17 +87,17 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.start()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Note which epoch it is."""
+        """Note the epoch."""
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Show how far it is; `batch` is the last step done of this epoch."""
+        """Show the progress. `batch` is the last finished step of this epoch."""
         done = self._epoch * self._steps + batch + 1
         logs = logs or {}
         self._progress.update(
             self._task,
             completed=done,
-            total=self.params.get("total"),  # of a training that the clock ends, as foreseen by now
+            total=self.params.get("total"),  # predicted, if the clock ends the training
             epoch=self._count(self._epoch + 1),
             loss=float(logs.get("loss", 0.0)),
             accuracy=float(logs.get("accuracy", 0.0)),
@@ -105,17 +105,17 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Where there is no terminal, say in a line what the epoch gave."""
+        """Without a terminal, print a line with the epoch's results."""
         if self.console.is_terminal:
             return
         values = "  ".join(f"{key} {value:.4f}" for key, value in (logs or {}).items() if key != "seconds")
         seconds = (logs or {}).get("seconds", 0.0)
         line = f"{self.label}  epoch {self._count(epoch + 1)}  {values}  {seconds:.1f} s"
-        self.console.print(Text(line), soft_wrap=True)  # a Text, since a console may take brackets for markup
+        self.console.print(Text(line), soft_wrap=True)  # a Text, because a console can take brackets for markup
 
     def on_scoring_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Say that all is fitted, and what is left: scores, export, and the gate."""
-        line = f"{self.label}  fitted; scoring, exporting and proving the export"
+        """Say that fitting is done, and that scoring, export and the parity gate follow."""
+        line = f"{self.label}  fitted; scoring, exporting and testing the export"
         if self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),
@@ -133,7 +133,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.stop()
 
     def _count(self, epoch: int) -> str:
-        """Which epoch of how many, where that is known."""
+        """The epoch, and the number of epochs if it is known."""
         return f"{epoch}" if self._epochs >= ENDLESS else f"{epoch}/{self._epochs}"
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:

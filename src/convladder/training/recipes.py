@@ -1,4 +1,4 @@
-"""Recipes: how a model is trained. ARTICLE is the article's, DEFAULT is ours."""
+"""Recipes: how a model is trained. ARTICLE is the article's recipe, DEFAULT is ours."""
 
 import platform
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PRECISIONS = ("auto", "float32", "bfloat16")
 AUGMENTATIONS = ("none", "digits", "photos")
 EPOCHS = (0.001, 100_000)
-LARGEST_RATE = 1e29  # float32 holds no weights that a step of a larger one leads to
+LARGEST_RATE = 1e29  # a larger one takes weights out of float32's range in one step
 MOST_MINUTES = 366 * 24 * 60
 
 
@@ -23,29 +23,29 @@ class Recipe:
     """How a model is trained.
 
     Attributes:
-        name: What run.json calls it.
-        epochs: Passes over the training images, 0.001 to 100,000; a fraction trains on that share of them.
-        minutes: Instead of epochs: fit for as long as leaves the rest of the run, scoring and export, done when so
-            many minutes are over. The learning rate falls by then, since the clock says how far it has come.
+        name: Its name in run.json.
+        epochs: Passes over the training images, 0.001 to 100,000. Fractions are allowed.
+        minutes: Instead of epochs: a time limit for the whole run, with scoring and export. The learning rate follows
+            the clock, so that it falls to zero in time.
         until: Stop after the first epoch with this validation accuracy, 0–1.
-        batch_size: Images a step, 1 to 65,536.
-        learning_rate: Of Adam, 0 or more; the peak of the cycle where there is one.
-        one_cycle: Whether the learning rate rises and falls once over the run (Smith and Topin 2017,
-            arXiv:1708.07120) instead of standing still.
+        batch_size: Images per step, 1 to 65,536.
+        learning_rate: Learning rate of Adam, at least 0; with `one_cycle`, its peak.
+        one_cycle: Whether the learning rate rises and falls once during the run (Smith and Topin 2017,
+            arXiv:1708.07120) instead of being constant.
         beta_1: Adam's decay of the mean gradient.
         beta_2: Adam's decay of its square.
-        weight_decay: What each step takes off the kernels, times the learning rate (Loshchilov and Hutter 2017,
+        weight_decay: Share of the kernels that a step subtracts, times the learning rate (Loshchilov and Hutter 2017,
             arXiv:1711.05101).
-        label_smoothing: Probability taken from the right class and spread over all, 0–1.
-        augment: "none"; "digits": small shifts, rotations and scalings, other ones in every epoch; "photos": flips,
-            shifts, changes of brightness, contrast and saturation, a hidden square.
+        label_smoothing: Probability that is moved from the right class to all classes, 0–1.
+        augment: "none"; "digits": small shifts, rotations and scalings, different in every epoch; "photos": flips,
+            shifts, changes of brightness, contrast and saturation, cutout.
         rescale: Whether the model scales its pixels to 0–1.
-        validate: Whether the validation images are held out, to choose the best epoch, or trained on as well.
-        precision: "float32", "bfloat16", or "auto": bfloat16 where an x86 processor trains that has it in hardware.
-        class_weights: Whether pictures of small classes count for more, where the largest has twice as many or more.
-        views: What the shipped model averages its probabilities over: "none"; "digits": the picture and its four
-            neighbours a pixel away; "photos": the picture and its mirror image. It costs five or two times the
-            arithmetic of a prediction, and nothing in training.
+        validate: Whether the validation images are held out to choose the best epoch, or used for training too.
+        precision: "float32", "bfloat16", or "auto": bfloat16 on x86 processors with hardware support.
+        class_weights: Whether pictures of small classes count more, if the largest class is at least twice as large.
+        views: Test-time augmentation of the shipped model: "none"; "digits": average over the picture and four copies
+            shifted by a pixel; "photos": average over the picture and its mirror image. A prediction needs five or
+            two times the arithmetic; training is not slower.
     """
 
     name: str
@@ -118,8 +118,8 @@ DEFAULT = Recipe(
     class_weights=True,
 )
 
-# What a rung that was tuned for MNIST changes of DEFAULT, which all others share; how that was found stands in
-# docs/benchmarks.md. Wherever rungs stand side by side, `settings.describe_tuned` says so of these.
+# Changes of DEFAULT for rungs that were tuned for MNIST; all other rungs share DEFAULT. docs/benchmarks.md says how
+# they were found. Every comparison marks these rungs with `settings.describe_tuned`.
 TUNED: Mapping[str, Mapping[str, Any]] = {
     "fast": {"epochs": 1.5, "learning_rate": 0.012, "weight_decay": 0.05},
     "strong": {"epochs": 13, "augment": "digits", "views": "digits", "weight_decay": 0.05},
@@ -134,7 +134,7 @@ TUNED: Mapping[str, Mapping[str, Any]] = {
         "class_weights": False,
     },
 }
-# What it changes of that where pictures have colours; `strong` takes a quarter of an hour for CIFAR-10.
+# Further changes for pictures with colour; `strong` takes a quarter of an hour for CIFAR-10.
 TUNED_FOR_COLOURS: Mapping[str, Mapping[str, Any]] = {
     "strong": {"epochs": 20, "augment": "photos", "views": "photos", "weight_decay": 0.25},
     "tiny": {"augment": "photos", "views": "photos"},
@@ -146,25 +146,25 @@ EQUAL = ("epochs", "batch_size", "augment", "views")
 
 # Where pictures are few, steps count and not epochs: two epochs of a few hundred pictures are a handful of steps. Of
 # 1,515 photographs in ten classes at 48 pixels `pool` was right on 53 % after these, a minute on two cores.
-FEW = 20_000  # training images
-STEPS = 1_000
+FEW_IMAGES = 20_000  # training images
+FEWEST_STEPS = 1_000
 BATCH_OF_FEW = 32
-RATE_OF_FEW = 1 / 3  # of the rung's own learning rate: an eighth of the batch, so about its square root
-MOST_EPOCHS = 100  # of a few hundred pictures, which more of them would not teach anything new
+RATE_OF_FEW = 1 / 3  # of the rung's learning rate: about the square root of the batch's change, which is an eighth
+MOST_EPOCHS = 100  # for a few hundred pictures; more would add nothing
 
-# Epochs of `finetune`: so that it looks at so many pictures in all, within these bounds.
+# Epochs of `finetune` follow from this number of pictures in all, within these bounds.
 FINETUNED_PICTURES = 15_000
 FINETUNED_EPOCHS = (3, 12)
 
 
 def default_recipe(rung: str, channels: int = 1, images: int | None = None, *, photographs: bool = False) -> Recipe:
-    """DEFAULT, with what fits a rung and the data.
+    """The default recipe for a rung and data: DEFAULT with changes.
 
     Args:
         rung: A name from MODELS.
-        channels: Of the images.
-        images: How many there are to train on. Of few, batches are smaller and epochs more.
-        photographs: Whether they are photographs, which are augmented as such.
+        channels: Channels of the images.
+        images: Number of training images. With few, batches are smaller and epochs more.
+        photographs: Whether they are photographs, which need their own augmentation.
     """
     in_colours = TUNED_FOR_COLOURS.get(rung, {}) if channels == 3 else {}
     recipe = replace(DEFAULT, **{**TUNED.get(rung, {}), **in_colours})
@@ -172,9 +172,9 @@ def default_recipe(rung: str, channels: int = 1, images: int | None = None, *, p
         return recipe
     if rung == "finetune":
         least, most = FINETUNED_EPOCHS
-        return replace(recipe, epochs=round(min(most, max(least, FINETUNED_PICTURES / (images or FEW))), 1))
-    if images is not None and images < FEW:
-        epochs = round(min(MOST_EPOCHS, STEPS * BATCH_OF_FEW / images), 1)
+        return replace(recipe, epochs=round(min(most, max(least, FINETUNED_PICTURES / (images or FEW_IMAGES))), 1))
+    if images is not None and images < FEW_IMAGES:
+        epochs = round(min(MOST_EPOCHS, FEWEST_STEPS * BATCH_OF_FEW / images), 1)
         recipe = replace(
             recipe,
             batch_size=BATCH_OF_FEW,
@@ -198,7 +198,7 @@ def usual_recipe(rung: str, info: Mapping[str, Any]) -> Recipe:
 
 
 def is_tuned(info: Mapping[str, Any]) -> bool:
-    """Whether something of a run's recipe is its rung's own, and not what all share, such as the article's."""
+    """Whether a run's recipe has settings that were tuned for its rung."""
     rung, recipe = info["rung"], info.get("recipe", {})
     if rung not in TUNED or recipe.get("name") != DEFAULT.name:
         return False
@@ -207,30 +207,30 @@ def is_tuned(info: Mapping[str, Any]) -> bool:
 
 
 def resolve_precision(recipe: Recipe) -> tuple[str, str]:
-    """The precision to train in on this machine, and why."""
+    """The precision to train in on this machine, and the reason."""
     if recipe.precision != "auto":
         return recipe.precision, "as the recipe says"
     if has_gpu():
-        return "float32", "a GPU trains, and bfloat16 was measured on x86 processors alone"
+        return "float32", "a GPU trains, and bfloat16 was only measured on x86 processors"
     if platform.machine().lower() not in ("x86_64", "amd64", "i686", "i386"):
-        return "float32", f"bfloat16 was measured on x86 processors alone, and this is {platform.machine()}"
+        return "float32", f"bfloat16 was only measured on x86 processors, and this is {platform.machine()}"
     flags = processor_flags()
     if not flags:
         return "float32", f"{platform.system()} does not say whether this processor has bfloat16 in hardware"
     if flags & {"avx512_bf16", "amx_bf16"}:
         return "bfloat16", "this processor multiplies bfloat16 in hardware"
-    return "float32", "this processor has no bfloat16 in hardware, where it would be slower"
+    return "float32", "this processor has no bfloat16 in hardware, so it would be slower"
 
 
 def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU, which it then trains on."""
+    """Whether TensorFlow sees a GPU, which it then uses for training."""
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
 
 
 def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """What the processor can do, in Linux's words; nothing where there is no such file."""
+    """The processor's features, as Linux names them; empty if the file does not exist."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -239,7 +239,7 @@ def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
 
 
 def rung_side(rung: str, dataset: "Dataset") -> int:
-    """The height and width at which a rung takes the pictures of a data set, where its user has not named one."""
+    """The default height and width of a data set's pictures for a rung."""
     from convladder.models.backbone import PRETRAINED, SIDE
 
     side = dataset.input_shape[0]

@@ -1,4 +1,4 @@
-"""Solving: the head of a pretrained network, fitted to kept features; what `fitting` is to other rungs."""
+"""Solving: fits the head of a pretrained network to cached features, instead of training as in `fitting`."""
 
 import hashlib
 import time
@@ -14,7 +14,7 @@ from convladder.errors import ConvladderError
 from convladder.evaluating.few import FEW_TO_VALIDATE
 from convladder.evaluating.metrics import score
 from convladder.exporting.onnx_file import export_graph
-from convladder.models.backbone import FEATURES, NAME
+from convladder.models.backbone import BACKBONE, FEATURES
 from convladder.training.assembling import VIEWS, Answers
 from convladder.training.fitting import Fitted
 from convladder.training.head import Solution, judge_by_folds, solve
@@ -23,12 +23,12 @@ from convladder.training.recipes import Recipe
 
 @dataclass(frozen=True)
 class Solved:
-    """What solving gives.
+    """The result of solving.
 
     Attributes:
-        fitted: The network's weights, its head among them, and what the history says of it.
+        fitted: The network's weights, with the head, and the history.
         solution: The head, and how it was chosen.
-        answers: What it answered for the pictures that it was not fitted to.
+        answers: Its answers for pictures that it was not fitted to.
         extractor: The backbone.
     """
 
@@ -39,7 +39,7 @@ class Solved:
 
     @property
     def account(self) -> dict[str, Any]:
-        """What run.json says of the head, and of how it was tested."""
+        """The part of run.json on the head and its test."""
         head = {
             "backbone": self.extractor.name,
             **({"weights_sha256": self.extractor.weights} if self.extractor.weights else {}),
@@ -52,7 +52,7 @@ class Solved:
 
 
 def idle_options(recipe: Recipe, ensemble: int, minutes: str = "--minutes") -> list[str]:
-    """What was asked for and would change nothing, where a head is solved and not trained."""
+    """The given options that have no effect on a head that is solved, not trained."""
     idle = {
         "--ensemble": ensemble > 1,
         minutes: recipe.minutes is not None,
@@ -64,15 +64,15 @@ def idle_options(recipe: Recipe, ensemble: int, minutes: str = "--minutes") -> l
 
 
 def check_solvable(recipe: Recipe, ensemble: int) -> None:
-    """Refuse what would change nothing, where a head is solved and not trained.
+    """Refuse options that have no effect on a head that is solved, not trained.
 
     Raises:
-        ConvladderError: The recipe limits its time or augments its pictures, or an ensemble is asked for.
+        ConvladderError: The recipe has a time limit or augmentation, or an ensemble is requested.
     """
     if asked := idle_options(recipe, ensemble):
         raise ConvladderError(
-            f"{', '.join(asked)} changes nothing of transfer, whose head is solved and not trained. Expected it "
-            "without, or the rung finetune."
+            f"{', '.join(asked)} has no effect on transfer, whose head is solved, not trained. Leave it out, or use "
+            "the rung finetune."
         )
 
 
@@ -80,32 +80,32 @@ def solve_head(
     model: keras.Model,
     data: Dataset,
     recipe: Recipe,
-    backbone: str = NAME,
+    backbone: str = BACKBONE,
     *,
     by_folds: bool = False,
     pool: bool = True,
 ) -> Solved:
-    """Fit the layer `logits` of a model on its backbone's features; the rest of it stays as it is.
+    """Fit the layer `logits` of a model to its backbone's features. The other layers stay as they are.
 
     Args:
-        model: As `build_model` gives it for a pretrained rung; it is not changed.
-        data: As for `fit`. Where it holds few validation pictures, these are fitted to as well.
-        recipe: Its views say what an answer is averaged over; nothing else of it matters.
-        backbone: The name of the model's.
+        model: As `build_model` returns it for a pretrained rung. It is not changed.
+        data: As in `fit`. Few validation pictures are fitted too.
+        recipe: Only its views matter.
+        backbone: Name of the model's backbone.
         by_folds: Whether the data are `Dataset.pooled`, and tested by cross-validation.
-        pool: Whether few validation pictures are fitted to as well; else they are left for another choice.
+        pool: Whether few validation pictures are fitted too; otherwise they stay available for another choice.
     """
     began = time.perf_counter()
     cache = data.source is None or data.source.get("cache", True)
-    extractor = OWN if backbone == NAME else _make_extractor(model, backbone)
+    extractor = OWN if backbone == BACKBONE else _make_extractor(model, backbone)
     labels = data.train.labels
-    tested = data.test.images[: 0 if by_folds else None]  # which are among the training images then
+    tested = data.test.images[: 0 if by_folds else None]  # by folds, the test images are among the training images
     parts = [data.train.images, data.validation.images, tested]
     train, validation, test = compute_features(parts, extractor, cache=cache)
     if not all(np.isfinite(features).all() for features in (train, validation, test)):
         raise ConvladderError(
-            f"The features that {extractor.name} gives of these pictures hold NaN or infinity. Expected finite ones: "
-            "its weights are damaged, fetch them again.",
+            f"The features from {extractor.name} for these pictures hold NaN or infinity. Expected finite ones: "
+            "its weights are damaged, download them again.",
             exit_status=1,
         )
     if by_folds:
@@ -115,7 +115,7 @@ def solve_head(
     held_out = validation[:, :chosen_on], data.validation.labels[:chosen_on]
     solution = solve(train, labels, *held_out, data.num_classes, views)
     head = solution.head
-    weights = [*model.get_weights()[:-2], head.kernel, head.bias]  # the layer `logits` is the last that has any
+    weights = [*model.get_weights()[:-2], head.kernel, head.bias]  # the layer `logits` is the last with weights
     fitted = Fitted(weights, best_epoch=1, seconds=time.perf_counter() - began)
     on_train = score(head.predict(train[:views]), labels)
     row = {"epoch": 1, "loss": on_train["loss"], "accuracy": on_train["accuracy"], "seconds": fitted.seconds}
@@ -131,14 +131,14 @@ def solve_head(
 
 
 def _make_extractor(model: keras.Model, backbone: str) -> Extractor:
-    """What computes the features of a model whose backbone is not the package's, and is known by its weights."""
+    """The Extractor for a model whose backbone is not the embedded one. Its weights identify it."""
     network = keras.Model(model.inputs[0], model.get_layer(FEATURES).output)
     digest = hashlib.sha256()
     for weight in network.get_weights():
         digest.update(np.ascontiguousarray(weight).data)
 
     def build_graph(input_shape: tuple[int, int, int]) -> bytes:
-        network(np.zeros((1, *input_shape), np.float32))  # Keras exports only what was called
+        network(np.zeros((1, *input_shape), np.float32))  # Keras exports only models that were called
         content: bytes = export_graph(network).SerializeToString()
         return content
 

@@ -1,4 +1,4 @@
-"""Tracking: what other tools read of a run. TensorBoard's event files, and runs in MLflow."""
+"""Tracking: logs runs for other tools, as TensorBoard event files and MLflow runs."""
 
 import contextlib
 import hashlib
@@ -20,16 +20,16 @@ EXPERIMENT = "convladder"
 
 
 def check_tensorboard() -> None:
-    """Import TensorBoard before anything is trained, so that it is then that it is missing."""
+    """Import TensorBoard before training, so that a missing extra is reported early."""
     import tensorboard  # noqa: F401
 
 
 def with_tensorboard(
     callbacks: "Sequence[keras.callbacks.Callback]",
 ) -> "Callable[[Path], Sequence[keras.callbacks.Callback]]":
-    """From a run's folder to these callbacks and one that writes `tensorboard/` there, an event an epoch.
+    """A function from a run folder to these callbacks plus one that writes `tensorboard/` there, one event per epoch.
 
-    Should that fail, it is said, and the training goes on without it.
+    If that callback fails, there is a warning, and the training continues without it.
     """
     import keras
 
@@ -38,7 +38,7 @@ def with_tensorboard(
     check_tensorboard()
 
     def make(folder: Path) -> "Sequence[keras.callbacks.Callback]":
-        # Neither graph nor profile: both would trace the training a second time.
+        # Without graph and profile, because both would trace the training a second time.
         writer = keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False, profile_batch=0)
         return [*callbacks, unfailing(writer)]
 
@@ -46,10 +46,10 @@ def with_tensorboard(
 
 
 def check_mlflow(uri: str) -> None:
-    """Ask whether MLflow is installed, answers, and can be written to, before anything is trained.
+    """Check before training that MLflow is installed, answers, and can be written to.
 
     Raises:
-        ConvladderError: It is not so; exit status 1.
+        ConvladderError: A check failed; exit status 1.
     """
     with _connect(uri) as client:
         _find_experiment(client)

@@ -6,42 +6,35 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from convladder import __version__
 from convladder.data.dataset import Dataset
-from convladder.data.leaks import leaked
 from convladder.data.loading import at_size
 from convladder.errors import ConvladderError, check_choice, check_range
-from convladder.evaluating.calibration import choose_threshold, reliability, temper
 from convladder.evaluating.few import FEW
-from convladder.evaluating.learned import beside_constant
-from convladder.evaluating.metrics import describe, predict_probabilities, without
-from convladder.exporting.onnx_file import export_onnx
-from convladder.exporting.parity import check_answers, parity_images
-from convladder.exporting.pretrained import answer
-from convladder.files import whole_file, write_arrays, write_csv, write_json
-from convladder.models.backbone import NAME as BACKBONE
-from convladder.models.backbone import NUM_PARAMETERS, PRETRAINED
+from convladder.exporting.parity import parity_images
+from convladder.files import write_json
+from convladder.models.backbone import BACKBONE, NUM_PARAMETERS, PRETRAINED
 from convladder.models.ladder import MODELS, build_model
 from convladder.models.summary import count_macs
 from convladder.processors import count_processors
-from convladder.runs.examples import choose_examples
-from convladder.runs.run import LEARNED, Run, create_run_folder, embedded_name
+from convladder.runs.run import Run, create_run_folder
 from convladder.signals import check_stop, defer_signals, stopped
 from convladder.training.adopting import adopt
-from convladder.training.assembling import VIEWS, Answers, assemble, calibrate
+from convladder.training.assembling import VIEWS, Answers, assemble
 from convladder.training.finetuning import finetune
 from convladder.training.fitting import Fitted, Interrupted, fit
 from convladder.training.hardware import processor_name
 from convladder.training.pacing import Deadline, seconds_after
 from convladder.training.recipes import Recipe, default_recipe_for, resolve_precision, rung_side
+from convladder.training.scoring import write_results, write_weights
 from convladder.training.solving import check_solvable, solve_head
 
 MANY_PARAMETERS = 50_000_000
@@ -90,6 +83,114 @@ def train(
             that refused.
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP, once the folder holds the best weights so far.
     """
+    plan = _plan(model, dataset, recipe, seed, ensemble, choices, deterministic, by_folds)
+    building = time.monotonic()
+    warn_of_size(first := plan.build(0))
+    deadline = _deadline(began, time.monotonic() - building, plan)
+    info: dict[str, Any] = {"status": "running"} | plan.describe(first)
+    check_stop()
+    folder = create_run_folder(Path(directory), first.name)
+
+    trained = _Trained(plan)
+    try:
+        write_json(folder / "run.json", info)
+        look_on = callbacks(folder) if callable(callbacks) else callbacks
+        for number in range(ensemble):
+            network = first if number == 0 else plan.build(number)
+            trained.fit(network, number, look_on, deadline and deadline.among(ensemble - number))
+        with _told_of_scoring(look_on):
+            members, history, answers = trained.members, trained.history, trained.answers
+            results = write_results(folder, members, history, plan.recipe.views, plan.data, answers)
+            info |= results | trained.account | {"status": "finished"}
+        write_json(folder / "run.json", info)
+    except KeyboardInterrupt as stop:
+        kept = _keep_interrupted(folder, info, trained, stop)
+        raise stopped(stop, f"{folder} holds {kept}.") from None
+    except BaseException as error:
+        info |= {"status": "failed", "error": str(error)}
+        write_json(folder / "run.json", info)
+        raise
+    check_stop(f"{folder} is finished.")
+    return Run(folder)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a run trains and how, decided and checked before its folder is made.
+
+    Attributes:
+        model: What the user named or built.
+        rung: Its name; of a built model an empty text.
+        data: As they are trained and tested on.
+        recipe: How each network is trained.
+        seed: Of the first network; the others have the next ones.
+        ensemble: How many networks.
+        choices: What the rung lets one choose.
+        deterministic: Whether the weights shall be the same again, bit for bit.
+        by_folds: Whether the test is a cross-validation.
+    """
+
+    model: str | keras.Model
+    rung: str
+    data: Dataset
+    recipe: Recipe
+    seed: int
+    ensemble: int
+    choices: Mapping[str, Any]
+    deterministic: bool
+    by_folds: bool
+
+    @cached_property
+    def precision(self) -> tuple[str, str]:
+        """What is computed in, and why."""
+        return resolve_precision(self.recipe)
+
+    @property
+    def backbone(self) -> str:
+        """What a pretrained rung stands on."""
+        name: str = self.choices.get("backbone", BACKBONE)
+        return name
+
+    def build(self, number: int) -> keras.Model:
+        """A network that nothing has been fitted to yet."""
+        keras.utils.set_random_seed(self.seed + number)
+        if not isinstance(self.model, str):
+            return adopt(self.model, self.data)
+        shape, classes = self.data.input_shape, self.data.num_classes
+        return build_model(self.rung, shape, classes, rescale=self.recipe.rescale, **self.choices)
+
+    def describe(self, network: keras.Model) -> dict[str, Any]:
+        """What run.json says of it, given its first network."""
+        precision, reason = self.precision
+        return {
+            "rung": network.name,
+            "own_network": not self.rung,
+            "choices": dict(self.choices),
+            "ensemble": self.ensemble,
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "deterministic": self.deterministic,
+            "precision": precision,
+            "precision_reason": reason,
+            **_describe_data(self.data),
+            "parameters": self.ensemble * network.count_params(),
+            "macs": self.ensemble * VIEWS[self.recipe.views][1] * count_macs(network),
+            **_describe_machine(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+
+
+def _plan(
+    model: str | keras.Model,
+    dataset: Dataset,
+    recipe: Recipe | None,
+    seed: int,
+    ensemble: int,
+    choices: Mapping[str, Any] | None,
+    deterministic: bool,
+    by_folds: bool,
+) -> _Plan:
+    """Check what `train` was given, and fill in what it was not."""
     check_range("the ensemble", ensemble, 1, 100)
     check_range("seed", seed, 0, 2**32 - ensemble)
     rung = model if isinstance(model, str) else ""
@@ -104,75 +205,7 @@ def train(
     if rung == "transfer":
         check_solvable(recipe, ensemble)
     data, by_folds = _arrange(dataset, recipe, by_folds and rung == "transfer")
-
-    def member(number: int) -> keras.Model:
-        keras.utils.set_random_seed(seed + number)
-        if not isinstance(model, str):
-            return adopt(model, data)
-        return build_model(rung, data.input_shape, data.num_classes, rescale=recipe.rescale, **(choices or {}))
-
-    building = time.monotonic()
-    warn_of_size(first := member(0))
-    deadline = _deadline(began, time.monotonic() - building, recipe, data, ensemble)
-    precision, reason = resolve_precision(recipe)
-    info: dict[str, Any] = {
-        "status": "running",
-        "rung": first.name,
-        "own_network": not rung,
-        "choices": dict(choices or {}),
-        "ensemble": ensemble,
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "deterministic": deterministic,
-        "precision": precision,
-        "precision_reason": reason,
-        **_describe_data(data),
-        "parameters": ensemble * first.count_params(),
-        "macs": ensemble * VIEWS[recipe.views][1] * count_macs(first),
-        **_describe_machine(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-    check_stop()
-    folder = create_run_folder(Path(directory), first.name)
-
-    trained = _Trained()
-    try:
-        write_json(folder / "run.json", info)
-        look_on = callbacks(folder) if callable(callbacks) else callbacks
-        for number in range(ensemble):
-            network = first if number == 0 else member(number)
-            trained.fit(
-                network,
-                rung,
-                data,
-                recipe,
-                by_folds,
-                seed=seed + number,
-                precision=precision,
-                deterministic=deterministic,
-                callbacks=look_on,
-                backbone=(choices or {}).get("backbone", BACKBONE),
-                deadline=deadline and deadline.among(ensemble - number),
-            )
-        with _told_of_scoring(look_on):
-            info |= _write_results(folder, trained, recipe.views, data) | trained.account | {"status": "finished"}
-        write_json(folder / "run.json", info)
-    except KeyboardInterrupt as stop:
-        info["status"] = "interrupted"
-        write_json(folder / "run.json", info)  # before the weights: a second signal does not wait for them
-        if isinstance(stop, Interrupted):
-            trained.keep(network, stop.fitted, stop.account)
-        if trained.members and not (folder / "model.keras").exists():
-            _write_weights(folder, assemble(trained.members, recipe.views), trained.history)
-        write_json(folder / "run.json", info | trained.account)
-        kept = "the best weights so far" if trained.members else "no weights yet"
-        raise stopped(stop, f"{folder} holds {kept}.") from None
-    except BaseException as error:
-        info |= {"status": "failed", "error": str(error)}
-        write_json(folder / "run.json", info)
-        raise
-    check_stop(f"{folder} is finished.")
-    return Run(folder)
+    return _Plan(model, rung, data, recipe, seed, ensemble, dict(choices or {}), deterministic, by_folds)
 
 
 def _arrange(dataset: Dataset, recipe: Recipe, by_folds: bool) -> tuple[Dataset, bool]:
@@ -182,16 +215,17 @@ def _arrange(dataset: Dataset, recipe: Recipe, by_folds: bool) -> tuple[Dataset,
     return dataset if recipe.validate else dataset.without_validation(), False
 
 
-def _deadline(began: float | None, building: float, recipe: Recipe, data: Dataset, ensemble: int) -> Deadline | None:
+def _deadline(began: float | None, building: float, plan: _Plan) -> Deadline | None:
     """When the run must be done, where the recipe has minutes, and what it does when all networks are fitted."""
+    recipe, data = plan.recipe, plan.data
     if recipe.minutes is None:
         return None
     began = time.monotonic() if began is None else began
     answers = 2 * (len(data.validation) + len(parity_images(data))) + len(data.test)
     return Deadline(
         began + 60 * recipe.minutes,
-        fixed=ensemble * seconds_after(building),
-        images=ensemble * VIEWS[recipe.views][1] * answers,
+        fixed=plan.ensemble * seconds_after(building),
+        images=plan.ensemble * VIEWS[recipe.views][1] * answers,
     )
 
 
@@ -200,6 +234,8 @@ class _Trained:
     """The networks of a run, one or the members of an ensemble, and how they were fitted.
 
     Attributes:
+        plan: What is trained, and how.
+        network: The one that is or was fitted last.
         members: With their best weights.
         history: A row an epoch.
         seconds: Of fitting.
@@ -208,6 +244,8 @@ class _Trained:
         answers: What is known of the answers of a head that was solved.
     """
 
+    plan: _Plan
+    network: keras.Model | None = None
     members: list[keras.Model] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -218,31 +256,28 @@ class _Trained:
     def fit(
         self,
         network: keras.Model,
-        rung: str,
-        data: Dataset,
-        recipe: Recipe,
-        by_folds: bool,
-        *,
-        deterministic: bool,
-        precision: str,
-        backbone: str,
-        **how: Any,
+        number: int,
+        callbacks: Sequence[keras.callbacks.Callback],
+        deadline: Deadline | None,
     ) -> None:
-        """Fit a network as its rung is fitted, and take it in; `how` are the seed, the callbacks and the deadline."""
-        if rung == "finetune" and backbone == BACKBONE:
-            tuned = finetune(network, data, recipe, measure=not deterministic, **how)
+        """Fit a network, the one of this number, as its rung is fitted, and take it in."""
+        plan, data, recipe = self.plan, self.plan.data, self.plan.recipe
+        self.network = network
+        how: dict[str, Any] = {"seed": plan.seed + number, "callbacks": callbacks, "deadline": deadline}
+        if plan.rung == "finetune" and plan.backbone == BACKBONE:
+            tuned = finetune(network, data, recipe, measure=not plan.deterministic, **how)
             self.keep(network, tuned.fitted, tuned.account)
-        elif rung in PRETRAINED:
-            solved = solve_head(network, data, recipe, backbone, by_folds=by_folds)
+        elif plan.rung in PRETRAINED:
+            solved = solve_head(network, data, recipe, plan.backbone, by_folds=plan.by_folds)
             fitted = solved.fitted
-            if rung == "transfer":
+            if plan.rung == "transfer":
                 self.answers = solved.answers
             else:  # of another backbone the blocks are not known: it is trained on as a whole
                 network.set_weights(fitted.weights)
-                fitted = fit(network, data, recipe, precision=precision, **how)
+                fitted = fit(network, data, recipe, precision=plan.precision[0], **how)
             self.keep(network, fitted, solved.account)
         else:
-            self.keep(network, fit(network, data, recipe, precision=precision, **how))
+            self.keep(network, fit(network, data, recipe, precision=plan.precision[0], **how))
 
     def keep(self, network: keras.Model, fitted: Fitted, details: Mapping[str, Any] | None = None) -> None:
         """Take a fitted network in."""
@@ -260,12 +295,24 @@ class _Trained:
         return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs} | dict(self.details)
 
 
+def _keep_interrupted(folder: Path, info: dict[str, Any], trained: _Trained, stop: KeyboardInterrupt) -> str:
+    """Write what there is of a run that was told to stop; give back, in words, what that is."""
+    info["status"] = "interrupted"
+    write_json(folder / "run.json", info)  # before the weights: a second signal does not wait for them
+    if isinstance(stop, Interrupted):
+        trained.keep(trained.network, stop.fitted, stop.account)
+    if trained.members and not (folder / "model.keras").exists():
+        write_weights(folder, assemble(trained.members, trained.plan.recipe.views), trained.history)
+    write_json(folder / "run.json", info | trained.account)
+    return "the best weights so far" if trained.members else "no weights yet"
+
+
 def _describe_data(data: Dataset) -> dict[str, Any]:
     """What run.json says of the data."""
     return {
         "dataset": data.name,
         "data": None if data.source is None else dict(data.source),
-        "fit": data.fit,
+        "fit": data.resize,
         "fingerprint": data.fingerprint,
         "content": data.identity,
         "photographs": data.photographs,
@@ -322,63 +369,3 @@ def _told_of_scoring(callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[
     finally:
         for callback in callbacks:
             getattr(callback, "on_scoring_end", bool)()
-
-
-def _write_results(folder: Path, trained: _Trained, views: str, data: Dataset) -> dict[str, Any]:
-    """Write weights, metrics, predictions and the exported model; give back what run.json repeats of them."""
-    answers = trained.answers
-    model, calibration = calibrate(trained.members, views, data.validation, answers)
-    _write_weights(folder, model, trained.history)
-    metrics: dict[str, Any] = {}
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    threshold, why = 0.0, "no validation images"
-    if calibration.before is not None and calibration.after is not None:
-        labels = data.validation.labels if answers is None else answers.labels
-        threshold, why = choose_threshold(calibration.after, labels)
-        before = reliability(calibration.before, labels)["ece"]
-        metrics["validation"] = describe(calibration.after, labels, data.class_names, threshold) | {
-            "ece_before_temperature": before
-        }
-        arrays = {"validation_probabilities": calibration.after, "validation_labels": labels}
-    if answers is None:
-        shipped = answer(model, data.test.images)
-    else:
-        shipped = temper(answers.test, calibration.temperature).astype(np.float32)
-    probabilities = shipped if answers is None or answers.by_folds is None else answers.by_folds
-    metrics["test"] = describe(probabilities, data.test.labels, data.class_names, threshold)
-    metrics["test"] |= without(leaked(data), probabilities, data.test.labels)
-    write_arrays(folder / LEARNED, digests=np.unique(data.digests[: -len(data.test)]))
-    write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels, **arrays)
-    examples = choose_examples(data.test.images, data.test.labels, shipped.argmax(axis=1))
-    write_arrays(folder / "examples.npz", **examples._asdict())
-    test = metrics["test"]
-    fitted = {"temperature": calibration.temperature, "threshold": threshold}
-    described = fitted | {
-        "rung": model.name,
-        "class_names": data.class_names,
-        "input_shape": data.input_shape,
-        "fit": data.fit,
-        "fingerprint": data.fingerprint,
-        "dataset": data.name,
-        "embedded": embedded_name({"data": data.source}),
-        "test_accuracy": test["accuracy"],
-        "test_images": test["images"],
-        "interval": [test["low"], test["high"]],
-        "tested_by": f"{answers.folds}-fold cross-validation" if answers and answers.folds else None,
-    }
-    images = parity_images(data)
-    expected = predict_probabilities(model, images)
-    if answers is not None:  # what was scored was computed without Keras: the model that is kept answers so too
-        check_answers(shipped[: len(images)], expected[: len(shipped)], "The head")
-    parity = export_onnx(model, folder / "model.onnx", described, images, expected)
-    write_json(folder / "metrics.json", metrics | {"parity": parity})
-    accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
-    reasons = {"temperature_reason": calibration.reason, "threshold_reason": why}
-    return accuracies | fitted | reasons | {"learned_nothing": beside_constant(test).nothing}
-
-
-def _write_weights(folder: Path, model: keras.Model, history: Sequence[Mapping[str, float]]) -> None:
-    if history:
-        write_csv(folder / "history.csv", history)
-    with whole_file(folder / "model.keras") as temporary:
-        model.save(temporary)

@@ -1,6 +1,6 @@
-"""The visual audit: what a pretrained network sees to be wrong with pictures, without any training.
+"""The visual audit: finds problems of pictures with a pretrained network, without training.
 
-From kept features: likely label errors, altered copies that a perceptual hash misses, outliers of a class.
+From cached features it finds likely label errors, altered copies that a perceptual hash misses, and class outliers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,12 @@ from convladder.evaluating.mislabelling import find_mislabelled
 from convladder.training.head import USUAL, Labels, cross_validate
 from convladder.workers import map_files
 
-FEWEST = (
-    8  # pictures of a class, below which none of it is called wrong: of fewer, heads and neighbours tell too little
-)
-ROUNDS = 3  # of cross-validation, each with other folds, whose chance would accuse some pictures
-ALIKE = 0.65  # cosine of the features of two pictures, from which it is looked whether one is a part of the other
-SAME = 0.83  # of their overlap, from which it is
-OUTLYING, OUTLYING_IN_CLASS = 2.5, 3.5  # deviations above the median of all distances, and of those of the class
-NEIGHBOURS = 20  # at most; of small classes a quarter
+FEWEST = 8  # pictures: smaller classes are not judged, because heads and neighbours show too little
+ROUNDS = 3  # of cross-validation, each with other folds, so that one unlucky fold accuses nobody
+MAYBE_SAME = 0.65  # cosine of two pictures' features, from which their overlap is computed
+SAME = 0.83  # overlap from which one is a copy of the other
+OUTLYING, OUTLYING_IN_CLASS = 2.5, 3.5  # deviations above the median, of all distances and of the class's distances
+NEIGHBOURS = 20  # at most; a quarter of the class if that is less
 ROWS_AT_ONCE = 1024
 PAIRS_AT_ONCE = 32
 
@@ -33,37 +31,39 @@ PAIRS_AT_ONCE = 32
 def audit_visually(
     audit: Audit, dataset: Dataset, features: Features, labels: Labels, *, labels_judged: bool = False
 ) -> Audit:
-    """Add to an audit what features tell.
+    """Add the findings from features to an audit.
 
     Args:
-        audit: Of the same files.
+        audit: The audit of the same files.
         dataset: The pictures.
-        features: Theirs, as `pool_features` gives them: of all splits, shape (2, count, 1280).
+        features: Their features from all splits, as `pool_features` returns them, shape (2, count, 1280).
         labels: Shape (count,).
-        labels_judged: Whether the audit holds likely label errors already.
+        labels_judged: Whether the audit already has likely label errors.
     """
     groups = [group for finding in audit.findings if "copies" in finding.check for group in finding.groups]
     copies = {path: number for number, group in enumerate(groups) for path in group}
     findings = find_altered_copies(dataset, features, labels, copies)
     if not labels_judged:
-        audit = audit.with_findings([find_label_errors(dataset, features, labels)])
-    # A picture with a wrong label lies far from its class, and has been named.
+        audit = audit.with_findings([judge_labels(dataset, features, labels)])
+    # A picture with a wrong label is far from its class, and is reported already.
     named = {group[0] for finding in audit.findings if finding.check == LABEL_ERRORS for group in finding.groups}
     findings.append(find_outliers(dataset, features, labels, named))
     counts = np.bincount(labels, minlength=dataset.num_classes)
     few = [f"{name} ({count})" for name, count in zip(dataset.class_names, counts, strict=True) if count < FEWEST]
-    note = f"Not judged for label errors and outliers, with fewer than {FEWEST} pictures: {', '.join(few)}."
+    note = (
+        f"Not checked for label errors and outliers, because they have fewer than {FEWEST} pictures: {', '.join(few)}."
+    )
     return audit.with_findings(findings, [note] if few else [])
 
 
-def find_label_errors(dataset: Dataset, features: Features, labels: Labels) -> Finding:
-    """Pictures whose labels are probably wrong, by heads that have not seen them.
+def judge_labels(dataset: Dataset, features: Features, labels: Labels) -> Finding:
+    """Pictures whose labels are probably wrong, by heads that were not fitted to them.
 
-    Each is judged by heads that are fitted to the other folds (Northcutt et al. 2021, arXiv:1911.00068). Where classes
-    resemble one another, so that heads are often wrong, nobody is accused: see `find_mislabelled`.
+    Heads that are fitted to the other folds judge each picture (Northcutt et al. 2021, arXiv:1911.00068). If classes
+    are so similar that heads are often wrong, nothing is reported: see `find_mislabelled`.
 
     Returns:
-        A group for each picture, the likeliest error first: its path, and what it is labelled and looks like.
+        A group for each picture, the most likely error first: its path, its label and the class that it looks like.
     """
     rounds = [
         cross_validate(features, labels, dataset.num_classes, len(features), [USUAL], seed)[0] for seed in range(ROUNDS)
@@ -85,13 +85,13 @@ def find_altered_copies(
 ) -> list[Finding]:
     """Crops of other pictures in the set, and the same pictures in other light, mirrored or not.
 
-    The nearest picture by features is looked at again, pixel by pixel.
+    Each picture is compared pixel by pixel with the one whose features are nearest.
 
     Args:
         dataset: The pictures.
-        features: Theirs.
-        labels: Theirs.
-        copies: Of a path that is a copy by its hash, the number of its group, which is known.
+        features: Their features.
+        labels: Their labels.
+        copies: From the path of a copy that the hash found to the number of its group; these are known.
     """
     paths = _paths(dataset)
     pairs = [
@@ -111,16 +111,16 @@ def find_altered_copies(
 
 
 def find_outliers(dataset: Dataset, features: Features, labels: Labels, skip: set[str]) -> Finding:
-    """Pictures that lie far from those of their class: farther than the distances of all, or of the class, let expect.
+    """Pictures that are unusually far from their class, compared with all distances, or with those of the class.
 
-    The distance is 1 minus the mean cosine with the nearest pictures of the class, a quarter of it and 20 at most, so
-    that a few pictures of another set do not vouch for one another.
+    The distance is 1 minus the mean cosine with the nearest pictures of the class: a quarter of the class, at most 20,
+    so that a few foreign pictures do not hide one another.
 
     Args:
         dataset: The pictures.
-        features: Theirs.
-        labels: Theirs.
-        skip: Paths that have been named.
+        features: Their features.
+        labels: Their labels.
+        skip: Paths that are reported already.
     """
     distances = np.full(len(labels), np.nan)
     far_in_class = np.zeros(len(labels), np.bool_)
@@ -150,13 +150,13 @@ def find_outliers(dataset: Dataset, features: Features, labels: Labels, skip: se
 
 
 def _deviations(distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """How many standard deviations above the median, both robust against outliers; NaN stays NaN."""
+    """Robust standard deviations above the median; NaN stays NaN."""
     centred = distances - np.nanmedian(distances)
     return centred / max(1.4826 * float(np.nanmedian(np.abs(centred))), 1e-9)
 
 
 def _nearest_pairs(features: Features) -> list[tuple[int, int]]:
-    """Each picture with the one most like it, as it is or mirrored, where that is like enough; each pair once."""
+    """Each picture with the most similar one, mirrored or not, if they are similar enough; each pair once."""
     straight, mirrored = map(_directions, features)
     pairs = set()
     for start in range(0, len(straight), ROWS_AT_ONCE):
@@ -165,14 +165,14 @@ def _nearest_pairs(features: Features) -> list[tuple[int, int]]:
         rows = np.arange(len(part))
         cosines[rows, start + rows] = -1  # with itself
         nearest = cosines.argmax(axis=1)
-        for row in np.flatnonzero(cosines[rows, nearest] >= ALIKE):
+        for row in np.flatnonzero(cosines[rows, nearest] >= MAYBE_SAME):
             first, second = sorted((start + int(row), int(nearest[row])))
             pairs.add((first, second))
     return sorted(pairs)
 
 
 def _link(pairs: Sequence[tuple[int, int]], count: int) -> Groups:
-    """Rows that pairs link, as groups."""
+    """Groups of rows that are linked by pairs."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
