@@ -159,10 +159,13 @@ def test_parameters_are_counted_as_keras_does(visit: Visit) -> None:
         assert counted == [dense.count_params(), convolution.count_params()]
 
 
+LESSON_CHOICES: tuple[dict[str, Any], ...] = ({}, {"depth": 5, "batch_norm": False})
+
+
 def test_the_lessons_own_networks_answer_as_in_keras(visit: Visit, url: str, mnist: cl.Dataset) -> None:
     kept = json.loads((LEARN / "networks.json").read_text(encoding="utf-8"))
     images, _ = digits(url)
-    for index, choices in enumerate(({}, {"depth": 5, "batch_norm": False})):
+    for index, choices in enumerate(LESSON_CHOICES):
         network = kept[index]
         model = build_model(network["rung"], (28, 28, 1), 10, **choices)
         weights: list[Any] = []
@@ -379,7 +382,8 @@ def test_learn_starts_without_a_model_and_refuses_what_is_none(tmp_path: Path) -
     finally:
         process.terminate()
         assert process.wait(60) == 0
-        process.stderr.close()
+        if process.stderr:
+            process.stderr.close()
     refused = subprocess.run([*command, str(tmp_path / "nothing")], check=False, capture_output=True, text=True)
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1

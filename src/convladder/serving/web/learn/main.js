@@ -15,7 +15,7 @@ import { openPooling } from "./pooling.js";
 import { showExperiments } from "./training.js";
 
 const SHAPE = [28, 28, 1];
-const CLASSES = 10;
+const DIGITS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];  // whose networks may answer for a drawn digit
 
 let subjects = [];
 let picture = { pixels: new Uint8Array(28 * 28), label: null };
@@ -33,7 +33,7 @@ async function start() {
   ]);
   const networks = own.map(readNetwork);
   const models = opened.catalogue.models;
-  const served = models.filter((model) => `${model.input_shape}` === `${SHAPE}` && model.class_names.length === CLASSES);
+  const served = models.filter((model) => `${model.input_shape}` === `${SHAPE}` && `${model.class_names}` === `${DIGITS}`);
   const learnt = lesson.learnt.length
     ? lesson.learnt
     : [{ name: "the lesson’s network", kernels: firstKernels(networks[1]) }];
