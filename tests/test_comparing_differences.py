@@ -194,7 +194,7 @@ def test_the_report_takes_what_the_finding_takes(tmp_path: Path, small_npz: Path
     assert said.count("Recommended:") + said.count("Not settled:") == 1
     assert f"{found['take']} take this" in said
     assert ("Until then, take " + found["take"] in said) != found["settled"]
-    assert "Besides: epochs" in said
+    assert "Also different: epochs" in said
     assert comparison.level["words"] in said
 
 

@@ -65,5 +65,5 @@ def test_the_caller_s_backend_settings_and_figures_stay(
     command = [sys.executable, "-c", EVERYTHING + notebook, str(run.path.resolve()), "image.npy"]
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    drawn = {"report.html", "all.png", "one.png", "filters.svg", "maps.svg", "time.svg", "image.npy"}
+    drawn = {"report.html", "all.png", "one.png", "filters.svg", "maps.svg", "image.npy"}
     assert {path.name for path in tmp_path.iterdir()} == drawn

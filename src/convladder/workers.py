@@ -301,7 +301,7 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if not isinstance(value, np.memmap) or value.filename is None:
             return NotImplemented
-        if not os.path.exists(value.filename):  # what shall not be kept lies in a file without a name
+        if not os.path.exists(value.filename):  # data that are not cached are in a file without a name
             return np.array, (np.asarray(value).copy(),)
         whole = value.base if isinstance(value.base, np.memmap) else value
         offset = whole.offset + value.__array_interface__["data"][0] - whole.__array_interface__["data"][0]

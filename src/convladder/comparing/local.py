@@ -116,7 +116,7 @@ class _Trainer:
                 callback.on_train_end()  # a progress bar must not stay, whatever has happened
 
     def _interrupt(self) -> str:
-        """Pass on that the run shall stop, and give back what it says when it has; if asked again, wait for little."""
+        """Stop the run, and return what it says when it has stopped. After a second signal, wait only briefly."""
         for seconds in (None, SECONDS_TO_END / 2):
             with contextlib.suppress(KeyboardInterrupt, Ended, TimeoutError):
                 self._worker.interrupt()

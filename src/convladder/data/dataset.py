@@ -95,7 +95,7 @@ class Dataset:
         train: Images that the weights are fitted to.
         validation: Images that select the epoch and the rung. May be empty.
         test: Images that are used once, after everything is selected.
-        resize: How pictures of other proportions were brought to this size, and shall be for predictions: "crop", "pad"
+        resize: How pictures of other proportions were resized, and will be for predictions: "crop", "pad"
             or "stretch".
         account: What became of each file; None for data from arrays.
         native_side: Median of the pictures' shorter sides in their files, in pixels; 0 for arrays.

@@ -58,7 +58,7 @@ def load_dataset(
         source: "mnist" or "clothes", 70,000 digits and 200 photographs that come with the package, or a path; a
             folder of yours that is called so is `Path("clothes")` or "./clothes":
             a folder `PATH/<class>/*`, of which 15 % of each class are held out for testing;
-            a folder `PATH/{train,validation,test}/<class>/*`, or as people call these, of which what is missing is held
+            a folder `PATH/{train,validation,test}/<class>/*`, or other usual names for these; a missing split is held
             out; a .csv or .tsv file of path, label and perhaps split; a folder of four IDX files,
             gzipped or not, as MNIST and its kin come;
             an .npz file with MNIST's keys: x_train, y_train, x_test, y_test; images (count, height, width) or

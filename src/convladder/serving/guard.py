@@ -53,7 +53,7 @@ class Guard:
     Args:
         app: What answers.
         limits: Of body, requests and seconds.
-        observations: Told of every request.
+        observations: Counts every request.
         api_key: Asked for, if there is one.
         hosts: Names that the Host header may hold; empty for any, which is for servers with a key.
         routes: Whose requests are counted under their paths. Those without a parameter in them are answered from here.

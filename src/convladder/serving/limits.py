@@ -15,7 +15,7 @@ class Limits:
         body: Bytes of a request's body.
         pixels: Pixels of all pictures of a request together, before they are shrunk to the model's size.
         images: Pictures of a request, or rows of a tensor.
-        requests: Requests at work at once; one more is told to come back.
+        requests: Most requests at work at once; one more gets 503 and a Retry-After.
         connections: Connections open at once.
         seconds: To receive a request, to answer it, and to send the answer.
     """

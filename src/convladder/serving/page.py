@@ -1,6 +1,6 @@
-"""The page at /: its files, what it is told of the models, and the two questions that it asks while one draws.
+"""The page at /: its files, the list of models, and the two requests that it sends while you draw.
 
-The page's questions are not part of the API: they carry pixels as bare bytes, because the bars shall follow the hand.
+These requests are not part of the API: they carry pixels as bare bytes, so that the bars update while you draw.
 """
 
 import asyncio

@@ -23,7 +23,7 @@ IDLE_SECONDS = 60  # between two requests on a connection
 
 
 def run_server(app: ASGIApp, host: str, port: int, limits: Limits, announce: Callable[[str], None]) -> None:
-    """Answer requests until the process is told to end, by SIGINT or SIGTERM; finish what is in flight.
+    """Answer requests until SIGINT or SIGTERM comes; then finish the requests in flight.
 
     Args:
         app: What `create_application` made.
@@ -64,7 +64,7 @@ def run_server(app: ASGIApp, host: str, port: int, limits: Limits, announce: Cal
 
 
 class Server(uvicorn.Server):
-    """Ends with status 0 when it is told to end by SIGTERM; uvicorn's would send itself the signal again."""
+    """Ends with status 0 after SIGTERM; uvicorn's own server would send itself the signal again."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note that the process is to end."""

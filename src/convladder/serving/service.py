@@ -95,7 +95,7 @@ class Service:
     Args:
         classifiers: By name; the first answers where a request names none.
         limits: Of pixels, images and seconds a request.
-        observations: Told of every image.
+        observations: Counts every image.
     """
 
     def __init__(self, classifiers: Mapping[str, Classifier], limits: Limits, observations: Observations) -> None:

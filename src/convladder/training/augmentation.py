@@ -40,14 +40,7 @@ def augment_digits(images: Any, seed: Any) -> Any:
     zeros = tf.zeros(batch)
     # An output pixel (x', y') is read at (a x' + b y' + e, c x' + d y' + f).
     transforms = tf.stack([a, b, x - a * x - b * y + right, c, d, y - c * x - d * y + down, zeros, zeros], axis=1)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=transforms,
-        output_shape=[height, width],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="CONSTANT",
-    )
+    return _resample(images, transforms, "BILINEAR", "CONSTANT")
 
 
 def augment_photos(images: Any, seed: Any) -> Any:
@@ -75,14 +68,7 @@ def augment_photos(images: Any, seed: Any) -> Any:
     transforms = tf.stack(
         [direction, zeros, start + tf.round(right), zeros, ones, tf.round(down), zeros, zeros], axis=1
     )
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=transforms,
-        output_shape=[height, width],
-        fill_value=0.0,
-        interpolation="NEAREST",
-        fill_mode="REFLECT",
-    )
+    moved = _resample(images, transforms, "NEAREST", "REFLECT")
     pixels = tf.cast(moved, tf.float32)
     mean = tf.reduce_mean(pixels, axis=(1, 2, 3), keepdims=True)  # (batch, 1, 1, 1)
     brightness, contrast, saturation = (
@@ -125,3 +111,15 @@ def resize(images: Any, size: tuple[int, int], seed: Any, *, zoom: bool) -> Any:
 
 
 AUGMENT = {"digits": augment_digits, "photos": augment_photos}
+
+
+def _resample(images: Any, transforms: Any, interpolation: str, fill_mode: str) -> Any:
+    """Images of the same shape, read at the places that `transforms`, shape (batch, 8), gives for their pixels."""
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=transforms,
+        output_shape=images.shape[1:3],
+        fill_value=0.0,
+        interpolation=interpolation,
+        fill_mode=fill_mode,
+    )

@@ -69,7 +69,7 @@ def train(
         directory: Where the run folder is made.
         callbacks: Keras callbacks that look on, for instance a progress bar; or what makes them for the run's folder.
             Where they have them, `on_scoring_begin` and `on_scoring_end` are called around scoring and export.
-        deterministic: Whether two runs on one machine shall end with the same weights, bit for bit. It holds for
+        deterministic: Whether two runs on one machine end with the same weights, bit for bit. It holds for
             the rest of the process: TensorFlow cannot take it back.
         by_folds: Whether `transfer` is trained on all pictures, and tested by cross-validation, where fewer than 30
             would be held out by chance. Not where several rungs are to be tested on the same pictures.
@@ -126,7 +126,7 @@ class _Plan:
         seed: Of the first network; the others have the next ones.
         ensemble: How many networks.
         choices: What the rung lets one choose.
-        deterministic: Whether the weights shall be the same again, bit for bit.
+        deterministic: Whether a second run gives the same weights, bit for bit.
         by_folds: Whether the test is a cross-validation.
     """
 
