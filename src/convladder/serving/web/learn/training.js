@@ -20,6 +20,7 @@ function showCurves(box, label, { about, curves: runs }) {
   const most = Object.values(runs)[0].loss.length;
   const steps = Array.from({ length: most }, (_, index) => index + 1);
   const choice = element("select", {}, ...Object.keys(runs).map((key) => element("option", {}, key)));
+  choice.value = box.dataset.first ?? choice.value;
   const measure = element("select", {}, element("option", { value: "loss" }, "loss"), element("option", { value: "accuracy" }, "accuracy"));
   const epochs = element("input", { type: "range", min: 1, max: most, step: 1, value: most });
   const shown = element("output");
