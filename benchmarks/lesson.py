@@ -195,7 +195,7 @@ def try_depth() -> dict[str, Any]:
     """Stacks of convolutions without and with shortcuts."""
     rungs = {"without": "deep", "with": "residual"}
     tried = {f"{name} {depth}": (rungs[name], RATE, {"depth": depth}) for depth in (8, 20, 32) for name in rungs}
-    return _experiment("deep or residual", 1000, 16, tried)
+    return _experiment("deep or residual", 1000, 8, tried)
 
 
 def _experiment(

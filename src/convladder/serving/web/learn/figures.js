@@ -88,7 +88,7 @@ export function follow(canvas, size, moved, jumped) {
   canvas.addEventListener("pointerdown", point);
 }
 
-const BOX = { width: 640, height: 300, left: 56, right: 14, top: 14, bottom: 44 };
+const BOX = { width: 640, height: 300, left: 68, right: 14, top: 14, bottom: 44 };
 
 // Curves over steps: [{values, dashed, letter}], where letter "a" or "b" is the colour. Labels say what the axes are.
 export function curves(lines, { steps, low, high, label, across, named }) {

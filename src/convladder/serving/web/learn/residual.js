@@ -58,6 +58,6 @@ function showDepth(about, runs) {
       named: "Validation accuracy by depth, with and without shortcuts. The table below holds the numbers.",
     }),
     element("p", { class: "legend" }, element("span", { class: "a" }, "—— with shortcuts"), element("span", { class: "b" }, "– – without")),
-    table(about, ["Layers", "Without: training", "Without: validation", "With: training", "With: validation"], rows),
+    table(`After the last epoch. ${about}.`, ["Layers", "Without: training", "Without: validation", "With: training", "With: validation"], rows),
   );
 }
