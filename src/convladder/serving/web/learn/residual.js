@@ -18,7 +18,7 @@ export function openResidual(stacks, { about, curves: runs }) {
     row("none", stacks.map(({ accuracy }) => accuracy)),
     ...numbers.map((index) => row(`block ${index + 1}`, stacks.map(({ without }) => without[index]))),
   ];
-  at("blocks-measured").replaceChildren(table("Accuracy on MNIST’s 10,000 test images.", ["Switched off", "Without shortcuts", "With shortcuts"], rows));
+  at("blocks-measured").replaceChildren(table(`Accuracy on MNIST’s 10,000 test images, after ${stacks[0].about}.`, ["Switched off", "Without shortcuts", "With shortcuts"], rows));
   showDepth(about, runs);
 
   function update() {
