@@ -41,6 +41,17 @@ def test_the_experiments_are_those_of_the_program_that_makes_them() -> None:
             assert {len(values) for values in curves.values()} == {int(told[1])}
 
 
+def test_what_the_answers_say_was_measured() -> None:
+    plain, residual = json.loads((LEARN / "blocks.json").read_text(encoding="utf-8"))
+    assert all(with_ > without for with_, without in zip(residual["without"], plain["without"], strict=True))
+    assert all(residual["accuracy"] - residual["without"][block] < 0.01 for block in (4, 5))
+    experiments = json.loads((LEARN / "experiments.json").read_text(encoding="utf-8"))
+    rates, kinds = experiments["rates"]["curves"], experiments["regularized"]["curves"]
+    assert [rate for rate, curves in rates.items() if curves["accuracy"][-1] < 0.12] == ["0.1"]
+    assert rates["0.00001"]["val_loss"][-1] == min(rates["0.00001"]["val_loss"])  # it goes on learning
+    assert kinds["dropout"]["loss"][-1] > kinds["none"]["loss"][-1]
+
+
 TERMS = (
     "ReLU",
     "softmax",
