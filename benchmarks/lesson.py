@@ -4,9 +4,9 @@
 
 Without a word it makes all. Writes networks.json, blocks.json, ladder.json and experiments.json into
 src/convladder/serving/web/learn/. The two networks are trained on MNIST as DEFAULT says, for eight epochs, the two
-stacks of blocks as briefly as BLOCKS says. All weights are rounded to 8 bits, and the accuracy is that of the rounded
-weights. The ladder's figures are copied from docs/benchmarks. An experiment is a mean of some seeds, on few images,
-because there the ideas differ most. Takes about ten minutes on two cores.
+stacks of blocks on few images. All weights are rounded to 8 bits, and the accuracy is that of the rounded weights. The
+ladder's figures are copied from docs/benchmarks. An experiment has few images, because there the ideas differ most.
+Takes about ten minutes on two cores.
 """
 
 import base64
@@ -32,7 +32,7 @@ LEARN = ROOT / "src/convladder/serving/web/learn"
 FIGURES = ROOT / "docs/benchmarks"
 EPOCHS = 8  # of the networks
 LAYERS = 14  # of the stacks: a convolution, six blocks of two, the last layer
-BLOCKS = {"images": 5_000, "epochs": 4}  # of the stacks
+STACK_IMAGES, STACK_EPOCHS = 5_000, 4
 SEEDS = (1, 2)  # of the experiments, as what follows
 BATCH = 32
 RATE = 0.001
@@ -61,10 +61,10 @@ def make_blocks() -> list[dict[str, Any]]:
     mnist = cl.load_dataset("mnist")
     made = []
     for rung in ("deep", "residual"):
-        trained, _ = _fit(mnist, rung, {"depth": LAYERS}, **BLOCKS)
+        trained, _ = _fit(mnist, rung, {"depth": LAYERS}, STACK_IMAGES, STACK_EPOCHS)
         model = _fold(trained, mnist.validation.images[:100])
         made.append(_account(rung, model, _describe_blocks(model), mnist))
-        made[-1]["about"] = f"{BLOCKS['images']:,} training images of MNIST, {BLOCKS['epochs']} epochs"
+        made[-1]["about"] = f"{STACK_IMAGES:,} training images of MNIST, {STACK_EPOCHS} epochs"
         without = []
         for stage in range(2, 2 + (LAYERS - 1) // 2):
             kept = model.get_weights()

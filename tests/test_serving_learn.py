@@ -158,7 +158,7 @@ def kept(name: str) -> Any:
 
 def in_keras(network: dict[str, Any], depth: int) -> keras.Model:
     """A network of the lesson as the rung that it was trained as, batch normalization being in its weights."""
-    choices = {} if network["rung"] == "dense" else {"depth": depth, "batch_norm": False}
+    choices: dict[str, Any] = {} if network["rung"] == "dense" else {"depth": depth, "batch_norm": False}
     model = build_model(network["rung"], (28, 28, 1), 10, **choices)
     model.set_weights(list(weights_of(network["layers"])))
     return model
@@ -396,9 +396,9 @@ def test_the_keyboard_alone_is_enough_for_the_lesson(visit: Visit) -> None:
             keyboard.press("ArrowUp")
             assert place(visit)[0] == before[0] - 1
         if name == "pooling-input":
-            before = visit.page.locator("#pooling-input").get_attribute("aria-label")
+            window = visit.page.locator("#pooling-input").get_attribute("aria-label")
             keyboard.press("ArrowDown")
-            assert visit.page.locator("#pooling-input").get_attribute("aria-label") != before
+            assert visit.page.locator("#pooling-input").get_attribute("aria-label") != window
         if reached and reached[-1] == len(controls) - 1:
             break
     assert reached == list(range(len(controls)))  # in the order in which they are read
@@ -407,7 +407,7 @@ def test_the_keyboard_alone_is_enough_for_the_lesson(visit: Visit) -> None:
     visit.settle()
     assert visit.page.locator("#across-shown").inner_text() == "1 right"
     assert "Your drawing" in visit.page.locator("#shifted-caption").inner_text()
-    assert "here" in visit.page.locator("#blocks-measured tbody tr").nth(1).get_attribute("class")
+    assert visit.page.locator("#blocks-measured tbody tr").nth(1).get_attribute("class") == "here"
 
 
 def test_a_number_out_of_range_is_not_used(visit: Visit) -> None:
