@@ -24,6 +24,7 @@ from convladder.cli import (  # noqa: F401  # isort: skip
     evaluate,
     explain,
     serve,
+    learn,
 )
 from convladder.cli.application import CHOICES, app, remark
 from convladder.cli.streams import OutputError, standard_streams

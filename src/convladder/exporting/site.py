@@ -18,6 +18,7 @@ import numpy.typing as npt
 from convladder.errors import ConvladderError
 from convladder.inference.classifier import Classifier
 from convladder.runs.catalogue import describe_examples, describe_model, find_examples
+from convladder.runs.lesson import describe_lesson
 
 MODELS_FILE = "models.json"
 PACKAGE = "onnxruntime-web"
@@ -44,6 +45,7 @@ def write_site(classifiers: Mapping[str, Classifier], folder: Path, runtime: Pat
     _write_runtime(folder / "runtime", runtime)
     _write_page(folder)
     _write_models(folder, classifiers)
+    _write_lesson(folder / "learn", classifiers)
 
 
 def answer_in_node(
@@ -129,6 +131,13 @@ def _write_page(site: Path) -> None:
     for file in (web / "page").iterdir():
         if file.name != "server-engine.js":
             (site / "page" / file.name).write_bytes(file.read_bytes())
+
+
+def _write_lesson(target: Path, classifiers: Mapping[str, Classifier]) -> None:
+    target.mkdir()
+    for file in (SERVING / "web" / "learn").iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    (target / "lesson.json").write_text(json.dumps(describe_lesson(classifiers)), encoding="utf-8")
 
 
 def _write_models(site: Path, classifiers: Mapping[str, Classifier]) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from convladder.inference.classifier import Classifier
-from convladder.serving import documentation, inference_protocol, observing, page, predicting
+from convladder.serving import documentation, inference_protocol, lesson, observing, page, predicting
 from convladder.serving.documentation import Documentation
 from convladder.serving.guard import DIRECT, LOOPBACK, Guard
 from convladder.serving.limits import Limits
@@ -37,6 +37,10 @@ ROUTES = [
     Route("/docs.css", documentation.style, include_in_schema=False),
     Route("/", page.index, include_in_schema=False),
     *(Route(f"/page/{name}", answer, include_in_schema=False) for name, answer in page.FILES.items()),
+    Route("/learn", lesson.to_index, include_in_schema=False),
+    Route("/learn/", lesson.index, include_in_schema=False),
+    *(Route(f"/learn/{name}", answer, include_in_schema=False) for name, answer in lesson.FILES.items()),
+    Route("/learn/lesson.json", lesson.described, include_in_schema=False),
     Route("/models.json", page.models, include_in_schema=False),
     Route("/examples/{name}", page.examples, include_in_schema=False),
     Route("/look/{name}", page.look, methods=["POST"], include_in_schema=False),

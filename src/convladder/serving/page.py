@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from convladder.inference.classifier import Classifier
 from convladder.runs.catalogue import Stage, describe_examples, describe_model, find_examples, list_stages, thin_maps
@@ -19,7 +19,13 @@ from convladder.serving.refusals import Refusal
 from convladder.serving.service import Service
 
 WEB = files("convladder.serving") / "web"
-TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
+TYPES = {
+    "js": "text/javascript",
+    "css": "text/css",
+    "svg": "image/svg+xml",
+    "html": "text/html",
+    "json": "application/json",
+}
 
 
 class Shown:
@@ -44,7 +50,8 @@ class Shown:
         self.catalogue = {"format": 1, "engine": "server", "models": models}
 
 
-def _read(name: str) -> Callable[[Request], Awaitable[Response]]:
+def read_file(name: str) -> Callable[[Request], Awaitable[Response]]:
+    """What answers with a file of the folder web."""
     content = (WEB / name).read_bytes()
 
     async def answer(_request: Request) -> Response:
@@ -54,8 +61,13 @@ def _read(name: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 # The files are few and small: each has its route, and nothing else of the disk can be asked for.
-index = _read("index.html")
-FILES = {file.name: _read(f"page/{file.name}") for file in (WEB / "page").iterdir()}
+_index = read_file("index.html")
+FILES = {file.name: read_file(f"page/{file.name}") for file in (WEB / "page").iterdir()}
+
+
+async def index(request: Request) -> Response:
+    """The page; the lesson where there is no model to show."""
+    return await _index(request) if request.app.state.service.models else RedirectResponse("learn/")
 
 
 async def models(request: Request) -> Response:
@@ -88,7 +100,7 @@ async def look(request: Request) -> Response:
     answer = (await service.predict(model, images)).astype("<f4").tobytes()
     if maps:
         stages = (await _shown(request)).stages[model.name]
-        answer += await _in_thread(service, _maps, model.classifier, images, stages)
+        answer += await in_thread(service, _maps, model.classifier, images, stages)
     return Response(answer, media_type="application/octet-stream")
 
 
@@ -119,10 +131,11 @@ def _maps(classifier: Classifier, images: npt.NDArray[np.uint8], stages: list[St
 async def _shown(request: Request) -> Shown:
     state = request.app.state
     if not hasattr(state, "shown"):
-        state.shown = await _in_thread(state.service, Shown, state.service)
+        state.shown = await in_thread(state.service, Shown, state.service)
     shown: Shown = state.shown
     return shown
 
 
-async def _in_thread(service: Service, work: Callable[..., Any], *arguments: Any) -> Any:
+async def in_thread(service: Service, work: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns that takes too long for the event loop."""
     return await asyncio.get_running_loop().run_in_executor(service.threads, work, *arguments)

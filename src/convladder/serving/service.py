@@ -116,6 +116,8 @@ class Service:
         Raises:
             Refusal: No model has that name; 404.
         """
+        if not self.models:
+            raise Refusal(404, "no_such_model", "No model is served here, only the lesson at /learn/.")
         if name is None:
             return next(iter(self.models.values()))
         try:

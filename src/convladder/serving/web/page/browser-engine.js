@@ -59,7 +59,7 @@ export class Engine {
 }
 
 async function open(model) {
-  const response = await fetch(model.file);
+  const response = await fetch(new URL(`../${model.file}`, import.meta.url));
   if (!response.ok) throw new Error(`${model.file}: ${response.status} ${response.statusText}`);
   return ort.InferenceSession.create(new Uint8Array(await response.arrayBuffer()));
 }

@@ -7,7 +7,7 @@
 //                                          Int8Array of (channels, rows, columns), 127 standing for the peak
 
 export async function openEngine() {
-  const response = await fetch("models.json");
+  const response = await fetch(new URL("../models.json", import.meta.url));
   if (!response.ok) throw new Error(`models.json: ${response.status} ${response.statusText}`);
   const catalogue = await response.json();
   const { Engine } = await import(catalogue.engine === "browser" ? "./browser-engine.js" : "./server-engine.js");

@@ -24,7 +24,7 @@ export class Engine {
 }
 
 async function post(path, body) {
-  const response = await fetch(path, {
+  const response = await fetch(new URL(`../${path}`, import.meta.url), {
     method: "POST",
     headers: { "Content-Type": "application/octet-stream" },
     body,
