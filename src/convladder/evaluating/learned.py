@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from convladder.evaluating.few import FEW, rounded
 
 ALPHA = 0.05  # error rate of each test
@@ -132,3 +135,11 @@ def likely_cause(info: Mapping[str, Any], history: Sequence[Mapping[str, float]]
         f"The likely cause is a learning rate that is too high, {rate:g}: try --learning-rate {rate / 10:.2g}. Or the "
         "labels do not match the images."
     )
+
+
+def share_of_commonest(labels: npt.NDArray[np.int64] | None) -> float | None:
+    """Chance: the share of the most frequent class, if there are labels, of more than one class."""
+    if labels is None or not len(labels):
+        return None
+    share = float(np.bincount(labels).max() / len(labels))
+    return share if share < 1 else None
