@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from convladder.evaluating.few import points_of, rounded
+from convladder.comparing.differences import ALIKE, BETTER
+from convladder.evaluating.few import points_of
 from convladder.models.backbone import BACKBONE
 from convladder.models.ladder import rung_choices
 from convladder.runs.run import Run
@@ -33,14 +34,13 @@ def describe_gain(row: Mapping[str, Any], pair: Mapping[str, Any] | None, chance
     said = f"{right:,} of {images:,} test images are right"
     if pair is None:
         return f"{said}; always answering the most frequent class gives {round(chance * images):,}." if chance else f"{said}."
-    (points,) = points_of([abs(pair["difference"])], images, nonzero=pair["verdict"] != "cannot be told apart")
-    more = round(pair["difference"] * images)
-    count = f"{abs(more):,} {'more' if more > 0 else 'fewer'} than with `{pair['lower']}`" if more else f"as many as with `{pair['lower']}`"
-    verdict = {
-        "more accurate": f"more accurate by {points} points",
-        "less accurate": f"less accurate by {points} points",
-    }.get(pair["verdict"], "which may be chance")
-    return f"{said}, {count}: {verdict}, for {pair['seconds_ratio']:.2g}× the seconds of training."
+    more, lower, times = round(pair["difference"] * images), pair["lower"], f"{pair['seconds_ratio']:.2g}×"
+    count = f"{abs(more):,} {'more' if more > 0 else 'fewer'} than with `{lower}`" if more else f"as many as with `{lower}`"
+    if pair["verdict"] == ALIKE:
+        return f"{said}, {count}{', which may be chance' if more else ''}. Training takes {times} the seconds."
+    (points,) = points_of([abs(pair["difference"])], images, nonzero=True)
+    way = "more" if pair["verdict"] == BETTER else "less"
+    return f"{said}, {count}: {points} points {way}, for {times} the seconds of training."
 
 
 def _image(info: Mapping[str, Any]) -> str:
