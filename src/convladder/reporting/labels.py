@@ -60,7 +60,7 @@ def place_names(axes: Any, names: Sequence[Name], colour: str) -> None:
         names: Names of points.
         colour: Of the lines that join distant names with their points.
     """
-    axes.get_xlim(), axes.get_ylim()  # brings the limits up to date
+    axes.autoscale_view()
     taken, crossed = _obstacles(axes)
     left, bottom, _, _ = axes.bbox.extents
     area = (left + 2, bottom + 2, axes.figure.bbox.width - 2, axes.figure.bbox.height - 2)
@@ -68,14 +68,14 @@ def place_names(axes: Any, names: Sequence[Name], colour: str) -> None:
         point = tuple(axes.transData.transform(name.point))
         places = [(box, across) for box, across in _places(point, size) if _within(box, area)]
         free = (
-            (box, across)
+            place
             for obstacles in (np.concatenate([taken, crossed]), taken)
-            for box, across in places
-            if not _covers(box, obstacles) and not _joins_over(box, point, taken)
+            for place in places
+            if not _covers(place[0], obstacles) and not _joins_over(place[0], point, taken)
         )
-        box, across = next(free, (None, 0))
-        if box is None:
+        if (found := next(free, None)) is None:
             continue
+        box, across = found
         end = _nearest(box, point)
         if _distance(end, point) >= FAR:
             joined = axes.transData.inverted().transform([point, end])
