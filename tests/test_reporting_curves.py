@@ -56,7 +56,10 @@ def rows_of(names: Sequence[str], accuracies: Sequence[float], seconds: Sequence
     ]
 
 
-LONG = [f"{rung} (epochs {number + 2}, augmentation digits, learning rate 0.00{number})" for number, rung in enumerate(RUNGS)]
+LONG = [
+    f"{rung} (epochs {number + 2}, augmentation digits, learning rate 0.00{number})"
+    for number, rung in enumerate(RUNGS)
+]
 CASES = {
     "two": rows_of(RUNGS[:2], [0.95, 0.99], [1, 20]),
     "two that are equal": rows_of(RUNGS[:2], [0.99, 0.99], [5, 5]),
@@ -77,10 +80,10 @@ def test_in_plots_of_costs_all_rungs_are_named_and_no_text_covers_another(
     page = show(browser, plots.svgs_of_costs(rows, front, 10_000, 0.1135), width)
     for figure in page.locator("figure").all():
         assert figure.locator("text").evaluate_all(COVERED) == []
-        words = " ".join(figure.locator(".name text").all_inner_texts()).split()
+        words = " ".join(figure.locator(".name text").all_text_contents()).split()
         assert sorted(words) == sorted(word for row in rows for word in row["name"].split())
-        assert figure.locator(".chance").all_inner_texts() == ["chance 11 %"]
-        costs = figure.locator('text[style*="text-anchor: middle"]').all_inner_texts()
+        assert figure.locator(".chance").all_text_contents() == ["chance 11 %"]
+        costs = figure.locator('text[style*="text-anchor: middle"]').all_text_contents()
         assert len([text for text in costs if re.fullmatch(r"[\d.]+[kMG]?", text)]) >= 2  # even where they are equal
     page.close()
 
@@ -100,7 +103,7 @@ def test_six_learning_curves_at_most_are_named_and_no_text_covers_another(
     first = rungs - 1
     page = show(browser, [svg_of_all_learning(curves, RUNGS[:rungs], first, 5000, 0.12)], width)
     assert page.locator("text").evaluate_all(COVERED) == []
-    named = page.locator(".name text").all_inner_texts()
+    named = page.locator(".name text").all_text_contents()
     assert set(named) == {*RUNGS[: min(rungs, 5)], RUNGS[first]}  # the most accurate, and the chosen one
     page.close()
 
@@ -109,7 +112,9 @@ def test_six_learning_curves_at_most_are_named_and_no_text_covers_another(
 def test_each_of_a_few_epochs_has_a_marker_and_many_are_a_thin_line(epochs: int, markers: int) -> None:
     figure = svg_of_learning([[learned(epochs, 0.99)]], 0, "pool", 5000, 0.12)
     assert len(re.findall("<use [^>]*fill: var\\(--accent", figure)) == markers
-    widths = [float(width) for width in re.findall(r"stroke: var\(--accent, royalblue\); stroke-width: ([\d.]+)", figure)]
+    widths = [
+        float(width) for width in re.findall(r"stroke: var\(--accent, royalblue\); stroke-width: ([\d.]+)", figure)
+    ]
     assert (max(widths) > 1.5) == (epochs <= 10)
 
 
@@ -123,7 +128,11 @@ def test_the_accuracy_that_was_reached_stands_beside_the_curve() -> None:
 def test_the_axis_of_accuracies_has_ticks_at_any_accuracy(accuracies: tuple[float, float], browser: Browser) -> None:
     rows = rows_of(RUNGS[:2], accuracies, [1, 2])
     page = show(browser, plots.svgs_of_costs(rows, {key: [] for key, *_ in plots.PAGE_COSTS}, 10_000, None)[:1])
-    numbers = [text for text in page.locator('text[style*="text-anchor: end"]').all_inner_texts() if re.fullmatch(r"[\d.]+", text)]
+    numbers = [
+        text
+        for text in page.locator('text[style*="text-anchor: end"]').all_text_contents()
+        if re.fullmatch(r"[\d.]+", text)
+    ]
     within = [n for n in map(float, numbers) if 100 * accuracies[0] - 10 <= n <= 100 * accuracies[1] + 10]
     assert len(within) >= 2
     assert is_logarithmic(1 - accuracies[1]) == (accuracies[1] > 0.8)

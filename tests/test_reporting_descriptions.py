@@ -63,9 +63,13 @@ def test_the_depth_is_the_number_of_convolutions(choices: dict[str, Any]) -> Non
     ("rung", "choices", "words"),
     [
         ("pool", {"pooling": "min"}, "Min pooling"),
-        ("regularized", {"dropout": 0.4, "l1": 0.001, "l2": 0.0}, "dropout of 0.4 and a penalty on weights (L1 of 0.001)"),
+        (
+            "regularized",
+            {"dropout": 0.4, "l1": 0.001, "l2": 0.0},
+            "dropout of 0.4 and a penalty on weights (L1 of 0.001)",
+        ),
         ("batchnorm", {"batch_norm": False}, "switched off"),
-        ("residual", {"residual": False}, "on 10×7 places."),
+        ("residual", {"residual": False}, "connection, switched off, around"),
         ("inception", {"module": "naive"}, "in place of one size."),
         ("conv", {"kernel_size": 5}, "filters of 5×5"),
     ],

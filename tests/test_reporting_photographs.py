@@ -116,7 +116,7 @@ def test_every_plot_of_accuracies_has_the_chance_line(report: Path, runs: Path, 
     plots = page.locator("figure:visible svg")
     assert plots.count() >= 5
     for plot in plots.all():
-        assert "chance" in " ".join(plot.locator(".chance").all_inner_texts()), plot.get_attribute("aria-label")
+        assert "chance" in " ".join(plot.locator(".chance").all_text_contents()), plot.get_attribute("aria-label")
         assert "always the most frequent class" in str(plot.get_attribute("aria-label"))
     assert f"right on {100 * share:.1f}" in page.locator("main").inner_text()
     page.close()

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import matplotlib.ticker
 import numpy as np
 
-from convladder.reporting.labels import Name, place_names
+from convladder.reporting.labels import RIGHT, Name, place_names
 from convladder.reporting.svg import (
     ACCENT,
     MUTED,
@@ -82,7 +82,9 @@ def svg_of_all_learning(curves: Curves, names: Sequence[str], first: int, images
             _draw_curve(axes, means[number], MUTED if number in named else PALE, 1.1, rung)
         _epoch_axis(axes)
         accuracy_axis(axes, "accuracy, %", chance)
-        place_names(axes, [Name(names[n], (len(means[n]), means[n][-1]), f"class rung rung-{n}") for n in named], MUTED)
+        place_names(
+            axes, [Name(names[n], (len(means[n]), means[n][-1]), f"class rung rung-{n}") for n in named], MUTED, RIGHT
+        )
         said = "; ".join(f"{names[number]} {1 - means[number][-1]:.2%} after {len(means[number])}" for number in ranked)
         return page_svg(figure, "learning", described(f"Accuracy after the epochs of each rung: {said}.", chance))
 
@@ -113,7 +115,9 @@ def svg_of_learning_curve(curve: "LearningCurve") -> str:
         axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: shorten(value))
         axes.set_xlabel("pictures per class")
-        return page_svg(figure, "more-pictures", described(f"Accuracy against pictures per class: {'; '.join(said)}.", chance))
+        return page_svg(
+            figure, "more-pictures", described(f"Accuracy against pictures per class: {'; '.join(said)}.", chance)
+        )
 
 
 def _draw_curve(axes: Any, errors: Sequence[float], colour: str, width: float, kind: str | None = None) -> None:

@@ -50,8 +50,7 @@ def look_inside(
         for number, kept in zip(order, fill(gallery, [cells[number] for number in order]), strict=True):
             shown[number] = kept
     views = [
-        _view(run, number, cells[number], datasets[number], pictures, chance, say)
-        for number, run in enumerate(typical)
+        _view(run, number, cells[number], datasets[number], pictures, chance, say) for number, run in enumerate(typical)
     ]
     found = [
         {
@@ -99,9 +98,7 @@ def _view(
         "as_matrix": len(names) <= WIDEST_MATRIX,
         "worst": describe_worst(worst, probabilities, names, pictures, maps),
         "detailed": test["images"] >= FEW_FOR_DETAIL,
-        "reliability": plots.svg_of_reliability(
-            test["calibration"]["bins"], number, run.info["rung"], chance
-        ),
+        "reliability": plots.svg_of_reliability(test["calibration"]["bins"], number, run.info["rung"], chance),
     }
 
 
@@ -118,4 +115,3 @@ def choose_pictures(datasets: Sequence[Dataset]) -> Pixels | None:
         with contextlib.suppress(ConvladderError):
             return at_size(largest, SIDE).test.images
     return largest.test.images
-

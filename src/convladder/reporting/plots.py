@@ -144,7 +144,7 @@ PAGE_COSTS = (
     ("latency_seconds", "milliseconds per image", 1000.0),
 )
 ROOM = 3.5  # of a plot, times the names in it
-LOWEST, HIGHEST = 2.9, 6.0  # inches: of a plot with few names, and with many
+LOWEST, HIGHEST = 3.3, 9.0  # inches: of a plot with few names, and with many
 
 
 def svgs_of_costs(

@@ -129,7 +129,10 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     dataset = datasets[chosen]
     found = [_robustness(run, data, say) for run, data in zip(typical, datasets, strict=True)]
     robustness = {number: measured for number, measured in enumerate(found) if measured is not None}
-    pictures, chance = choose_pictures([data for data in datasets if data is not None]), share_of_commonest(first.answers[1])
+    pictures, chance = (
+        choose_pictures([data for data in datasets if data is not None]),
+        share_of_commonest(first.answers[1]),
+    )
     views, gallery = look_inside(typical, chosen, datasets, pictures, chance, say)
     curves, measured, measured_chance = _curves(comparison, dataset)
     measured_images = first.info["images"]["validation"] or images

@@ -103,7 +103,11 @@ def in_words(chance: float) -> str:
 
 def described(description: str, chance: float | None) -> str:
     """A figure's description, with the chance line if there is one."""
-    return f"{description} The dashed line is {in_words(chance)}: always the most frequent class." if chance else description
+    return (
+        f"{description} The dashed line is {in_words(chance)}: always the most frequent class."
+        if chance
+        else description
+    )
 
 
 def shorten(value: float) -> str:
