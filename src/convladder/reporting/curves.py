@@ -7,7 +7,7 @@ import matplotlib as mpl
 import matplotlib.ticker
 import numpy as np
 
-from convladder.reporting.labels import RIGHT, Name, place_names
+from convladder.reporting.labels import RIGHT, Name, list_names, place_names
 from convladder.reporting.svg import (
     ACCENT,
     MUTED,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MARKED = 10  # epochs: up to so many, each has a marker; more become a thin line
 HIGHLIGHTED = 6  # curves, at most, that a plot of all names; the others are pale
+UNLIKE = 4  # times the shortest curve: from here on, the axis of epochs is logarithmic
 
 Curves = Sequence[Sequence[Sequence[float]]]  # accuracy after each epoch, by rung and seed
 
@@ -52,7 +53,7 @@ def svg_of_learning(curves: Curves, number: int, title: str, images: int, chance
         axes.fill_between(epochs, best, worst, color=ACCENT, alpha=0.25, linewidth=0)
         _draw_curve(axes, mean, ACCENT, 1.6)
         axes.plot([len(mean)] * 2, [best[-1], worst[-1]], color=ACCENT, linewidth=1.2)
-        _epoch_axis(axes)
+        _epoch_axis(axes, [len(seeds[0]) for seeds in curves if seeds])
         accuracy_axis(axes, "", chance)
         reached = f"{100 * (1 - mean[-1]):.3g}" if mean[-1] > 0.001 else f"{100 * (1 - mean[-1]):.4g}"
         place: dict[str, Any] = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
@@ -76,11 +77,11 @@ def svg_of_all_learning(curves: Curves, names: Sequence[str], first: int, images
     ranked = sorted(means, key=lambda number: (number != first, means[number][-1]))
     named = ranked[:HIGHLIGHTED]
     with mpl.rc_context(PAGE_STYLE):
-        figure, axes = page_figure(4.4, 3.4, right=1.1)
+        figure, axes = page_figure(4.4, 3.4, right=1.4)
         for number in reversed(ranked):
             rung = f"class rung rung-{number}"
             _draw_curve(axes, means[number], MUTED if number in named else PALE, 1.1, rung)
-        _epoch_axis(axes)
+        _epoch_axis(axes, [len(mean) for mean in means.values()])
         accuracy_axis(axes, "accuracy, %", chance)
         place_names(
             axes, [Name(names[n], (len(means[n]), means[n][-1]), f"class rung rung-{n}") for n in named], MUTED, RIGHT
@@ -128,9 +129,16 @@ def _draw_curve(axes: Any, errors: Sequence[float], colour: str, width: float, k
     axes.plot(epochs[marked], errors[marked], "o", color=colour, markersize=1.5 + 1.5 * width, gid=kind)
 
 
-def _epoch_axis(axes: Any) -> None:
+def _epoch_axis(axes: Any, epochs: Sequence[int]) -> None:
+    """An axis of epochs: logarithmic if curves are of very different lengths, so that the short ones can be read."""
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True, min_n_ticks=1))
+    if max(epochs) < UNLIKE * min(epochs):
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True, min_n_ticks=1))
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
 
 
 def _mean_errors(seeds: Sequence[Sequence[float]], images: int) -> list[float]:

@@ -58,7 +58,7 @@ def describe_gain(row: Mapping[str, Any], pair: Mapping[str, Any] | None, chance
     if pair is None:
         constant = f"; always answering the most frequent class gives {round(chance * images):,}" if chance else ""
         return f"{said}{constant}."
-    more, lower, times = round(pair["difference"] * images), pair["lower"], f"{pair['seconds_ratio']:.2g}×"
+    more, lower, times = round(pair["difference"] * images), pair["lower"], _times(pair["seconds_ratio"])
     count = (
         f"{abs(more):,} {'more' if more > 0 else 'fewer'} than with `{lower}`" if more else f"as many as with `{lower}`"
     )
@@ -67,6 +67,10 @@ def describe_gain(row: Mapping[str, Any], pair: Mapping[str, Any] | None, chance
     (points,) = points_of([abs(pair["difference"])], images, nonzero=True)
     way = "more" if pair["verdict"] == BETTER else "less"
     return f"{said}, {count}: {points} points {way}, for {times} the seconds of training."
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g}×" if ratio < 10 else f"{ratio:,.0f}×"
 
 
 def _numbers(info: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Names beside the points of a plot, placed so that no name covers another name, a point or a line."""
 
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +15,18 @@ from matplotlib.font_manager import FontProperties
 # Lengths are in points.
 FONT = 9.0
 LINE = 11.0  # from one line of a name to the next
-WIDEST = 22  # characters in a line of a name
+WIDEST = 16  # characters in a line of a name
 SPARE = 1.1  # a browser's font may be wider than the one that is measured, and the chosen name is bold
 POINT = 4.0  # around a point
 RADII = (5, 8, 12, 17, 24, 32, 42, 54, 68, 84, 102, 124, 150, 180)  # from a point to its name
+GAP = 1.0  # between names in a column
+JOINED = 18.0  # from a plot to a column of names
 FAR = 12.0  # from here on, a thin line joins the two
+STRAIGHT = 0.2  # of the cosine of a direction: below it, a name is centred
 # Nothing is better than the Pareto front, so there is most space above it and to the left.
-UP_LEFT = ((-1, 1), (1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
-RIGHT = ((1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (-1, 0), (0, 1), (0, -1))
+UP_LEFT = (150, 30, 330, 210, 0, 180, 90, 270)  # directions of a name from its point, the best first, in degrees
+RIGHT = (0, 30, 330, 150, 210, 180, 90, 270)
+OTHER_WAYS = (15, 45, 60, 75, 105, 120, 135, 165, 195, 225, 240, 255, 285, 300, 315, 345)
 
 Boxes = npt.NDArray[np.float64]  # shape (count, 4): left, bottom, right, top
 Place = tuple[float, float]
@@ -47,26 +52,35 @@ class Name:
         return textwrap.wrap(self.text, WIDEST) or [""]
 
 
-def space_for(names: Sequence[str]) -> float:
-    """The area that names take, in square points."""
-    return sum(width * height for width, height in _measure([Name(name, (0, 0), "") for name in names]))
+def height_of(names: Sequence[Name]) -> float:
+    """The height of a column of names."""
+    return sum(height + GAP for _, height in _measure(names))
 
 
-def place_names(axes: Any, names: Sequence[Name], colour: str, ways: Sequence[tuple[int, int]] = UP_LEFT) -> None:
-    """Write names into a plot that has everything else, in a figure with 72 dots per inch; the most important first.
+def width_of(names: Sequence[Name]) -> float:
+    """The width of a column of names, with the lines that join them with their points."""
+    return JOINED + max(width for width, _ in _measure(names))
 
-    A name for which there is no place is not written. Names cover lines only if there is no other place.
+
+def place_names(axes: Any, names: Sequence[Name], colour: str, ways: Sequence[int] = UP_LEFT) -> bool:
+    """Write names beside their points, in a plot that has everything else; if one has no place, write none.
+
+    Names cover lines only if there is no other place.
 
     Args:
-        axes: The plot.
-        names: Names of points.
+        axes: The plot, in a figure with 72 dots per inch.
+        names: Names of points, the most important first.
         colour: Of the lines that join distant names with their points.
         ways: The directions from a point, the best first.
+
+    Returns:
+        Whether they are written.
     """
     axes.autoscale_view()
     written, points, lines = _obstacles(axes)
     left, bottom, _, _ = axes.bbox.extents
     area = (left + 2, bottom + 2, axes.figure.bbox.width - 2, axes.figure.bbox.height - 2)
+    chosen = []
     for name, size in zip(names, _measure(names), strict=True):
         point = tuple(axes.transData.transform(name.point))
         places = [place for place in _places(point, size, ways) if _within(place[0], area)]
@@ -79,21 +93,42 @@ def place_names(axes: Any, names: Sequence[Name], colour: str, ways: Sequence[tu
             if not _covers(place[0], covered) and not _joins_over(place[0], point, joined)
         )
         if (found := next(free, None)) is None:
-            continue
-        box, across = found
-        end = _nearest(box, point)
-        if _distance(end, point) >= FAR:
-            joined = axes.transData.inverted().transform([point, end])
-            drawn = {"color": colour, "linewidth": 0.6, "zorder": 1, "clip_on": False, "gid": f"{name.kind} leader"}
-            axes.plot(*joined.T, scalex=False, scaley=False, **drawn)
-            lines = np.concatenate([lines, _along(np.array([point, end]))])
-        written = np.concatenate([written, [box]])
-        anchor = (box[2], (box[0] + box[2]) / 2, box[0])[across + 1]
-        aligned = {"ha": ("right", "center", "left")[across + 1], "va": "baseline", "fontsize": FONT}
-        for number, line in enumerate(name.lines):
-            baseline = box[3] - LINE * number - 0.85 * FONT
-            at = axes.transAxes.inverted().transform((anchor, baseline))
-            axes.text(*at, line, transform=axes.transAxes, **aligned, gid=f"{name.kind} name")
+            return False
+        chosen.append((name, *found))
+        written = np.concatenate([written, [found[0]]])
+        lines = np.concatenate([lines, _along(np.array([point, _nearest(found[0], point)]))])
+    for name, box, across in chosen:
+        _write(axes, name, box, across, colour)
+    return True
+
+
+def list_names(axes: Any, names: Sequence[Name], colour: str) -> None:
+    """Write names in a column on the right of a plot, in the order of their points from top to bottom."""
+    axes.autoscale_view()
+    left = axes.bbox.x1 + JOINED
+    at = {name: tuple(axes.transData.transform(name.point)) for name in names}
+    ordered = sorted(zip(names, _measure(names), strict=True), key=lambda one: (-at[one[0]][1], at[one[0]][0]))
+    middle, height = float(np.mean([y for _, y in at.values()])), height_of(names)
+    top = min(max(middle + height / 2, height), axes.figure.bbox.height - 1)
+    for name, size in ordered:
+        _write(axes, name, np.array([left, top - size[1], left + size[0], top]), 1, colour)
+        top -= size[1] + GAP
+
+
+def _write(axes: Any, name: Name, box: npt.NDArray[np.float64], across: int, colour: str) -> None:
+    """Write a name into a box: aligned to the right if it is left of its point, −1, or else centred, 0, or left, 1."""
+    point = tuple(axes.transData.transform(name.point))
+    end = _nearest(box, point)
+    if _distance(end, point) >= FAR:
+        joined = axes.transData.inverted().transform([point, end])
+        drawn = {"color": colour, "linewidth": 0.6, "zorder": 1, "clip_on": False, "gid": f"{name.kind} leader"}
+        axes.plot(*joined.T, scalex=False, scaley=False, **drawn)
+    anchor = (box[2], (box[0] + box[2]) / 2, box[0])[across + 1]
+    aligned = {"ha": ("right", "center", "left")[across + 1], "va": "baseline", "fontsize": FONT}
+    for number, line in enumerate(name.lines):
+        baseline = box[3] - LINE * number - 0.85 * FONT
+        at = axes.transAxes.inverted().transform((anchor, baseline))
+        axes.text(*at, line, transform=axes.transAxes, **aligned, gid=f"{name.kind} name")
 
 
 def _measure(names: Sequence[Name]) -> list[tuple[float, float]]:
@@ -140,14 +175,16 @@ def _along(corners: npt.NDArray[np.float64], step: float = 3.0) -> Boxes:
 
 
 def _places(
-    point: Place, size: tuple[float, float], ways: Sequence[tuple[int, int]]
+    point: Place, size: tuple[float, float], ways: Sequence[int]
 ) -> Iterator[tuple[npt.NDArray[np.float64], int]]:
     """Boxes of a size around a point, the nearest first: −1 to its left, 1 to its right, 0 above or below."""
     width, height = size
     for radius in RADII:
-        for across, up in ways:
-            left = point[0] + across * radius - (width, width / 2, 0)[across + 1]
-            bottom = point[1] + up * radius * (0.6 if across else 1) - (height, height / 2, 0)[up + 1]
+        for angle in (*ways, *OTHER_WAYS):
+            right, above = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+            across, up = ((value > STRAIGHT) - (value < -STRAIGHT) for value in (right, above))
+            left = point[0] + radius * right - (width, width / 2, 0)[across + 1]
+            bottom = point[1] + radius * above - (height, height / 2, 0)[up + 1]
             yield np.array([left, bottom, left + width, bottom + height]), across
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from convladder.markup import printable
-from convladder.reporting.labels import Name, place_names, space_for
+from convladder.reporting.labels import Name, height_of, list_names, place_names, width_of
 from convladder.reporting.svg import (
     ACCENT,
     CHANCE_DASHES,
@@ -143,8 +143,7 @@ PAGE_COSTS = (
     ("parameters", "parameters", 1.0),
     ("latency_seconds", "milliseconds per image", 1000.0),
 )
-ROOM = 3.5  # of a plot, times the names in it
-LOWEST, HIGHEST = 3.3, 9.0  # inches: of a plot with few names, and with many
+WIDTH, HEIGHT = 4.0, 3.3  # inches, of a plot of costs
 
 
 def svgs_of_costs(
@@ -186,23 +185,36 @@ def svg_of_cost(
         for number, row in known
     ]
     with mpl.rc_context(PAGE_STYLE):
-        width = 4.0
-        needed = ROOM * space_for([name.text for name in names]) / (72 * (width - 0.7)) / 72 + 0.66
-        figure, axes = page_figure(width, min(HIGHEST, max(LOWEST, needed)))
-        axes.set_xscale("log")
-        joined = sorted(name.point for name in names if name.kind.endswith(" front"))
-        axes.plot([x for x, _ in joined], [y for _, y in joined], color=ACCENT, linewidth=1, alpha=0.6)
-        for name, (_, row) in zip(names, known, strict=True):
-            ends = [error_of(row["high"], images), error_of(row["low"], images)]
-            colour = ACCENT if row["name"] in front else MUTED
-            axes.plot([name.point[0]] * 2, ends, color=colour, linewidth=1.2, gid=name.kind)
-            axes.plot(*[[place] for place in name.point], "o", color=colour, markersize=5, gid=name.kind)
-        _cost_axis(axes, title, [name.point[0] for name in names])
-        accuracy_axis(axes, chance=chance)
-        place_names(axes, names, MUTED)
+        figure, axes = page_figure(WIDTH, HEIGHT)
+        _draw_costs(axes, known, names, title, images, chance)
+        if not place_names(axes, names, MUTED):  # too many, too near or too long
+            height = max(HEIGHT, 0.1 + height_of(names) / 72)
+            figure, axes = page_figure(WIDTH, height, right=width_of(names) / 72)
+            _draw_costs(axes, known, names, title, images, chance)
+            list_names(axes, names, MUTED)
         said = (f"{row['name']} {row['test_accuracy']:.2%} for {factor * row[key]:,.3g}" for _, row in known)
         said_all = f"Test accuracy against {title}: {'; '.join(said)}."
         return page_svg(figure, f"cost-{key}", described(said_all, chance))
+
+
+def _draw_costs(
+    axes: Any,
+    known: Sequence[tuple[int, Mapping[str, Any]]],
+    names: Sequence[Name],
+    title: str,
+    images: int,
+    chance: float | None,
+) -> None:
+    axes.set_xscale("log")
+    joined = sorted(name.point for name in names if name.kind.endswith(" front"))
+    axes.plot([x for x, _ in joined], [y for _, y in joined], color=ACCENT, linewidth=1, alpha=0.6)
+    for name, (_, row) in zip(names, known, strict=True):
+        ends = [error_of(row["high"], images), error_of(row["low"], images)]
+        colour = ACCENT if name.kind.endswith(" front") else MUTED
+        axes.plot([name.point[0]] * 2, ends, color=colour, linewidth=1.2, gid=name.kind)
+        axes.plot(*[[place] for place in name.point], "o", color=colour, markersize=5, gid=name.kind)
+    _cost_axis(axes, title, [name.point[0] for name in names])
+    accuracy_axis(axes, chance=chance)
 
 
 def _cost_axis(axes: Any, title: str, costs: Sequence[float]) -> None:
