@@ -83,9 +83,9 @@ def svg_of_all_learning(curves: Curves, names: Sequence[str], first: int, images
             _draw_curve(axes, means[number], MUTED if number in named else PALE, 1.1, rung)
         _epoch_axis(axes, [len(mean) for mean in means.values()])
         accuracy_axis(axes, "accuracy, %", chance)
-        place_names(
-            axes, [Name(names[n], (len(means[n]), means[n][-1]), f"class rung rung-{n}") for n in named], MUTED, RIGHT
-        )
+        labels = [Name(names[n], (len(means[n]), means[n][-1]), f"class rung rung-{n}") for n in named]
+        if not place_names(axes, labels, MUTED, RIGHT):
+            list_names(axes, labels, MUTED)
         said = "; ".join(f"{names[number]} {1 - means[number][-1]:.2%} after {len(means[number])}" for number in ranked)
         return page_svg(figure, "learning", described(f"Accuracy after the epochs of each rung: {said}.", chance))
 
