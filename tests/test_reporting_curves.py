@@ -111,7 +111,7 @@ def test_six_learning_curves_at_most_are_named_and_no_text_covers_another(
 @pytest.mark.parametrize(("epochs", "markers"), [(1, 1), (2, 2), (10, 10), (11, 1), (40, 1)])
 def test_each_of_a_few_epochs_has_a_marker_and_many_are_a_thin_line(epochs: int, markers: int) -> None:
     figure = svg_of_learning([[learned(epochs, 0.99)]], 0, "pool", 5000, 0.12)
-    assert len(re.findall(r"<use [^>]*fill: var\(--accent, royalblue\); stroke: var", figure)) == markers
+    assert len(re.findall(r'<use [^>]*fill: var\(--accent, royalblue\)"', figure)) == markers
     widths = [
         float(width) for width in re.findall(r"stroke: var\(--accent, royalblue\); stroke-width: ([\d.]+)", figure)
     ]

@@ -31,6 +31,7 @@ PAGE_STYLE: Any = {
     "figure.facecolor": "none",
     "grid.color": PALE,
     "grid.linewidth": 0.6,
+    "lines.markeredgewidth": 0,  # a chosen one gets its edge from the page
     "axes.grid": True,
     "axes.axisbelow": True,
 }
