@@ -16,7 +16,18 @@ from convladder.reporting.curves import svg_of_all_learning, svg_of_learning
 from convladder.reporting.svg import is_logarithmic
 
 STYLE = Path(plots.__file__).with_name("style.css")
-RUNGS = ("dense", "conv", "pool", "regularized", "batchnorm", "linear_head", "inception", "deep", "residual", "fast")
+RUNGS: tuple[str, ...] = (
+    "dense",
+    "conv",
+    "pool",
+    "regularized",
+    "batchnorm",
+    "linear_head",
+    "inception",
+    "deep",
+    "residual",
+    "fast",
+)
 RUNGS += ("tiny", "strong", "transfer")
 # Pairs of texts that cover one another; one pixel is for rounding.
 COVERED = """all => {
@@ -41,7 +52,7 @@ def show(browser: Browser, figures: Sequence[str], width: int = 1280) -> Page:
     return page
 
 
-def rows_of(names: Sequence[str], accuracies: Sequence[float], seconds: Sequence[float]) -> list[dict[str, Any]]:
+def rows_of(names: Sequence[str], accuracies: Any, seconds: Any) -> list[dict[str, Any]]:
     return [
         {
             "name": name,

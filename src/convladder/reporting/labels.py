@@ -144,7 +144,8 @@ def _measure(names: Sequence[Name]) -> list[tuple[float, float]]:
 def _renderer() -> Any:
     from matplotlib.figure import Figure
 
-    return FigureCanvasAgg(Figure(dpi=72)).get_renderer()
+    canvas: Any = FigureCanvasAgg(Figure(dpi=72))
+    return canvas.get_renderer()
 
 
 def _obstacles(axes: Any) -> tuple[Boxes, Boxes, Boxes]:
