@@ -69,7 +69,7 @@ def test_the_depth_is_the_number_of_convolutions(choices: dict[str, Any]) -> Non
             "dropout of 0.4 and a penalty on weights (L1 of 0.001)",
         ),
         ("batchnorm", {"batch_norm": False}, "switched off"),
-        ("residual", {"residual": False}, "connection, switched off, around"),
+        ("residual", {"residual": False}, "connection switched off around"),
         ("inception", {"module": "naive"}, "in place of one size."),
         ("conv", {"kernel_size": 5}, "filters of 5×5"),
     ],
