@@ -161,6 +161,21 @@ def test_it_says_what_the_runs_say(report: Path, directory: Path, browser: Brows
     visit.close()
 
 
+def test_every_plot_has_the_chance_line_of_its_images(report: Path, directory: Path, browser: Browser) -> None:
+    labels = cl.Run(directory / "dense-1").predictions["labels"]
+    share = np.bincount(labels).max() / len(labels)
+    visit = Visit(browser, report)
+    plots = visit.page.locator("figure svg")
+    kinds = [str(plot.get_attribute("aria-label")) for plot in plots.all()]
+    assert sum("predicted probability" in kind for kind in kinds) == 2  # calibration, of each rung
+    assert sum(kind.startswith("Accuracy against") for kind in kinds) == 5  # robustness, of each change
+    for plot, kind in zip(plots.all(), kinds, strict=True):
+        assert "chance" in (plot.locator(".chance").text_content() or ""), kind
+        if "epoch" not in kind:  # those are of the validation images
+            assert f"chance {100 * share:.2g} %" in kind
+    visit.close()
+
+
 def test_the_command_is_the_one_that_makes_these_runs(small_npz: Path, directory: Path) -> None:
     def command(*names: str) -> str | None:
         return command_for(cl.Comparison(tuple(cl.Run(directory / name) for name in names)))

@@ -18,7 +18,8 @@ from convladder.exporting.pretrained import PROBABILITIES, convert_pretrained
 from convladder.files import whole_file
 from convladder.inference.artifact import METADATA_KEY, seal, write_metadata
 from convladder.inference.classifier import Classifier
-from convladder.models.blocks import ALL_VIEWS, FirstView, members, settle
+from convladder.models.blocks import ALL_VIEWS, members, settle
+from convladder.models.own_layers import FirstView
 
 STAGE = re.compile(r"(stage\d+|hidden\d*)(_|$)")
 

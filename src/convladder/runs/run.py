@@ -150,7 +150,7 @@ class Run:
         """The best weights, as a Keras model."""
         import keras
 
-        import convladder.models.blocks  # noqa: F401 (registers our layers with Keras)
+        import convladder.models.own_layers  # noqa: F401 (registers our layers with Keras)
 
         return keras.saving.load_model(self.path / "model.keras")
 

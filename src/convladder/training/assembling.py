@@ -16,7 +16,8 @@ from convladder.data.dataset import Split
 from convladder.evaluating.calibration import SMALLEST, choose_temperature, row_slices, temper
 from convladder.exporting.parity import LARGEST_DIFFERENCE
 from convladder.exporting.pretrained import predict_quickly
-from convladder.models.blocks import ALL_VIEWS, split_views
+from convladder.models.blocks import ALL_VIEWS
+from convladder.models.own_layers import split_views
 
 
 @dataclass(frozen=True)
