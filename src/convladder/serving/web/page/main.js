@@ -31,6 +31,7 @@ const readings = new Map(); // of models, to their test images
 let answering = null; // a promise while answers are under way
 let underWay = 0;
 let asked = null; // the newest wish while answers are under way
+let latest = []; // answers, of which the feature maps are shown
 let rest; // the timer behind PAUSE
 let described; // the input shape that the page is laid out for
 let generation = 0; // of the picture: what was computed for an older one is dropped
@@ -129,7 +130,8 @@ function wire() {
     event.preventDefault();
     showFile(event.dataTransfer.files[0]);
   });
-  for (const query of [dark, narrow]) query.addEventListener("change", () => refresh());
+  dark.addEventListener("change", () => refresh());
+  narrow.addEventListener("change", () => showStages(latest));
 }
 
 // Sources
@@ -293,10 +295,19 @@ async function answer(time) {
   const took = performance.now() - time;
   performance.measure("stroke to bars", { start: time, end: time + took });
   at("timing").textContent = `Answered in ${Math.max(1, Math.round(took))} ms`;
-  const figures = pairs.stages.columns(shown, (model, column) => views.stageFigures(model, column, zoom));
+  showStages(answers);
+  if (!asked) rest = setTimeout(() => atRest(answers).catch(complain), PAUSE);
+}
+
+// Their size is the window's: once that changes they are painted again, without a question to the networks.
+function showStages(answers) {
+  latest = answers;
+  const figures = pairs.stages.columns(
+    answers.map(({ model }) => model),
+    (model, column) => views.stageFigures(model, column, zoom),
+  );
   const across = narrow.matches ? 4 : 8;
   answers.forEach(({ model, maps }, index) => views.paintStages(figures[index], model, maps, colours(index), across));
-  if (!asked) rest = setTimeout(() => atRest(answers).catch(complain), PAUSE);
 }
 
 function showNothing() {
@@ -307,7 +318,8 @@ function showNothing() {
   views.clearVerdict("b");
   at("truth").hidden = true;
   bars.clear();
-  for (const pair of [pairs.occlusion, pairs.stages]) pair.columns([]);
+  pairs.occlusion.columns([]);
+  showStages([]);
   at("timing").textContent = "\u00a0";
 }
 
