@@ -26,7 +26,7 @@ export function inputCaption([first, second]) {
 export function preparation(models, kind, drawable) {
   const [{ input_shape: [height, width, channels] }] = models;
   const size = `${width}×${height}`;
-  if (kind === "example") return `Test images are shown as they were prepared for the test: ${size} pixels, ${colours(channels)}.`;
+  if (kind === "example") return `A test image is shown as it was prepared for the test: ${size} pixels, ${colours(channels)}.`;
   const drawings = `Drawings are prepared as MNIST’s digits were: the longer side scaled to ${Math.round((20 / 28) * width)} pixels, the centre of mass moved to the middle of ${size}.`;
   if (kind === "strokes") return drawings;
   const alike = models.every((model) => model.fit === models[0].fit);
