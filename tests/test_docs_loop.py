@@ -33,5 +33,6 @@ def test_the_readme_s_loop_is_small_and_moves() -> None:
 @pytest.mark.long
 def test_the_loop_is_made_from_the_real_page(tmp_path: Path) -> None:
     skip_without("chromium")
-    subprocess.run([sys.executable, str(ROOT / "docs" / "loop.py"), str(tmp_path / "loop.webp")], check=True)
+    script = [sys.executable, str(ROOT / "docs" / "loop.py")]
+    subprocess.run([*script, "--output", str(tmp_path / "loop.webp")], cwd=tmp_path, check=True)
     check(tmp_path / "loop.webp")

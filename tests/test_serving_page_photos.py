@@ -106,6 +106,8 @@ def test_a_test_image_says_its_right_answer_to_everybody(browser: Browser, two: 
     visit.page.click("#clear")
     assert not visit.page.locator("#truth").is_visible()
     assert visit.page.locator("#judged-a").inner_text() == ""
+    sign = visit.page.locator("#judged-a").evaluate("one => getComputedStyle(one, '::before').content")
+    assert sign == "none"
     visit.close()
 
 
