@@ -185,6 +185,7 @@ def test_feature_maps_are_large_enough_to_see(browser: Browser, two: str) -> Non
 def test_a_feature_map_is_enlarged(browser: Browser, two: str, how: str) -> None:
     visit = Visit(browser, two, 360, "dark", has_touch=True)
     page, stage = visit.page, visit.page.locator("#stages .enlarge").first
+    page.locator('#occlusion[aria-busy="false"]').wait_for()  # which moves what lies below it
     before = visit.maps()
     if how == "keyboard":
         stage.focus()
