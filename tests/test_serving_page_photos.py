@@ -40,8 +40,8 @@ def classifiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, cl.Classi
     images = generator.integers(0, 100, (400, 32, 32, 3), dtype=np.uint8)
     shade = np.where(generator.random(400) < 0.8, labels, generator.integers(0, len(NAMES), 400))
     images[np.arange(400), :, :, shade % 3] += (60 * (1 + shade // 3)).astype(np.uint8)[:, np.newaxis, np.newaxis]
-    parts = [Split(images[part], labels[part]) for part in np.split(np.arange(400), (300, 350))]
-    data = cl.Dataset("clothes of mine", NAMES, *parts)
+    train, validation, test = (Split(images[part], labels[part]) for part in np.split(np.arange(400), (300, 350)))
+    data = cl.Dataset("clothes of mine", NAMES, train, validation, test)
     folder = tmp_path_factory.mktemp("photos")
     recipe = replace(cl.DEFAULT, epochs=1)
     runs = [cl.train(rung, data, recipe, directory=folder) for rung in ("dense", "pool")]
@@ -121,10 +121,13 @@ def test_the_models_stand_in_the_order_served(browser: Browser, two: str) -> Non
 def test_the_words_fit_what_is_served_and_shown(browser: Browser, one: str, two: str, photo: str) -> None:
     of_one, of_drawings = r"\b((they|both|two networks|first network))\b", r"\b(draw|pen|MNIST)"
     visit = Visit(browser, one)
-    for show in (lambda: None, lambda: visit.file(photo), lambda: visit.page.click("#clear")):
-        show()
+    for state in ("test image", "file", "nothing"):
+        if state == "file":
+            visit.file(photo)
+        elif state == "nothing":
+            visit.page.click("#clear")
         visit.settle()
-        assert not re.findall(f"{of_one}|{of_drawings}", shown_text(visit), flags=re.IGNORECASE)
+        assert not re.findall(f"{of_one}|{of_drawings}", shown_text(visit), flags=re.IGNORECASE), state
     assert "Drawing" not in str(visit.page.locator("#pad").get_attribute("aria-label"))
     visit.close()
 
