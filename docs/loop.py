@@ -78,7 +78,7 @@ def plot(page: Page) -> Image.Image:
     """The ladder's plot of the example report: accuracy against parameters."""
     page.goto((DOCS / "example-report.html").as_uri())
     with Image.open(io.BytesIO(page.locator("figure svg[aria-label*='against parameters']").screenshot())) as picture:
-        return ImageOps.pad(picture.convert("RGB"), (WIDTH, HEIGHT), color=picture.convert("RGB").getpixel((0, 0)))
+        return ImageOps.pad(picture.convert("RGB"), (WIDTH, HEIGHT), color="white")
 
 
 def photograph(page: Page, top: float) -> Image.Image:
@@ -112,8 +112,8 @@ def main() -> None:
         frames = make_frames(browser, url)
         browser.close()
     durations = [FRAME] * (len(frames) - 2) + [LOOK, READ]
-    settings = {"duration": durations, "loop": 0, "quality": 80, "method": 6}
-    frames[0].save(given.output, save_all=True, append_images=frames[1:], **settings)
+    first, *others = frames
+    first.save(given.output, save_all=True, append_images=others, duration=durations, loop=0, quality=80, method=6)
 
 
 if __name__ == "__main__":
