@@ -16,20 +16,18 @@ from urllib.parse import unquote
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser
 
 import convladder as cl
-from browsing import Visit, open_browser, skip_without
+from browsing import Visit, open_browser, serve_here, skip_without
 from convladder.data.decoding import decode_image
 from convladder.exporting import web as web_exporting
 from convladder.exporting.onnx_file import export_onnx
 from convladder.exporting.site import RUNTIME_FILES, write_site
 from convladder.exporting.web import export_web
 from convladder.models.ladder import build_model
-from convladder.serving.application import create_application
 from served import say
 
 pytestmark = pytest.mark.xdist_group("page")  # in one process, so that browser, server and export are made once
@@ -60,15 +58,8 @@ def classifiers(run: cl.Run, dense: cl.Run, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def served(classifiers: dict[str, cl.Classifier]) -> Iterator[str]:
-    config = uvicorn.Config(create_application(classifiers), port=0, log_level="warning", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    listener = config.bind_socket()
-    listener.listen()  # what comes before the server has started waits
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(60)
+    with serve_here(classifiers) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +289,7 @@ def test_a_test_image_gets_what_the_run_answered(visit: Visit, classifiers: dict
     assert button.get_attribute("aria-pressed") == "true"
     assert "misjudged" in str(button.get_attribute("aria-label"))
     truth = str(button.get_attribute("aria-label")).partition(": ")[2][0]
+    assert visit.page.locator("#truth").inner_text() == f"Right answer: {truth}"
     assert visit.label() != truth
     expected = classifiers["fast"].predict_probabilities(visit.network_input())[0]
     np.testing.assert_allclose(visit.probabilities(), expected, atol=1e-5)
