@@ -1,0 +1,82 @@
+"""What docs/tutorial.md says of the rungs and no other benchmark measures.
+
+    convladder compare                        # writes runs/, the rungs trained on all of MNIST
+    python benchmarks/tutorial.py shifts runs
+    python benchmarks/tutorial.py curves      # some minutes: eight rungs from scratch on few images, two seeds
+
+Writes docs/benchmarks/tutorial.json; what is not asked for stays as it is. `shifts`: how many of 81 shifts a digit
+stands before the answer is wrong, on the first test images. `curves`: as benchmarks/lesson.py trains for the lesson.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import lesson  # imports TensorFlow quietly, before Keras
+import numpy as np
+import numpy.typing as npt
+
+import convladder as cl
+from convladder.runs.run import finished_runs
+
+OUTPUT = Path(__file__).parents[1] / "docs/benchmarks/tutorial.json"
+RUNGS = ("dense", "conv", "pool", "batchnorm", "linear_head", "inception", "deep", "residual")
+LARGEST = 4  # pixels; MNIST's digits stand in the middle 20 of 28, so that most stay whole
+SHIFTED_IMAGES = 1000
+TRAINING_IMAGES = 1000
+
+
+def shift(images: npt.NDArray[np.uint8], down: int, across: int) -> npt.NDArray[np.uint8]:
+    """Images, (count, height, width, channels), shifted by at most LARGEST pixels and filled with black."""
+    height, width = images.shape[1:3]
+    padded = np.pad(images, ((0, 0), (LARGEST, LARGEST), (LARGEST, LARGEST), (0, 0)))
+    return padded[:, LARGEST - down :, LARGEST - across :][:, :height, :width]
+
+
+def measure_shifts(directory: Path) -> dict[str, Any]:
+    """For each rung the accuracy at every shift, rows from up to down, and the mean number of shifts answered right."""
+    test = cl.load_dataset("mnist").test
+    images, labels = test.images[:SHIFTED_IMAGES], test.labels[:SHIFTED_IMAGES]
+    steps = range(-LARGEST, LARGEST + 1)
+    runs = {run.info["rung"]: run for run in finished_runs(directory) if run.info["dataset"] == "mnist"}
+    measured = {}
+    for rung in RUNGS:
+        classifier = runs[rung].classifier()
+        accuracy = [
+            [
+                float((classifier.predict_probabilities(shift(images, down, across)).argmax(axis=1) == labels).mean())
+                for across in steps
+            ]
+            for down in steps
+        ]
+        measured[rung] = {
+            "test_accuracy": runs[rung].info["test_accuracy"],
+            "right": round(float(np.sum(accuracy)), 2),
+            "accuracy": accuracy,
+        }
+        print(rung, measured[rung]["right"], flush=True)
+    return {"images": SHIFTED_IMAGES, "largest": LARGEST, "rungs": measured}
+
+
+def draw_curves() -> dict[str, Any]:
+    """Loss and accuracy after each epoch of training on few images, a mean of two seeds."""
+    rungs = {rung: lesson._curves(rung, TRAINING_IMAGES) for rung in RUNGS}
+    return {"images": TRAINING_IMAGES, "seeds": len(lesson.SEEDS), "rungs": rungs}
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    kept = json.loads(OUTPUT.read_text(encoding="utf-8")) if OUTPUT.exists() else {}
+    match sys.argv[1:]:
+        case ["shifts", directory]:
+            kept["shifts"] = measure_shifts(Path(directory))
+        case ["curves"]:
+            kept["curves"] = draw_curves()
+        case _:
+            raise SystemExit(__doc__)
+    OUTPUT.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
