@@ -2,6 +2,7 @@
 
     convladder compare                        # writes runs/, the rungs trained on all of MNIST
     python benchmarks/tutorial.py shifts runs
+    python benchmarks/tutorial.py activation  # `dense` with and without ReLU, a minute
     python benchmarks/tutorial.py curves      # some minutes: eight rungs from scratch on few images, two seeds
 
 Writes docs/benchmarks/tutorial.json; what is not asked for stays as it is. `shifts`: how many of 81 shifts a digit
@@ -11,9 +12,10 @@ stands before the answer is wrong, on the first test images. `curves`: as benchm
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import lesson  # imports TensorFlow quietly, before Keras
+import lesson  # which imports TensorFlow quietly, before Keras
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +27,7 @@ RUNGS = ("dense", "conv", "pool", "batchnorm", "linear_head", "inception", "deep
 LARGEST = 4  # pixels; MNIST's digits stand in the middle 20 of 28, so that most stay whole
 SHIFTED_IMAGES = 1000
 TRAINING_IMAGES = 1000
+SEEDS = (1, 2, 3, 4, 5)  # of `dense` with and without ReLU
 
 
 def shift(images: npt.NDArray[np.uint8], down: int, across: int) -> npt.NDArray[np.uint8]:
@@ -59,6 +62,25 @@ def measure_shifts(directory: Path) -> dict[str, Any]:
     return {"images": SHIFTED_IMAGES, "largest": LARGEST, "rungs": measured}
 
 
+def measure_activation() -> dict[str, Any]:
+    """Test accuracy of `dense` with and without ReLU on all of MNIST, a mean over the seeds."""
+    import keras
+
+    mnist = cl.load_dataset("mnist")
+    accuracies: dict[str, list[float]] = {"with": [], "without": []}
+    with TemporaryDirectory() as folder:
+        for seed in SEEDS:
+            for name, kept in accuracies.items():
+                keras.utils.set_random_seed(seed)
+                model = cl.build_model("dense", mnist.input_shape, mnist.num_classes)
+                if name == "without":
+                    for layer in ("hidden1", "hidden2"):
+                        model.get_layer(layer).activation = keras.activations.linear
+                kept.append(cl.train(model, mnist, seed=seed, directory=folder).info["test_accuracy"])
+    print(accuracies, flush=True)
+    return {"seeds": len(SEEDS), **{name: round(float(np.mean(kept)), 4) for name, kept in accuracies.items()}}
+
+
 def draw_curves() -> dict[str, Any]:
     """Loss and accuracy after each epoch of training on few images, a mean of two seeds."""
     rungs = {rung: lesson._curves(rung, TRAINING_IMAGES) for rung in RUNGS}
@@ -71,6 +93,8 @@ def main() -> None:
     match sys.argv[1:]:
         case ["shifts", directory]:
             kept["shifts"] = measure_shifts(Path(directory))
+        case ["activation"]:
+            kept["activation"] = measure_activation()
         case ["curves"]:
             kept["curves"] = draw_curves()
         case _:

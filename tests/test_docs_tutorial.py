@@ -27,6 +27,8 @@ def test_the_notebook_is_that_of_the_page() -> None:
 
 
 def test_the_notebook_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))  # not the user's
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")  # where its commands are found
     notebook = nbformat.read(DOCS / "tutorial.ipynb", as_version=4)
     nbformat.validate(notebook)
@@ -122,8 +124,10 @@ def sentences() -> list[str]:
     few = {name: f"{of['val_accuracy'][-1]:.4f}" for name, of in lesson["regularized"].items()}
     trained = {name: f"{of['accuracy'][-1]:.4f}" for name, of in lesson["regularized"].items()}
     norm = {name: [f"{value:.4f}" for value in of["val_accuracy"]] for name, of in lesson["normalized"].items()}
+    relu = {name: f"{measured['activation'][name]:.4f}" for name in ("with", "without")}
     return [
         *(pairs[rung] for rung in ("conv", "pool", "regularized", "batchnorm", "linear_head", "inception", "residual")),
+        f"a test accuracy of {relu['with']} with ReLU and {relu['without']} without it",
         f"its validation accuracy is {', '.join(rates[:-1])} and {rates[-1]}",
         f"The validation loss is lowest after epoch {best + 1}: {fast['val_loss'][best]:.2f}. After 16 epochs it is "
         f"{fast['val_loss'][-1]:.2f}, while the training loss went down from {fast['loss'][best]:.2f} to "
