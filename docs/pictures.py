@@ -295,19 +295,26 @@ def draw_normalization() -> Figure:
     return pair(read("experiments")["normalized"], names)
 
 
-def rungs(*names: str) -> Figure:
-    """The curves of some rungs on few images."""
-    return pair(read("tutorial")["curves"]["rungs"], {name: name for name in names})
+def shifted(*names: str) -> Figure:
+    """Accuracy on shifted test images, of networks trained as in the article."""
+    measured = read("reproduce")["shifts"]
+    figure = Figure((5.5, 3), layout="constrained")
+    axes = figure.subplots()
+    for name in names:
+        axes.plot(range(len(measured[name])), measured[name], "o-", markersize=4, label=name)
+    axes.set(xlabel="pixels by which the test images are shifted", ylabel="accuracy", ylim=(0, 1.02))
+    axes.legend(loc="lower left")
+    return figure
 
 
-def draw_first_rungs() -> Figure:
+def draw_first_shifts() -> Figure:
     """The first three rungs."""
-    return rungs("dense", "conv", "pool")
+    return shifted("dense", "conv", "pool")
 
 
-def draw_heads() -> Figure:
+def draw_head_shifts() -> Figure:
     """With and without hidden layers."""
-    return rungs("batchnorm", "linear_head")
+    return shifted("pool", "no hidden layers")
 
 
 def boxes(axes: Any, places: Iterable[tuple[float, float, str]], arrows: Iterable[Sequence[float]]) -> None:
@@ -362,14 +369,14 @@ def draw_block() -> Figure:
     return figure
 
 
-def draw_inception_curves() -> Figure:
-    """Inception beside one kernel size."""
-    return rungs("linear_head", "inception")
+def draw_inception_shifts() -> Figure:
+    """Inception beside one kernel size, which reads the places themselves."""
+    return shifted("no hidden layers", "naive inception", "reduced inception")
 
 
-def draw_residual_curves() -> Figure:
+def draw_residual_shifts() -> Figure:
     """Twenty layers without and with shortcuts."""
-    return rungs("deep", "residual")
+    return shifted("deep", "residual")
 
 
 def draw_shifts() -> Figure:
@@ -415,12 +422,12 @@ PICTURES: Mapping[str, Callable[[], Figure]] = {
     "overfitting": draw_overfitting,
     "regularization": draw_regularization,
     "normalization": draw_normalization,
-    "first_rungs": draw_first_rungs,
-    "heads": draw_heads,
+    "first_shifts": draw_first_shifts,
+    "head_shifts": draw_head_shifts,
     "inception": draw_inception,
-    "inception_curves": draw_inception_curves,
+    "inception_shifts": draw_inception_shifts,
     "block": draw_block,
-    "residual_curves": draw_residual_curves,
+    "residual_shifts": draw_residual_shifts,
     "shifts": draw_shifts,
     "ladder": draw_ladder,
 }

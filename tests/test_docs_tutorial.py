@@ -116,7 +116,7 @@ def sentences() -> list[str]:
         r"(\S+) times",
         claims["The inception module with dimension reduction costs less than the naive one at comparable accuracy"],
     )
-    after = {name: f"{of['val_accuracy'][-1]:.4f}" for name, of in measured["curves"]["rungs"].items()}
+    shifted = {name: f"{accuracy[4]:.3f}" for name, accuracy in pictures.read("reproduce")["shifts"].items()}
     right = {name: f"{of['right']:.1f}" for name, of in measured["shifts"]["rungs"].items()}
     rates = [f"{of['val_accuracy'][-1]:.4f} with {rate}" for rate, of in lesson["rates"].items()]
     fast = lesson["rates"]["0.01"]
@@ -133,18 +133,19 @@ def sentences() -> list[str]:
         f"{fast['val_loss'][-1]:.2f}, while the training loss went down from {fast['loss'][best]:.2f} to "
         f"{fast['loss'][-1]:.2f}.",
         f"After epoch {best + 1}, where the validation loss is lowest",
-        f"{after['dense']} for `dense`, {after['conv']} for `conv` and {after['pool']} for `pool`",
+        f"At 4 pixels the accuracy is {shifted['dense']} for `dense`, {shifted['conv']} for `conv` and {shifted['pool']}",
         f"{few['none']} without regularization, {few['dropout']} with dropout, {few['L1']} with L1 and {few['L2']} with L2",
         f"The training accuracy is {trained['none']} without regularization and {trained['dropout']} with dropout",
         f"{gaps[0]} points without regularization, {gaps[1]} with dropout, {gaps[2]} with L1 and {gaps[3]} with L2",
         f"after two epochs the validation accuracy is {norm['with'][1]} with and {norm['without'][1]} without batch "
         f"normalization, after 16 epochs {norm['with'][-1]} and {norm['without'][-1]}",
-        f"{after['batchnorm']} with and {after['linear_head']} without hidden layers",
+        f"at a shift of 4 pixels is {shifted['pool']} for `pool` and {shifted['no hidden layers']} without its hidden",
         f"it was right at {right['linear_head']} of 81 shifts",
         f"{right['inception']} of 81 shifts",
         f"{times[1]} times the MACs, and {times[0]} times the seconds per step",
-        f"{after['inception']} for `inception` and {after['linear_head']} for `linear_head`",
-        f"{after['deep']} without and {after['residual']} with shortcuts",
+        f"{shifted['no hidden layers']} without hidden layers, {shifted['naive inception']} for the naive module",
+        f"and {shifted['reduced inception']} for the reduced one",
+        f"at 4 pixels the accuracy is {shifted['deep']} without and {shifted['residual']} with shortcuts",
     ]
 
 
