@@ -144,13 +144,13 @@ def plot(axes: Any, lines: Mapping[str, Sequence[float]], title: str, **settings
 
 def pair(experiment: Mapping[str, Mapping[str, Sequence[float]]], names: Mapping[str, str]) -> Figure:
     """Training loss and validation accuracy of some networks."""
-    figure = Figure((8, 3), layout="constrained")
+    figure = Figure((9.5, 3), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     plot(loss, {name: experiment[key]["loss"] for key, name in names.items()}, "training loss")
     plot(accuracy, {name: experiment[key]["val_accuracy"] for key, name in names.items()}, "validation accuracy")
     loss.set_ylim(0, 3.2)
     accuracy.set_ylim(0, 1)
-    loss.legend()
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
@@ -317,13 +317,18 @@ def draw_head_shifts() -> Figure:
     return shifted("pool", "no hidden layers")
 
 
+def arrow(start: tuple[float, float], end: tuple[float, float], **settings: Any) -> FancyArrowPatch:
+    """From one place to another."""
+    return FancyArrowPatch(start, end, **{"arrowstyle": "-|>", "mutation_scale": 9, "color": MUTED} | settings)
+
+
 def boxes(axes: Any, places: Iterable[tuple[float, float, str]], arrows: Iterable[Sequence[float]]) -> None:
     """Boxes with words, each 3.6×1 cells around its place, and arrows (from x, y to x, y)."""
     for x, y, words in places:
         axes.add_patch(Rectangle((x - 1.8, y - 0.5), 3.6, 1, facecolor=ABOVE, edgecolor=MUTED))
         axes.text(x, y, words, ha="center", va="center", fontsize=9)
     for x, y, to_x, to_y in arrows:
-        axes.add_patch(FancyArrowPatch((x, y), (to_x, to_y), arrowstyle="-|>", mutation_scale=9, color=MUTED))
+        axes.add_patch(arrow((x, y), (to_x, to_y)))
 
 
 def draw_inception() -> Figure:
@@ -341,9 +346,11 @@ def draw_inception() -> Figure:
         (columns[3], 4.8, "1×1, 12 filters"),
         (9.4, 6.9, "72 maps"),
     ]
-    arrows = [(9.4, 1.4, x, 2.3) for x in columns[1:]] + [(9.4, 1.4, columns[0], 4.3)]
+    arrows = [(9.4, 1.4, x, 2.3) for x in columns[1:]]
     arrows += [(x, 3.3, x, 4.3) for x in columns[1:]] + [(x, 5.3, 9.4, 6.4) for x in columns]
     boxes(axes, places, arrows)
+    around = "angle,angleA=180,angleB=90,rad=0"
+    axes.add_patch(arrow((7.6, 0.9), (columns[0], 4.3), connectionstyle=around))
     return figure
 
 
@@ -354,17 +361,7 @@ def draw_block() -> Figure:
     places = [(2.3, y, "maps x"), (6.9, y, "3×3, 16 filters"), (11.5, y, "3×3, 16 filters"), (16.6, y, "F(x) + x")]
     boxes(axes, places, [(4.1, y, 5.1, y), (8.7, y, 9.7, y), (13.3, y, 14.8, y)])
     bend = "arc,angleA=90,angleB=90,armA=22,armB=22,rad=0"
-    axes.add_patch(
-        FancyArrowPatch(
-            (2.3, y - 0.5),
-            (16.6, y - 0.5),
-            connectionstyle=bend,
-            arrowstyle="-|>",
-            mutation_scale=9,
-            color=SERIES[3],
-            linewidth=1.6,
-        )
-    )
+    axes.add_patch(arrow((2.3, y - 0.5), (16.6, y - 0.5), connectionstyle=bend, color=SERIES[3], linewidth=1.6))
     axes.text(9.4, 0.35, "shortcut", ha="center", va="center", color=SERIES[3])
     return figure
 
