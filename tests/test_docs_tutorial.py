@@ -34,7 +34,7 @@ def test_the_notebook_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.Mo
     install, *notebook.cells = notebook.cells
     assert '%pip install --quiet "convladder[train]"' in install.source
     said = [cell.copy() for cell in notebook.cells]
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
     for before, after in zip(said, notebook.cells, strict=True):
         if before.cell_type == "code":
             expected, printed = (shown(cell.outputs) for cell in (before, after))
