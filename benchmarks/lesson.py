@@ -1,12 +1,12 @@
-"""What the lesson shows and does not compute itself: two small networks, experiments of training, the ladder's figures.
+"""What the lesson shows and does not compute itself: small networks, experiments of training, the ladder's figures.
 
-    python benchmarks/lesson.py [networks] [ladder] [rates] [regularized] [normalized] [depth]
+    python benchmarks/lesson.py [networks] [blocks] [ladder] [rates] [regularized] [normalized] [depth]
 
-Without a word it makes all. Writes networks.json, ladder.json and experiments.json into
-src/convladder/serving/web/learn/. The networks are trained on MNIST as DEFAULT says, for eight epochs; their weights
-are rounded to 8 bits, and their accuracy is that of the rounded weights. The ladder's figures are copied from
-docs/benchmarks. An experiment is a mean of two seeds, on few images, because there the ideas differ most. Takes
-about five minutes on two cores.
+Without a word it makes all. Writes networks.json, blocks.json, ladder.json and experiments.json into
+src/convladder/serving/web/learn/. The two networks are trained on MNIST as DEFAULT says, for eight epochs, the two
+stacks of blocks as briefly as BLOCKS says. All weights are rounded to 8 bits, and the accuracy is that of the rounded
+weights. The ladder's figures are copied from docs/benchmarks. An experiment is a mean of some seeds, on few images, because there the ideas differ most. Takes about
+ten minutes on two cores.
 """
 
 import base64
@@ -30,9 +30,19 @@ import numpy.typing as npt  # noqa: E402
 ROOT = Path(__file__).parents[1]
 LEARN = ROOT / "src/convladder/serving/web/learn"
 FIGURES = ROOT / "docs/benchmarks"
-SEEDS = (1, 2)
-EPOCHS = 16
-CURVES = ("loss", "val_loss", "accuracy", "val_accuracy")
+EPOCHS = 8  # of the networks
+LAYERS = 14  # of the stacks: a convolution, six blocks of two, the last layer
+BLOCKS = {"images": 10_000, "epochs": 6}  # of the stacks
+SEEDS = (1, 2)  # of the experiments, as what follows
+BATCH = 32
+RATE = 0.001
+# The loss is without the penalty of L1 or L2, so that it can be compared.
+CURVES = {
+    "loss": "cross_entropy",
+    "val_loss": "val_cross_entropy",
+    "accuracy": "accuracy",
+    "val_accuracy": "val_accuracy",
+}
 
 
 def make_networks() -> list[dict[str, Any]]:
@@ -40,14 +50,84 @@ def make_networks() -> list[dict[str, Any]]:
     mnist = cl.load_dataset("mnist")
     made = []
     for rung, choices in (("dense", {}), ("deep", {"depth": 5, "batch_norm": False})):
-        with TemporaryDirectory() as folder:
-            run = cl.train(rung, mnist, replace(cl.DEFAULT, epochs=8), seed=1, choices=choices, directory=folder)
-            model = run.load_model()
+        model = _train(mnist, rung, choices)
         layers = [kept for layer in model.layers if (kept := _describe(layer))]
-        answers = model.predict(mnist.test.images, batch_size=500, verbose=0).argmax(axis=1)
-        accuracy = float(np.mean(answers == mnist.test.labels))
-        made.append({"rung": rung, "parameters": model.count_params(), "accuracy": accuracy, "layers": layers})
+        made.append(_account(rung, model, layers, mnist))
     return made
+
+
+def make_blocks() -> list[dict[str, Any]]:
+    """A stack without shortcuts and one with them, and the accuracy of each with one block switched off."""
+    mnist = cl.load_dataset("mnist")
+    made = []
+    for rung in ("deep", "residual"):
+        trained, _ = _fit(mnist, rung, {"depth": LAYERS}, **BLOCKS)
+        model = _fold(trained, mnist.validation.images[:100])
+        made.append(_account(rung, model, _describe_blocks(model), mnist))
+        made[-1]["about"] = f"{BLOCKS['images']:,} training images of MNIST, {BLOCKS['epochs']} epochs"
+        without = []
+        for stage in range(2, 2 + (LAYERS - 1) // 2):
+            kept = model.get_weights()
+            switch_off(model, stage)
+            without.append(_accuracy(model, mnist))
+            model.set_weights(kept)
+        made[-1]["without"] = without
+    return made
+
+
+def _train(mnist: cl.Dataset, rung: str, choices: dict[str, Any]) -> keras.Model:
+    with TemporaryDirectory() as folder:
+        recipe = replace(cl.DEFAULT, epochs=EPOCHS)
+        return cl.train(rung, mnist, recipe, seed=1, choices=choices, directory=folder).load_model()
+
+
+def _account(rung: str, model: keras.Model, layers: list[dict[str, Any]], mnist: cl.Dataset) -> dict[str, Any]:
+    return {"rung": rung, "parameters": model.count_params(), "accuracy": _accuracy(model, mnist), "layers": layers}
+
+
+def _accuracy(model: keras.Model, mnist: cl.Dataset) -> float:
+    answers = model.predict(mnist.test.images, batch_size=500, verbose=0).argmax(axis=1)
+    return float(np.mean(answers == mnist.test.labels))
+
+
+def _fold(trained: keras.Model, images: npt.NDArray[np.uint8]) -> keras.Model:
+    """The same network without batch normalization, which is in the weights of the convolutions before it."""
+    folded = cl.build_model(trained.name, (28, 28, 1), 10, depth=LAYERS, batch_norm=False)
+    for layer in folded.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            norm = trained.get_layer(f"{layer.name.removesuffix('_conv')}_norm")
+            scale, offset, mean, variance = norm.get_weights()
+            factor = scale / np.sqrt(variance + norm.epsilon)
+            layer.set_weights([trained.get_layer(layer.name).get_weights()[0] * factor, offset - mean * factor])
+        elif layer.weights:
+            layer.set_weights(trained.get_layer(layer.name).get_weights())
+    expected, given = (model.predict(images, verbose=0) for model in (trained, folded))
+    np.testing.assert_allclose(given, expected, atol=1e-4)  # differs if pooling comes before a negative scale
+    return folded
+
+
+def switch_off(model: keras.Model, stage: int) -> None:
+    """Give a block such weights that its input goes on as it is: zeros beside a shortcut, else copying kernels."""
+    first, second = (model.get_layer(f"stage{stage}_conv{number}") for number in (1, 2))
+    kernel, bias = (np.zeros_like(weights) for weights in first.get_weights())
+    if model.name == "deep":
+        kernel[1, 1] = np.eye(kernel.shape[-1])  # ReLU changes nothing, because the input has no values below zero
+    first.set_weights([kernel, bias])
+    second.set_weights([kernel, bias])
+
+
+def _describe_blocks(model: keras.Model) -> list[dict[str, Any]]:
+    """All layers for network.js, those of a block together."""
+    described: list[dict[str, Any]] = []
+    for layer in model.layers:
+        kept = _describe(layer)
+        if layer.name.endswith("_conv1"):
+            described.append({"kind": "block", "shortcut": model.name == "residual", "layers": [kept]})
+        elif kept and layer.name.endswith(("_conv1_relu", "_conv2")):
+            described[-1]["layers"].append(kept)
+        elif kept and not layer.name.endswith("_conv2_relu"):  # which belongs to every block
+            described.append(kept)
+    return described
 
 
 def _describe(layer: keras.Layer) -> dict[str, Any] | None:
@@ -96,56 +176,84 @@ def copy_ladder() -> dict[str, Any]:
 
 def try_rates() -> dict[str, Any]:
     """Learning rates of Adam."""
-    return {
-        np.format_float_positional(rate): _curves("pool", 1000, rate=rate)
-        for rate in (0.00001, 0.0001, 0.001, 0.01, 0.1)
-    }
+    rates = (0.00001, 0.0001, 0.001, 0.01, 0.1)
+    return _experiment("pool", 1000, 16, {np.format_float_positional(rate): ("pool", rate, {}) for rate in rates})
 
 
 def try_regularization() -> dict[str, Any]:
     """Nothing, dropout, L1 and L2 on few images."""
     choices = {"none": {}, "dropout": {"dropout": 0.4}, "L1": {"l1": 3e-4}, "L2": {"l2": 3e-3}}
     nothing = {"dropout": 0.0, "l1": 0.0, "l2": 0.0}
-    return {name: _curves("regularized", 500, **nothing | chosen) for name, chosen in choices.items()}
+    tried = {name: ("regularized", RATE, nothing | chosen) for name, chosen in choices.items()}
+    return _experiment("pool", 300, 40, tried)
 
 
 def try_normalization() -> dict[str, Any]:
     """The same network without and with batch normalization."""
-    return {name: _curves("batchnorm", 1000, batch_norm=name == "with") for name in ("without", "with")}
+    tried = {name: ("batchnorm", RATE, {"batch_norm": name == "with"}) for name in ("without", "with")}
+    return _experiment("pool or batchnorm", 1000, 16, tried)
 
 
 def try_depth() -> dict[str, Any]:
     """Stacks of convolutions without and with shortcuts."""
-    names = {"without": "deep", "with": "residual"}
-    return {f"{name} {depth}": _curves(names[name], 1000, depth=depth) for depth in (8, 20, 32) for name in names}
+    rungs = {"without": "deep", "with": "residual"}
+    tried = {f"{name} {depth}": (rungs[name], RATE, {"depth": depth}) for depth in (8, 20, 32) for name in rungs}
+    return _experiment("deep or residual", 1000, 8, tried)
 
 
-def _curves(rung: str, images: int, *, rate: float = 0.001, **choices: Any) -> dict[str, list[float]]:
+def _experiment(
+    called: str, images: int, epochs: int, tried: dict[str, tuple[str, float, dict[str, Any]]]
+) -> dict[str, Any]:
+    """The curves of what is tried: by name a rung, a learning rate and choices; and what the lesson says of them."""
+    about = (
+        f"The rung {called}, {images:,} training images of MNIST, batches of {BATCH}, {epochs} epochs, "
+        f"mean of {len(SEEDS)} seeds"
+    )
+    return {"about": about, "curves": {name: _curves(images, epochs, *how) for name, how in tried.items()}}
+
+
+def _curves(images: int, epochs: int, rung: str, rate: float, choices: dict[str, Any]) -> dict[str, list[float]]:
     """The means over the seeds, epoch by epoch, of loss and accuracy in training and on 1,000 validation images."""
     mnist = cl.load_dataset("mnist")
     validation = (mnist.validation.images[:1000], mnist.validation.labels[:1000])
     histories: list[npt.NDArray[np.float64]] = []
     for seed in SEEDS:
-        keras.utils.set_random_seed(seed)
-        model = cl.build_model(rung, mnist.input_shape, mnist.num_classes, **choices)
-        model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-        history = model.fit(
-            mnist.train.images[:images],
-            mnist.train.labels[:images],
-            batch_size=32,
-            epochs=EPOCHS,
-            validation_data=validation,
-            validation_batch_size=500,
-            verbose=0,
-        ).history
-        histories.append(np.asarray([history[name] for name in CURVES]))
+        _, history = _fit(mnist, rung, choices, images, epochs, rate, seed, validation)
+        histories.append(np.asarray([history[name] for name in CURVES.values()]))
         keras.backend.clear_session()
     means = np.mean(histories, axis=0)
     print(rung, choices, rate, means[:, -1].round(4), flush=True)
     return {name: [round(float(value), 4) for value in curve] for name, curve in zip(CURVES, means, strict=True)}
 
 
-MAKERS: dict[str, Callable[[], Any]] = {"networks": make_networks, "ladder": copy_ladder}
+def _fit(
+    mnist: cl.Dataset,
+    rung: str,
+    choices: dict[str, Any],
+    images: int,
+    epochs: int,
+    rate: float = RATE,
+    seed: int = 1,
+    validation: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]] | None = None,
+) -> tuple[keras.Model, dict[str, list[float]]]:
+    """Train a rung with Adam on the first training images. Returns it and its history."""
+    keras.utils.set_random_seed(seed)
+    model = cl.build_model(rung, mnist.input_shape, mnist.num_classes, **choices)
+    metrics = ["accuracy", keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy")]
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=metrics)
+    fitted = model.fit(
+        mnist.train.images[:images],
+        mnist.train.labels[:images],
+        batch_size=BATCH,
+        epochs=epochs,
+        validation_data=validation,
+        validation_batch_size=500,
+        verbose=0,
+    )
+    return model, fitted.history
+
+
+MAKERS: dict[str, Callable[[], Any]] = {"networks": make_networks, "blocks": make_blocks, "ladder": copy_ladder}
 EXPERIMENTS: dict[str, Callable[[], Any]] = {
     "rates": try_rates,
     "regularized": try_regularization,
@@ -162,7 +270,7 @@ def main() -> None:
         else:  # one experiment anew, the others stay
             path = LEARN / "experiments.json"
             kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-            _write(path, kept | {"seeds": len(SEEDS), name: EXPERIMENTS[name]()})
+            _write(path, kept | {name: EXPERIMENTS[name]()})
 
 
 def _write(path: Path, content: Any) -> None:

@@ -3,6 +3,7 @@
     convladder compare                        # writes runs/, the rungs trained on all of MNIST
     python benchmarks/tutorial.py shifts runs
     python benchmarks/tutorial.py activation  # `dense` with and without ReLU, half a minute
+    python benchmarks/tutorial.py curves      # a copy of what benchmarks/lesson.py measured
 
 Writes docs/benchmarks/tutorial.json; what is not asked for stays as it is. `shifts`: at how many of 81 shifts a
 digit is recognized, of the first test images.
@@ -21,6 +22,7 @@ import convladder as cl
 from convladder.runs.run import finished_runs
 
 OUTPUT = Path(__file__).parents[1] / "docs/benchmarks/tutorial.json"
+LESSON = Path(__file__).parents[1] / "src/convladder/serving/web/learn/experiments.json"
 RUNGS = ("dense", "conv", "pool", "batchnorm", "linear_head", "inception", "deep", "residual")
 LARGEST = 4  # pixels; MNIST's digits stand in the middle 20 of 28, so that most stay whole
 SHIFTED_IMAGES = 1000
@@ -78,6 +80,12 @@ def measure_activation() -> dict[str, Any]:
     return {"seeds": len(SEEDS), **{name: round(float(np.mean(kept)), 4) for name, kept in accuracies.items()}}
 
 
+def copy_curves() -> dict[str, Any]:
+    """The curves of training that the lesson shows too; benchmarks/lesson.py measures them."""
+    experiments = json.loads(LESSON.read_text(encoding="utf-8"))
+    return {name: experiments[name] for name in ("rates", "regularized", "normalized")}
+
+
 def main() -> None:
     """Measure what is asked for."""
     kept = json.loads(OUTPUT.read_text(encoding="utf-8")) if OUTPUT.exists() else {}
@@ -86,6 +94,8 @@ def main() -> None:
             kept["shifts"] = measure_shifts(Path(directory))
         case ["activation"]:
             kept["activation"] = measure_activation()
+        case ["curves"]:
+            kept["curves"] = copy_curves()
         case _:
             raise SystemExit(__doc__)
     OUTPUT.write_text(json.dumps(kept) + "\n", encoding="utf-8")

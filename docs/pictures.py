@@ -254,13 +254,13 @@ def draw_loss() -> Figure:
 
 def draw_rates() -> Figure:
     """Five learning rates."""
-    rates = read("experiments")["rates"]
+    rates = read("tutorial")["curves"]["rates"]["curves"]
     return pair(rates, {rate: f"learning rate {rate}" for rate in rates})
 
 
 def draw_overfitting() -> Figure:
     """Training and validation loss, and the epoch to stop after."""
-    run = read("experiments")["rates"]["0.01"]
+    run = read("tutorial")["curves"]["rates"]["curves"]["0.01"]
     figure = Figure((8, 3), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     plot(loss, {"training": run["loss"], "validation": run["val_loss"]}, "loss")
@@ -275,7 +275,7 @@ def draw_overfitting() -> Figure:
 
 def draw_regularization() -> Figure:
     """Training and validation accuracy with nothing, dropout, L1 and L2 on few images."""
-    experiment = read("experiments")["regularized"]
+    experiment = read("tutorial")["curves"]["regularized"]["curves"]
     figure = Figure((8.5, 2.8), layout="constrained")
     for number, (axes, (name, run)) in enumerate(
         zip(figure.subplots(1, 4, sharey=True), experiment.items(), strict=True)
@@ -292,7 +292,7 @@ def draw_regularization() -> Figure:
 def draw_normalization() -> Figure:
     """The same network without and with batch normalization."""
     names = {"without": "without batch normalization", "with": "with batch normalization"}
-    return pair(read("experiments")["normalized"], names)
+    return pair(read("tutorial")["curves"]["normalized"]["curves"], names)
 
 
 def shifted(*names: str) -> Figure:

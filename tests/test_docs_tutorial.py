@@ -107,7 +107,8 @@ def test_the_shifts_of_the_tutorial_are_the_measured_ones() -> None:
 
 def sentences() -> list[str]:
     """What the page must say, from the files that hold the measurements."""
-    lesson, measured = pictures.read("experiments"), pictures.read("tutorial")
+    measured = pictures.read("tutorial")
+    lesson = {name: experiment["curves"] for name, experiment in measured["curves"].items()}
     pairs = {pair["upper"]: pair["words"] for pair in pictures.read("comparison")["pairs"]}
     claims = {claim["claim"]: claim["measured"] for claim in pictures.read("reproduce")["claims"]}
     gaps = re.findall(r"0\.\d\d", claims["Dropout, L1 and L2 narrow the gap between training and test"])

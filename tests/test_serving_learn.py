@@ -1,12 +1,8 @@
 """The lesson in a real browser: its arithmetic is NumPy's and Keras's, and everybody can use it."""
 
 import base64
-import html
 import json
 import re
-import runpy
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from itertools import product
@@ -25,15 +21,12 @@ from playwright.sync_api import Browser
 
 import convladder as cl
 from browsing import Visit, open_browser
-from convladder.inference.artifact import read_artifact
-from convladder.models.ladder import MODELS, build_model
+from convladder.models.ladder import build_model
 from convladder.serving.application import create_application
 from convladder.serving.page import WEB
-from served import Client
 
 pytestmark = pytest.mark.xdist_group("page")  # in one process, so that browser and server are made once
 
-ROOT = Path(__file__).parents[1]
 LEARN = Path(str(WEB)) / "learn"
 Floats = npt.NDArray[np.float64]
 
@@ -159,32 +152,143 @@ def test_parameters_are_counted_as_keras_does(visit: Visit) -> None:
         assert counted == [dense.count_params(), convolution.count_params()]
 
 
-LESSON_CHOICES: tuple[dict[str, Any], ...] = ({}, {"depth": 5, "batch_norm": False})
+def kept(name: str) -> Any:
+    return json.loads((LEARN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def in_keras(network: dict[str, Any], depth: int) -> keras.Model:
+    """A network of the lesson as the rung that it was trained as, batch normalization being in its weights."""
+    choices = {} if network["rung"] == "dense" else {"depth": depth, "batch_norm": False}
+    model = build_model(network["rung"], (28, 28, 1), 10, **choices)
+    model.set_weights(list(weights_of(network["layers"])))
+    return model
+
+
+def weights_of(described: list[dict[str, Any]]) -> Iterator[Floats]:
+    for layer in described:
+        if "weights" in layer:
+            stored = np.frombuffer(base64.b64decode(layer["weights"]), np.int8)
+            yield stored.reshape(layer["shape"]) * layer["scale"]
+            yield np.asarray(layer["bias"])
+        yield from weights_of(layer.get("layers", []))
+
+
+ANSWERS = (
+    "const network = m.readNetwork(given[0]);"
+    "return given[1].map((pixels) => m.answer(network, pixels, given[2]).probabilities);"
+)
 
 
 def test_the_lessons_own_networks_answer_as_in_keras(visit: Visit, url: str, mnist: cl.Dataset) -> None:
-    kept = json.loads((LEARN / "networks.json").read_text(encoding="utf-8"))
     images, _ = digits(url)
-    for index, choices in enumerate(LESSON_CHOICES):
-        network = kept[index]
-        model = build_model(network["rung"], (28, 28, 1), 10, **choices)
-        weights: list[Any] = []
-        for layer in network["layers"]:
-            if "weights" in layer:
-                stored = np.frombuffer(base64.b64decode(layer["weights"]), np.int8)
-                weights += [stored.reshape(layer["shape"]) * layer["scale"], np.asarray(layer["bias"])]
-        model.set_weights(weights)
-        answered = compute(
-            visit,
-            "network.js",
-            "const network = m.readNetwork(given[0]);"
-            "return given[1].map((pixels) => m.answer(network, pixels).probabilities);",
-            *(network, images.reshape(-1, 784).tolist()),
-        )
+    for network in kept("networks"):
+        model = in_keras(network, depth=5)
+        answered = compute(visit, "network.js", ANSWERS, network, images.reshape(-1, 784).tolist(), None)
         np.testing.assert_allclose(answered, model.predict(images[..., None], verbose=0), atol=1e-4)
         some = mnist.test.images[:2000]
         right = model.predict(some, verbose=0).argmax(axis=1) == mnist.test.labels[:2000]
         assert right.mean() == pytest.approx(network["accuracy"], abs=0.02)
+
+
+def test_a_block_that_is_switched_off_is_left_out_as_in_keras(visit: Visit, url: str, mnist: cl.Dataset) -> None:
+    images, _ = digits(url)
+    some = mnist.test.images[:1000]
+    visit.page.locator("#digits button").first.click()
+    for index, network in enumerate(kept("blocks")):
+        model = in_keras(network, depth=14)
+        for off in (None, 0, 4):
+            if off is None:
+                work, accuracy = model.predict, network["accuracy"]
+            else:
+                block = (
+                    model.get_layer(f"stage{off + 2}_conv1").input,
+                    model.get_layer(f"stage{off + 2}_conv2_relu").output,
+                )
+                before, after = keras.Model(model.input, block[0]), keras.Model(block[1], model.output)
+                work, accuracy = chain(before, after), network["without"][off]
+            expected = work(images[..., None], verbose=0)
+            answered = compute(visit, "network.js", ANSWERS, network, images.reshape(-1, 784).tolist(), off)
+            np.testing.assert_allclose(answered, expected, atol=1e-3)
+            right = work(some, verbose=0).argmax(axis=1) == mnist.test.labels[:1000]
+            assert right.mean() == pytest.approx(accuracy, abs=0.04)
+            visit.page.select_option("#block", "" if off is None else str(off))
+            assert visit.page.locator(f"#stack-{index}").inner_text() == str(expected[0].argmax())
+            told = f"{100 * accuracy:.1f} %"
+            assert told in visit.page.locator(f"#stack-{index}-sure").inner_text()
+            assert told in visit.page.locator("#blocks-measured .here").inner_text()
+
+
+def chain(before: keras.Model, after: keras.Model) -> Any:
+    return lambda images, verbose: after.predict(before.predict(images, verbose=verbose), verbose=verbose)
+
+
+def test_what_each_place_adds_to_a_logit_is_that_of_keras(visit: Visit, url: str) -> None:
+    image = digits(url)[0][3]
+    visit.page.locator("#digits button").nth(3).click()
+    network = kept("networks")[1]
+    model = in_keras(network, depth=5)
+    maps = keras.Model(model.input, model.get_layer("global_pool").input).predict(image[None, ..., None], verbose=0)[0]
+    kernel, bias = model.get_layer("logits").get_weights()
+    for label in (0, 7):
+        answered = compute(
+            visit,
+            "network.js",
+            "return m.evidence(m.readNetwork(given[0]), given[1], given[2]);",
+            *(network, image.ravel().tolist(), label),
+        )
+        places = maps @ kernel[:, label] / maps[..., 0].size
+        np.testing.assert_allclose(as_array(answered["map"]), places, atol=1e-4)
+        visit.page.select_option("#evidence-class", str(label))
+        told = visit.page.locator("#evidence-sum").inner_text().replace("−", "-")
+        shown = [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", told)]
+        assert shown[1:3] == pytest.approx([places.sum(), bias[label]], abs=0.0051)
+        assert shown[4] == pytest.approx(places.sum() + bias[label], abs=0.0051)
+
+
+def test_relu_and_normalization_of_the_feature_map_are_those_of_numpy(visit: Visit, url: str) -> None:
+    image = digits(url)[0][0] / 255
+    kernel = np.asarray([[1, 0, -1]] * 3)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3)).reshape(26, 26, 9)
+    map_ = np.cumsum(windows * kernel.ravel(), axis=2)[..., -1]  # one after the other, as the page adds
+    told = visit.page.locator("#relu-caption").inner_text()
+    assert f"{(map_ < 0).sum()} of {map_.size} values" in told
+    map_ = 2.4 * map_
+    visit.page.locator("#times").fill("2.4")
+    visit.page.locator("#scale").fill("2")
+    visit.page.locator("#offset").fill("-1")
+    for name, values in (("before", map_), ("after", (map_ - map_.mean()) / np.sqrt(map_.var() + 0.001) * 2 - 1)):
+        told = visit.page.locator(f"#spread-{name}-caption").inner_text().replace("−", "-")
+        mean, deviation = (float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", told)[:2])
+        assert (mean, deviation) == pytest.approx((values.mean(), values.std()), abs=0.0051)
+
+
+def test_the_branches_of_an_inception_module_are_those_of_keras(visit: Visit) -> None:
+    image = np.random.default_rng(3).uniform(size=(9, 7))
+    answered = compute(visit, "arithmetic.js", "return m.pool(given[0], 3, 'max', 1, 'same');", as_map(image))
+    expected = np.asarray(layers.MaxPooling2D(3, 1, padding="same")(image[None, ..., None].astype(np.float32)))
+    np.testing.assert_allclose(as_array(answered), expected[0, ..., 0], atol=1e-6)
+    visit.page.locator("#inputs").fill("64")
+    naive = keras.Sequential([keras.Input((8, 8, 64)), layers.Conv2D(12, 5)]).count_params()
+    reduced = keras.Sequential([keras.Input((8, 8, 64)), layers.Conv2D(6, 1), layers.Conv2D(12, 5)]).count_params()
+    told = visit.page.locator("#module-arithmetic").inner_text()
+    assert f"= {naive:,} parameters" in told
+    assert told.endswith(f"= {reduced:,}.")
+
+
+def test_fewer_epochs_show_what_they_gave(visit: Visit) -> None:
+    for name in ("rates", "regularized", "normalized"):
+        box = visit.page.locator(f"[data-experiment={name}]")
+        experiment = kept("experiments")[name]
+        for epochs in (len(next(iter(experiment["curves"].values()))["loss"]), 3):
+            box.locator("input").fill(str(epochs))
+            assert f"After epoch {epochs}. {experiment['about']}" in box.locator("caption").inner_text()
+            for row, curves in zip(box.locator("tbody tr").all(), experiment["curves"].values(), strict=True):
+                shown = [float(text.split(" ")[0]) for text in row.locator("td").all_inner_texts()]
+                last = {measure: values[epochs - 1] for measure, values in curves.items()}
+                lowest = min(curves["val_loss"][:epochs])
+                shares = [100 * last["accuracy"], 100 * last["val_accuracy"]]
+                assert shown[:2] == pytest.approx(shares, abs=0.051)
+                assert shown[2:] == pytest.approx([last["loss"], last["val_loss"], lowest], abs=0.0051)
 
 
 def test_moving_the_kernel_shows_the_right_nine_products(visit: Visit, url: str) -> None:
@@ -273,27 +377,49 @@ def test_the_kernels_of_a_run_can_be_chosen(visit: Visit, classifiers: dict[str,
 
 def test_the_keyboard_alone_is_enough_for_the_lesson(visit: Visit) -> None:
     keyboard = visit.page.keyboard
+    controls = visit.page.eval_on_selector_all(
+        "main button, main select, main summary, main canvas[tabindex], main input:not([type=radio])",
+        "all => all.map((one, index) => (one.dataset.number = index))",
+    )
     reached = []
-    for _ in range(90):
+    for _ in range(3 * len(controls)):
         keyboard.press("Tab")
-        reached.append(visit.page.evaluate("document.activeElement.id"))
-        if reached[-1] == "pad":
+        name, number = visit.page.evaluate("[document.activeElement.id, document.activeElement.dataset.number]")
+        reached += [int(number)] if number else []
+        if name == "pad":
             for key in (" ", *["ArrowDown"] * 8):
                 keyboard.press(key)
-        if reached[-1] == "across":
+        if name in ("across", "evidence-class", "block"):
             keyboard.press("ArrowRight")
-        if reached[-1] == "convolution-output":
+        if name == "convolution-output":
             before = place(visit)
             keyboard.press("ArrowUp")
             assert place(visit)[0] == before[0] - 1
+        if name == "pooling-input":
+            before = visit.page.locator("#pooling-input").get_attribute("aria-label")
+            keyboard.press("ArrowDown")
+            assert visit.page.locator("#pooling-input").get_attribute("aria-label") != before
+        if reached and reached[-1] == len(controls) - 1:
             break
-    for wanted in ("pad", "side", "across", "kernel", "play", "convolution-input"):
-        assert wanted in reached
+    assert reached == list(range(len(controls)))  # in the order in which they are read
+    keyboard.press("Enter")  # on the last question
+    assert visit.page.locator("details").last.locator("p").is_visible()
     visit.settle()
     assert visit.page.locator("#across-shown").inner_text() == "1 right"
     assert "Your drawing" in visit.page.locator("#shifted-caption").inner_text()
-    keyboard.press("Shift+Tab")
-    assert visit.page.evaluate("document.activeElement.id") == "convolution-input"
+    assert "here" in visit.page.locator("#blocks-measured tbody tr").nth(1).get_attribute("class")
+
+
+def test_a_number_out_of_range_is_not_used(visit: Visit) -> None:
+    weight, total = visit.page.locator("#products input").nth(1), visit.page.locator("#total")
+    before = total.inner_text(), weight.input_value()
+    for typed in ("1e300", "-101", ""):
+        weight.fill(typed)
+        assert total.inner_text() == before[0]
+        weight.press("Tab")
+        assert weight.input_value() == before[1]
+    visit.page.locator("#products input").nth(1).fill("-100")
+    assert visit.page.locator("#kernel").input_value() == "own"
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (360, "light"), (1280, "dark"), (1280, "light")])
@@ -331,59 +457,3 @@ def test_each_subject_ends_with_a_measurement_two_questions_and_code(visit: Visi
         assert not section.locator("details p").first.is_visible()
         for place_of in section.locator("[data-pair], [data-claim], [data-shifts], .chart").all():
             assert place_of.inner_text()
-
-
-def codes() -> dict[str, str]:
-    text = (LEARN / "index.html").read_text(encoding="utf-8")
-    return {rung: html.unescape(code) for rung, code in re.findall(r'<code data-rung="(\w+)">(.*?)</code>', text, re.S)}
-
-
-@pytest.mark.parametrize("rung", codes())
-def test_the_keras_code_of_a_subject_is_the_rung(rung: str) -> None:
-    assert rung in MODELS
-    names: dict[str, Any] = {"keras": keras, "layers": layers}
-    exec(codes()[rung], names)
-    expected = build_model(rung, (28, 28, 1), 10)
-    assert [one.shape for one in names["model"].weights] == [one.shape for one in expected.weights]
-    kinds = [type(layer).__name__ for layer in expected.layers if type(layer).__name__ not in ("InputLayer",)]
-    assert [type(layer).__name__ for layer in names["model"].layers] == kinds[:-1]  # softmax is in the last layer here
-
-
-def test_the_lessons_figures_are_those_of_the_benchmarks() -> None:
-    made = runpy.run_path(str(ROOT / "benchmarks" / "lesson.py"))["copy_ladder"]()
-    assert json.loads((LEARN / "ladder.json").read_text(encoding="utf-8")) == made
-
-
-def test_kernels_are_read_from_the_shipped_file(run: cl.Run) -> None:
-    kernels = read_artifact(run.path / "model.onnx").first_kernels
-    assert kernels is not None
-    kept = run.load_model().get_layer("stage1_conv").get_weights()[0]  # (height, width, channels, filters)
-    np.testing.assert_allclose(kernels, kept.transpose(3, 2, 0, 1), atol=1e-6)
-
-
-def test_a_server_without_a_model_teaches_and_answers_nothing_else() -> None:
-    client = Client(create_application({}))
-    for path in ("/", "/learn"):
-        assert client.get(path).headers["location"] == "learn/"  # relative, so that it holds behind a proxy's path
-    assert "text/html" in client.get("/learn/").headers["content-type"]
-    assert client.get("/docs").status_code == 200
-    refused = client.post("/predict", files={"images": b"x"})
-    assert refused.status_code == 404
-    assert "No model is served" in refused.json()["error"]
-
-
-def test_learn_starts_without_a_model_and_refuses_what_is_none(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "convladder", "learn", "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr
-        line = process.stderr.readline()
-        assert httpx.get(line.rpartition(" ")[2].strip()).status_code == 200
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
-        if process.stderr:
-            process.stderr.close()
-    refused = subprocess.run([*command, str(tmp_path / "nothing")], check=False, capture_output=True, text=True)
-    assert refused.returncode == 2
-    assert len(refused.stderr.splitlines()) == 1

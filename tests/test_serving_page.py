@@ -1,5 +1,6 @@
 """The page in a real browser, answered by the server and by itself: it says and shows what the classifier does."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -375,3 +376,24 @@ def test_the_gate_runs_the_file_that_was_written(
         export_web({"dense": dense}, tmp_path / "site", runtime)
     assert raised.value.exit_status == 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lesson_of_an_export_runs_without_a_server(
+    browser: Browser, static: str, classifiers: dict[str, cl.Classifier]
+) -> None:
+    visit = Visit(browser, f"{static}learn/")
+    visit.page.locator("#digits button").nth(4).click()
+    visit.settle()
+    pixels = base64.b64decode(httpx.get(f"{static}learn/lesson.json").json()["digits"]["pixels"])
+    digit = np.frombuffer(pixels, np.uint8).reshape(-1, 28, 28, 1)[4:5]
+    for letter, name in (("a", "dense"), ("b", "fast")):
+        assert visit.page.eval_on_selector(f"#network-{letter}", "one => one.selectedOptions[0].textContent") == name
+        expected = classifiers[name].predict_probabilities(digit)[0].argmax()
+        assert visit.page.locator(f"#answer-{letter}").inner_text() == str(expected)
+    assert visit.page.locator("#where").inner_text().startswith("Everything is computed in this browser")
+    assert all(address.startswith((static, "blob:", "data:")) for address in visit.requested)
+    assert visit.complaints == []
+    visit.page.locator("#page").click()
+    visit.settle()
+    assert visit.page.url == static
+    visit.close()

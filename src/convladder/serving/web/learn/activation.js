@@ -1,7 +1,7 @@
 // Subject 4: what ReLU cuts off; logits to probabilities to loss.
 
 import { crossEntropy, relu, softmax } from "./arithmetic.js";
-import { at, element, format, paintMap, percent } from "./figures.js";
+import { at, element, format, numberInput, paintMap, percent, showNumber } from "./figures.js";
 import { answer } from "./network.js";
 
 export function openActivation(network) {
@@ -10,10 +10,8 @@ export function openActivation(network) {
   let label = 0;
 
   const rows = logits.map((_, index) => {
-    const input = element("input", { type: "number", step: "0.5", "aria-label": `Logit of class ${index}` });
-    input.addEventListener("input", () => {
-      if (input.value === "" || !Number.isFinite(input.valueAsNumber)) return; // while one types
-      logits[index] = input.valueAsNumber;
+    const input = numberInput(`Logit of class ${index}`, 0.5, () => logits[index], (value) => {
+      logits[index] = value;
       compute();
     });
     const power = element("td");
@@ -35,7 +33,7 @@ export function openActivation(network) {
     ({ logits } = answer(network, picture.pixels));
     label = picture.label ?? logits.indexOf(Math.max(...logits));
     rows.forEach(({ input, right }, index) => {
-      input.value = Number(logits[index].toFixed(2));
+      showNumber(input, logits[index]);
       right.checked = index === label;
     });
     compute();

@@ -54,9 +54,10 @@ const POOLINGS = {
   min: (window) => Math.min(...window),
 };
 
-// Windows of size×size that do not overlap; rows and columns that fill none are left out.
-export function pool(map, size, kind = "max") {
-  return slide(map, size, size, "valid", POOLINGS[kind]);
+// Windows of size×size; by default they do not overlap, and rows and columns that fill none are left out. Padding "same"
+// puts zeros around the map: right for max where no value is below zero.
+export function pool(map, size, kind = "max", stride = size, padding = "valid") {
+  return slide(map, size, stride, padding, POOLINGS[kind]);
 }
 
 function slide(map, size, stride, padding, work) {

@@ -1,7 +1,7 @@
 // Subject 2: a kernel that slides; the products and their sum at the place that is pointed at.
 
 import { convolve, outputSize, products, sizeArithmetic, sum, windowAt } from "./arithmetic.js";
-import { at, element, follow, format, paintMap } from "./figures.js";
+import { at, element, follow, format, numberInput, paintMap, showNumber } from "./figures.js";
 
 const A_STEP = 60; // milliseconds, while it slides
 const OWN = "own";
@@ -93,13 +93,12 @@ export function openConvolution(learnt, say, changed) {
     at("products").style.gridTemplateColumns = `repeat(${size}, minmax(0, 1fr))`;
     at("products").replaceChildren(...weights.map((weight, index) => {
       const label = `Weight in row ${Math.floor(index / size) + 1}, column ${(index % size) + 1}`;
-      const input = element("input", { type: "number", step: "0.1", "aria-label": label, value: Number(weight.toFixed(2)) });
-      input.addEventListener("input", () => {
-        if (input.value === "" || !Number.isFinite(input.valueAsNumber)) return; // while one types
-        weights[index] = input.valueAsNumber;
+      const input = numberInput(label, 0.1, () => weights[index], (value) => {
+        weights[index] = value;
         at("kernel").value = OWN;
         compute();
       });
+      showNumber(input, weight);
       return element("div", {}, element("span", { class: "pixel" }),
         element("span", { class: "times" }, "×", input), element("span", { class: "product" }));
     }));

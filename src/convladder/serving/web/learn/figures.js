@@ -88,11 +88,11 @@ export function follow(canvas, size, moved, jumped) {
   canvas.addEventListener("pointerdown", point);
 }
 
-const BOX = { width: 640, height: 300, left: 56, right: 14, top: 14, bottom: 44 };
+const BOX = { width: 640, height: 300, left: 68, right: 14, top: 14, bottom: 44 };
 
-// Curves over x: [{values, dashed, letter}], where letter "a" or "b" is the colour. Labels say what the axes are.
-export function curves(lines, { first = 1, steps = null, low, high, label, across, named }) {
-  const count = Math.max(...lines.map(({ values }) => values.length));
+// Curves over steps: [{values, dashed, letter}], where letter "a" or "b" is the colour. Labels say what the axes are.
+export function curves(lines, { steps, low, high, label, across, named }) {
+  const count = steps.length;
   const x = (index) => BOX.left + (index / Math.max(1, count - 1)) * (BOX.width - BOX.left - BOX.right);
   const y = (value) => BOX.height - BOX.bottom
     - ((Math.min(high, Math.max(low, value)) - low) / (high - low)) * (BOX.height - BOX.top - BOX.bottom);
@@ -104,18 +104,17 @@ export function curves(lines, { first = 1, steps = null, low, high, label, acros
       drawn("text", { x: BOX.left - 8, y: y(value) + 5, "text-anchor": "end" }, label(value)),
     );
   }
-  const names = steps ?? Array.from({ length: count }, (_, index) => first + index);
   const every = Math.ceil(count / 8);
-  names.forEach((name, index) => {
+  steps.forEach((step, index) => {
     if (index % every && index !== count - 1) return;
     if (index !== count - 1 && count - 1 - index < every && index) return;
-    svg.append(drawn("text", { x: x(index), y: BOX.height - BOX.bottom + 20, "text-anchor": "middle" }, `${name}`));
+    svg.append(drawn("text", { x: x(index), y: BOX.height - BOX.bottom + 20, "text-anchor": "middle" }, `${step}`));
   });
   svg.append(drawn("text", { x: (BOX.left + BOX.width - BOX.right) / 2, y: BOX.height - 4, "text-anchor": "middle" }, across));
   for (const { values, dashed, letter } of lines) {
     const points = values.map((value, index) => `${x(index).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
     svg.append(drawn("polyline", { points, class: `curve ${letter}${dashed ? " dashed" : ""}` }));
-    if (count < 6) {
+    if (values.length < 6) {
       values.forEach((value, index) => svg.append(drawn("circle", { cx: x(index), cy: y(value), r: 5, class: `dot ${letter}` })));
     }
   }
@@ -137,4 +136,27 @@ export function histogram(values, low, high) {
   const zero = ((0 - low) / (high - low)) * 240;
   svg.append(drawn("line", { class: "zero-line", x1: zero, x2: zero, y1: 0, y2: 110 }));
   return svg;
+}
+
+// A table of measurements, which scrolls by itself where it is wider than the page.
+export function table(caption, head, rows) {
+  return element("div", { class: "scrolled", tabindex: "0", role: "region", "aria-label": caption },
+    element("table", { class: "measured" }, element("caption", {}, caption),
+      element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col" }, text)))),
+      element("tbody", {}, ...rows)));
+}
+
+const LIMIT = 100; // of a number that one types
+
+// A number that can be edited. read() gives the one in use, which stays where the typed one is none from −100 to 100.
+export function numberInput(label, step, read, changed) {
+  const input = element("input", { type: "number", step, min: -LIMIT, max: LIMIT, "aria-label": label });
+  const accepted = () => Math.abs(input.valueAsNumber) <= LIMIT; // NaN is not
+  input.addEventListener("input", () => accepted() && changed(input.valueAsNumber));
+  input.addEventListener("change", () => accepted() || showNumber(input, read()));
+  return input;
+}
+
+export function showNumber(input, value) {
+  input.value = Number(value.toFixed(2));
 }

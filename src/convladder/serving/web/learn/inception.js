@@ -1,6 +1,6 @@
 // Subject 9: the branches of an inception module on the picture, and what the reduction saves.
 
-import { convolutionParameters, convolve } from "./arithmetic.js";
+import { convolutionParameters, convolve, pool } from "./arithmetic.js";
 import { preset } from "./convolution.js";
 import { at, element, paintMap } from "./figures.js";
 
@@ -9,7 +9,7 @@ export function openInception() {
     ["1×1 kernel: copies", (map) => convolve(map, [1], 1, "same")],
     ["3×3 kernel: outline", (map) => convolve(map, preset("outline", 3), 1, "same")],
     ["5×5 kernel: outline", (map) => convolve(map, preset("outline", 5), 1, "same")],
-    ["3×3 max pooling, stride 1", thicken],
+    ["3×3 max pooling, stride 1", (map) => pool(map, 3, "max", 1, "same")],
   ].map(([name, work]) => {
     const canvas = element("canvas", { role: "img", "aria-label": `Your picture after ${name}` });
     at("branches").append(element("figure", {}, canvas, element("figcaption", {}, name)));
@@ -23,19 +23,6 @@ export function openInception() {
       for (const { canvas, work } of branches) paintMap(canvas, work(map));
     },
   };
-}
-
-// The largest of each place and its eight neighbours; pixels are never below zero, so that zeros outside do no harm.
-function thicken({ height, width, values }) {
-  const largest = values.map((_, index) => {
-    const [row, column] = [Math.floor(index / width), index % width];
-    let most = 0;
-    for (let y = Math.max(0, row - 1); y <= Math.min(height - 1, row + 1); y++) {
-      for (let x = Math.max(0, column - 1); x <= Math.min(width - 1, column + 1); x++) most = Math.max(most, values[y * width + x]);
-    }
-    return most;
-  });
-  return { height, width, values: largest };
 }
 
 // The 5×5 branch of the ladder's module: 12 filters, behind 6 of 1×1.

@@ -7,11 +7,13 @@ import { openActivation } from "./activation.js";
 import { openConvolution } from "./convolution.js";
 import { openDense } from "./dense.js";
 import { at, element } from "./figures.js";
+import { openHidden } from "./hidden.js";
 import { openInception } from "./inception.js";
 import { showMeasured } from "./measured.js";
 import { firstKernels, readNetwork } from "./network.js";
 import { openNormalization } from "./normalization.js";
 import { openPooling } from "./pooling.js";
+import { openResidual } from "./residual.js";
 import { showExperiments } from "./training.js";
 
 const SHAPE = [28, 28, 1];
@@ -28,9 +30,8 @@ pad.drawable = true;
 during(start());
 
 async function start() {
-  const [own, ladder, experiments, lesson, opened] = await Promise.all([
-    read("networks.json"), read("ladder.json"), read("experiments.json"), read("lesson.json"), openEngine(),
-  ]);
+  const files = ["networks.json", "blocks.json", "ladder.json", "experiments.json", "lesson.json"];
+  const [own, blocks, ladder, experiments, lesson, opened] = await Promise.all([...files.map(read), openEngine()]);
   const networks = own.map(readNetwork);
   const models = opened.catalogue.models;
   const served = models.filter((model) => `${model.input_shape}` === `${SHAPE}` && `${model.class_names}` === `${DIGITS}`);
@@ -44,7 +45,10 @@ async function start() {
     relu.showMap(map);
     normalization.showMap(map);
   });
-  subjects = [openDense(networks, served, opened.engine, tell), convolution, openPooling(say), relu, openInception()];
+  subjects = [
+    openDense(networks, served, opened.engine, tell), convolution, openPooling(say), relu, openHidden(networks[1]),
+    openInception(), openResidual(blocks.map(readNetwork), experiments.depth),
+  ];
   showMeasured(ladder);
   showExperiments(experiments);
   showDigits(lesson.digits);

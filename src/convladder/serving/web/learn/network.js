@@ -1,28 +1,56 @@
-// Two small networks of the lesson's own, trained by benchmarks/lesson.py, and computed here.
+// Small networks of the lesson's own, trained by benchmarks/lesson.py, and computed here.
 //
 // Maps of many channels are {height, width, channels, values}, the channels of a place side by side, as in Keras.
 
 import { outputSize, softmax } from "./arithmetic.js";
 
-// pixels: 28×28 numbers from 0 to 255. Returns {probabilities, logits}.
-export function answer(network, pixels) {
-  let map = { height: 28, width: 28, channels: 1, values: Float32Array.from(pixels, (value) => value / 255) };
-  for (const layer of network.layers) map = LAYERS[layer.kind](map, layer);
-  const logits = Array.from(map.values);
+// pixels: 28×28 numbers from 0 to 255. off: the number of the block that is left out, from 0; null for none.
+// Returns {probabilities, logits}.
+export function answer(network, pixels, off = null) {
+  const left = off === null ? null : network.layers.filter(({ kind }) => kind === "block")[off];
+  const logits = Array.from(run(network.layers.filter((layer) => layer !== left), scaled(pixels)).values);
   return { logits, probabilities: softmax(logits) };
+}
+
+// What each place of the last maps adds to the logit of a class, where the last layer reads the means of the maps:
+// a mean is a sum over places, so that the logit is the sum of these values and the bias.
+export function evidence(network, pixels, label) {
+  const { shape: [channels, classes], weights, bias } = network.layers.at(-1);
+  const { height, width, values } = run(network.layers.slice(0, -2), scaled(pixels));
+  const places = height * width;
+  const shares = new Array(places).fill(0);
+  values.forEach((value, index) => {
+    shares[Math.floor(index / channels)] += (value * weights[(index % channels) * classes + label]) / places;
+  });
+  return { map: { height, width, values: shares }, bias: bias[label] };
+}
+
+function scaled(pixels) {
+  return { height: 28, width: 28, channels: 1, values: Float32Array.from(pixels, (value) => value / 255) };
+}
+
+function run(layers, map) {
+  return layers.reduce((reached, layer) => LAYERS[layer.kind](reached, layer), map);
 }
 
 // Weights come as base64 of 8-bit numbers, with the scale that they are parts of.
 export function readNetwork(network) {
-  const layers = network.layers.map((layer) => (layer.weights ? { ...layer, weights: readWeights(layer) } : layer));
-  return { ...network, layers };
+  return { ...network, layers: network.layers.map(readLayer) };
+}
+
+function readLayer(layer) {
+  if (layer.kind === "block") return readNetwork(layer);
+  return layer.weights ? { ...layer, weights: readWeights(layer) } : layer;
 }
 
 function readWeights({ weights, scale }) {
   return Float32Array.from(atob(weights), (letter) => ((letter.charCodeAt(0) << 24) >> 24) * scale);
 }
 
-const LAYERS = { convolution, dense, pooling, flatten, mean, relu: (map) => ({ ...map, values: map.values.map(cut) }) };
+const LAYERS = {
+  convolution, dense, pooling, flatten, mean, block,
+  relu: (map) => ({ ...map, values: map.values.map(cut) }),
+};
 
 function convolution(map, { shape: [size, , channels, filters], weights, bias, relu }) {
   const { height, width } = map;
@@ -80,6 +108,12 @@ function mean({ height, width, channels, values }) {
   const means = new Float32Array(channels);
   values.forEach((value, index) => (means[index % channels] += value / (height * width)));
   return { height: 1, width: 1, channels, values: means };
+}
+
+// Two convolutions; with a shortcut, the input is added to what they give. Then ReLU.
+function block(map, { layers, shortcut }) {
+  const { values, ...shape } = run(layers, map);
+  return { ...shape, values: values.map((value, index) => cut(shortcut ? value + map.values[index] : value)) };
 }
 
 function cut(value) {

@@ -1,77 +1,63 @@
-// Subjects 5, 6, 7 and 10: curves of training, kept in experiments.json, by choice.
+// Subjects 5, 6 and 7: curves of real trainings, kept in experiments.json, by choice and number of epochs.
 
-import { curves, element, format, percent } from "./figures.js";
+import { curves, element, format, percent, table } from "./figures.js";
 
-const CHOICES = {
-  rates: { label: "Learning rate", about: "The rung pool on 1,000 training images, batches of 32" },
-  regularized: { label: "Regularization", about: "The rung pool on 500 training images, batches of 32. Under L1 and L2 the loss contains the penalty" },
-  normalized: { label: "Batch normalization", about: "The rung pool or batchnorm on 1,000 training images, batches of 32" },
-};
+const CHOICES = { rates: "Learning rate", regularized: "Regularization", normalized: "Batch normalization" };
 const MEASURES = {
   loss: { low: 0, high: 2.4, label: (value) => format(value, 1), name: "Loss" },
   accuracy: { low: 0, high: 1, label: (value) => percent(value), name: "Accuracy" },
 };
+const HEAD = ["Training accuracy", "Validation accuracy", "Training loss", "Validation loss", "Lowest validation loss"];
 
 export function showExperiments(experiments) {
   for (const box of document.querySelectorAll("[data-experiment]")) {
     const name = box.dataset.experiment;
-    if (name === "depth") showDepth(box, experiments.depth, experiments.seeds);
-    else showCurves(box, name, experiments[name], experiments.seeds);
+    showCurves(box, CHOICES[name], experiments[name]);
   }
 }
 
-function showCurves(box, name, runs, seeds) {
-  const { label, about } = CHOICES[name];
+function showCurves(box, label, { about, curves: runs }) {
+  const most = Object.values(runs)[0].loss.length;
+  const steps = Array.from({ length: most }, (_, index) => index + 1);
   const choice = element("select", {}, ...Object.keys(runs).map((key) => element("option", {}, key)));
+  choice.value = box.dataset.first ?? choice.value;
   const measure = element("select", {}, element("option", { value: "loss" }, "loss"), element("option", { value: "accuracy" }, "accuracy"));
+  const epochs = element("input", { type: "range", min: 1, max: most, step: 1, value: most });
+  const shown = element("output");
   const plot = element("div");
-  const told = element("p", { class: "total" });
-  const best = (run) => run.val_loss.indexOf(Math.min(...run.val_loss));
+  const numbers = element("div");
   const update = () => {
-    const run = runs[choice.value];
-    const lines = [
-      { values: run[measure.value], letter: "a" },
-      { values: run[`val_${measure.value}`], letter: "b", dashed: true },
-    ];
-    const { name: shown, ...scale } = MEASURES[measure.value];
-    plot.replaceChildren(curves(lines, { ...scale, across: "epoch", named: `${shown} by epoch. ${label}: ${choice.value}. The table below holds the numbers.` }));
-    told.textContent = `Lowest validation loss: ${format(run.val_loss[best(run)])}, after epoch ${best(run) + 1}.`;
+    const count = Number(epochs.value);
+    const some = Object.fromEntries(Object.entries(runs).map(([key, run]) => [key, cut(run, count)]));
+    const run = some[choice.value];
+    const { name, ...scale } = MEASURES[measure.value];
+    shown.textContent = count;
+    plot.replaceChildren(curves(
+      [{ values: run[measure.value], letter: "a" }, { values: run[`val_${measure.value}`], letter: "b", dashed: true }],
+      { ...scale, steps, across: "epoch", named: `${name} by epoch. ${label}: ${choice.value}. The table below holds the numbers.` },
+    ));
+    const rows = Object.entries(some).map(([key, one]) => row(key, one, key === choice.value));
+    numbers.replaceChildren(table(`After epoch ${count}. ${about}.`, [label, ...HEAD], rows));
   };
-  for (const select of [choice, measure]) select.addEventListener("change", update);
-  const rows = Object.entries(runs).map(([key, run]) => element("tr", {}, element("th", { scope: "row" }, key),
-    ...[percent(run.accuracy.at(-1), 1), percent(run.val_accuracy.at(-1), 1), format(run.loss.at(-1)), format(run.val_loss.at(-1)), `${best(run) + 1}`]
-      .map((text) => element("td", {}, text))));
-  const head = [label, "Training accuracy", "Validation accuracy", "Training loss", "Validation loss", "Lowest after epoch"];
+  for (const control of [choice, measure, epochs]) control.addEventListener("input", update);
   box.append(
-    element("div", { class: "controls" }, element("label", {}, label, " ", choice), element("label", {}, "Show ", measure)),
+    element("div", { class: "controls" }, element("label", {}, label, " ", choice), element("label", {}, "Epochs ", epochs, shown), element("label", {}, "Show ", measure)),
     plot,
     element("p", { class: "legend" }, element("span", { class: "a" }, "—— training images"), element("span", { class: "b" }, "– – validation images")),
-    told,
-    table(`${about}. After the last epoch, mean of ${seeds} seeds.`, head, rows),
+    numbers,
   );
   update();
 }
 
-function showDepth(box, runs, seeds) {
-  const depths = Object.keys(runs).filter((key) => key.startsWith("with ")).map((key) => Number(key.split(" ")[1]));
-  const values = (kind, measure) => depths.map((depth) => runs[`${kind} ${depth}`][measure].at(-1));
-  const lines = [{ values: values("with", "val_accuracy"), letter: "a" }, { values: values("without", "val_accuracy"), letter: "b", dashed: true }];
-  const all = lines.flatMap((line) => line.values);
-  const low = Math.floor(Math.min(...all) * 10) / 10;
-  const rows = depths.map((depth, index) => element("tr", {}, element("th", { scope: "row" }, `${depth}`),
-    ...[values("without", "accuracy"), values("without", "val_accuracy"), values("with", "accuracy"), values("with", "val_accuracy")]
-      .map((column) => element("td", {}, percent(column[index], 1)))));
-  box.append(
-    curves(lines, { steps: depths, low, high: 1, label: (value) => percent(value, 1), across: "convolutions in the stack", named: "Validation accuracy by depth, with and without shortcuts. The table below holds the numbers." }),
-    element("p", { class: "legend" }, element("span", { class: "a" }, "—— with shortcuts"), element("span", { class: "b" }, "– – without")),
-    table(`The rungs deep and residual on 1,000 training images, 16 epochs, batches of 32, mean of ${seeds} seeds.`,
-      ["Depth", "Without: training", "Without: validation", "With: training", "With: validation"], rows),
-  );
+function cut(run, count) {
+  return Object.fromEntries(Object.entries(run).map(([measure, values]) => [measure, values.slice(0, count)]));
 }
 
-function table(caption, head, rows) {
-  return element("div", { class: "scrolled", tabindex: "0", role: "region", "aria-label": caption },
-    element("table", { class: "measured" }, element("caption", {}, caption),
-      element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col" }, text)))),
-      element("tbody", {}, ...rows)));
+function row(name, { accuracy, val_accuracy, loss, val_loss }, here) {
+  const lowest = Math.min(...val_loss);
+  const cells = [
+    percent(accuracy.at(-1), 1), percent(val_accuracy.at(-1), 1), loss.at(-1).toFixed(2), val_loss.at(-1).toFixed(2),
+    `${lowest.toFixed(2)} after epoch ${val_loss.indexOf(lowest) + 1}`,
+  ];
+  return element("tr", here ? { class: "here" } : {}, element("th", { scope: "row" }, name), ...cells.map((text) => element("td", {}, text)));
 }
