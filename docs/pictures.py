@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from cycler import cycler
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
@@ -51,7 +52,7 @@ STYLE: Any = {
     "axes.titlesize": 10,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.prop_cycle": mpl.cycler(color=SERIES),
+    "axes.prop_cycle": cycler(color=SERIES),
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "figure.facecolor": PAPER,
@@ -75,7 +76,7 @@ def read(name: str) -> Any:
 def convolve(picture: npt.NDArray[Any], kernel: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """As a layer does it, without padding."""
     windows = np.lib.stride_tricks.sliding_window_view(picture, kernel.shape)
-    return np.einsum("yxij,ij->yx", windows, kernel)
+    return np.asarray(np.einsum("yxij,ij->yx", windows, kernel))
 
 
 def pool(picture: npt.NDArray[Any], keep: Callable[..., Any]) -> npt.NDArray[Any]:
@@ -93,7 +94,7 @@ def learnt_kernels() -> Floats:
     """The first layer of the lesson's convolutional network, shape (3, 3, 16)."""
     layer = next(layer for layer in read("networks")[1]["layers"] if layer["kind"] == "convolution")
     weights = np.frombuffer(base64.b64decode(layer["weights"]), np.int8).reshape(layer["shape"])
-    return layer["scale"] * weights[:, :, 0]
+    return np.asarray(layer["scale"] * weights[:, :, 0], np.float64)
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Any]:
@@ -214,7 +215,8 @@ def draw_pooling() -> Figure:
             corner = (0.5 + column, 1.5 + row)
             axes.add_patch(Rectangle(corner, 2, 2, fill=False, edgecolor=SERIES[3], linewidth=2.5))
     axes.text(5.5, 3.5, "→", ha="center", va="center", fontsize=14)
-    for number, (name, keep) in enumerate((("max", np.max), ("average", np.mean), ("min", np.min))):
+    poolings: dict[str, Callable[..., Any]] = {"max": np.max, "average": np.mean, "min": np.min}
+    for number, (name, keep) in enumerate(poolings.items()):
         cells(axes, pool(TO_POOL, keep), 7 + 4 * number, 2.5, name)
     return figure
 
@@ -319,7 +321,8 @@ def draw_head_shifts() -> Figure:
 
 def arrow(start: tuple[float, float], end: tuple[float, float], **settings: Any) -> FancyArrowPatch:
     """From one place to another."""
-    return FancyArrowPatch(start, end, **{"arrowstyle": "-|>", "mutation_scale": 9, "color": MUTED} | settings)
+    style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 9, "color": MUTED}
+    return FancyArrowPatch(start, end, **style | settings)
 
 
 def boxes(axes: Any, places: Iterable[tuple[float, float, str]], arrows: Iterable[Sequence[float]]) -> None:
