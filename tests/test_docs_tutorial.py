@@ -35,10 +35,13 @@ def test_the_notebook_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.Mo
     assert '%pip install --quiet "convladder[train]"' in install.source
     said = [cell.copy() for cell in notebook.cells]
     nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    wrong = []
     for before, after in zip(said, notebook.cells, strict=True):
         if before.cell_type == "code":
             expected, printed = (shown(cell.outputs) for cell in (before, after))
-            assert doctest.OutputChecker().check_output(expected, printed, FLAGS), f"{before.source}\n{printed}"
+            if not doctest.OutputChecker().check_output(expected, printed, FLAGS):
+                wrong.append(f"{before.source}\nprinted\n{printed}\nexpected\n{expected}")
+    assert not wrong, "\n\n".join(wrong)
 
 
 def shown(outputs: list[Any]) -> str:
@@ -48,7 +51,8 @@ def shown(outputs: list[Any]) -> str:
         for output in outputs
         if output.get("name") != "stderr"
     ]
-    return "".join(texts).strip() + "\n"
+    plain = re.sub(r"\x1b\[[\d;]*m", "", "".join(texts))  # Jupyter asks for colours
+    return plain.strip() + "\n"
 
 
 def test_the_notebook_opens_alone() -> None:
