@@ -9,6 +9,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -309,16 +310,6 @@ def shifted(*names: str) -> Figure:
     return figure
 
 
-def draw_first_shifts() -> Figure:
-    """The first three rungs."""
-    return shifted("dense", "conv", "pool")
-
-
-def draw_head_shifts() -> Figure:
-    """With and without hidden layers."""
-    return shifted("pool", "no hidden layers")
-
-
 def arrow(start: tuple[float, float], end: tuple[float, float], **settings: Any) -> FancyArrowPatch:
     """From one place to another."""
     style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 9, "color": MUTED}
@@ -369,16 +360,6 @@ def draw_block() -> Figure:
     return figure
 
 
-def draw_inception_shifts() -> Figure:
-    """Inception beside one kernel size, which reads the places themselves."""
-    return shifted("no hidden layers", "naive inception", "reduced inception")
-
-
-def draw_residual_shifts() -> Figure:
-    """Twenty layers without and with shortcuts."""
-    return shifted("deep", "residual")
-
-
 def draw_shifts() -> Figure:
     """Accuracy at each of 81 shifts."""
     measured = read("tutorial")["shifts"]
@@ -422,12 +403,12 @@ PICTURES: Mapping[str, Callable[[], Figure]] = {
     "overfitting": draw_overfitting,
     "regularization": draw_regularization,
     "normalization": draw_normalization,
-    "first_shifts": draw_first_shifts,
-    "head_shifts": draw_head_shifts,
+    "first_shifts": partial(shifted, "dense", "conv", "pool"),
+    "head_shifts": partial(shifted, "pool", "no hidden layers"),
     "inception": draw_inception,
-    "inception_shifts": draw_inception_shifts,
+    "inception_shifts": partial(shifted, "no hidden layers", "naive inception", "reduced inception"),
     "block": draw_block,
-    "residual_shifts": draw_residual_shifts,
+    "residual_shifts": partial(shifted, "deep", "residual"),
     "shifts": draw_shifts,
     "ladder": draw_ladder,
 }
