@@ -12,7 +12,7 @@ The familiarity is the share of held-out pictures that are at least as strange.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ PROJECTED_WIDTH = 128
 ROWS_KEPT = 1000  # of the held-out pictures' strangeness, as quantiles
 TAIL = 0.99
 FOLDS = 5
-FEWEST_HELD_OUT = 10  # with fewer, folds of the training pictures are held out in turn
+FEWEST = 10  # held-out pictures; with fewer, folds of the training pictures are held out in turn
+SHORTEST_TAIL = 0.01  # so that squares of distances fit into float16
+SMALLEST_SPREAD = 1e-3  # of a feature, in those of all features
 TINY = 1e-9
 
 Features = npt.NDArray[np.float32]
@@ -36,36 +38,29 @@ Features = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Place:
-    """Where the training pictures lie in one kind of features.
+    """Where the training pictures lie in one kind of features, as few operations as possible.
+
+    The square of a distance, in tails, is the smallest of `bias + x @ weights`, plus the square of x where it has not
+    length 1. A tail is the distance that 99 % of the held-out pictures stay below.
 
     Attributes:
-        shift: Subtracted from features; shape (features,).
-        scale: Features are multiplied with it, then; shape (features,).
-        projection: Shape (features, width); without columns if there is none.
-        unit: 1 if features have length 1 before and after the projection, else 0.
-        centres: Shape (count, width), float16.
-        tail: The distance that 99 % of the held-out pictures stay below.
+        scale: Features are multiplied with it; shape (features,). Without elements they get the length 1 instead.
+        projection: Of features of length 1, to features that get the length 1 again; shape (features, width), float16,
+            without columns if there is none.
+        weights: Shape (width, centres), float16.
+        bias: Shape (centres,).
     """
 
-    shift: npt.NDArray[np.float32]
     scale: npt.NDArray[np.float32]
     projection: npt.NDArray[np.float16]
-    unit: int
-    centres: npt.NDArray[np.float16]
-    tail: float
+    weights: npt.NDArray[np.float16]
+    bias: npt.NDArray[np.float32]
 
-    def distances(self, features: Features) -> npt.NDArray[np.float32]:
-        """From features, shape (count, features), to distances in tails, shape (count,)."""
-        return _nearest(self.map(features), self.centres.astype(np.float32)) / np.float32(self.tail)
-
-    def map(self, features: Features) -> Features:
-        """To the space of the centres."""
-        x = (features - self.shift) * self.scale
-        if self.unit:
-            x = _unit(x)
-        if self.projection.size:
-            x = _unit(x @ self.projection.astype(np.float32))
-        return np.asarray(x, np.float32)
+    def squares(self, features: Features) -> npt.NDArray[np.float32]:
+        """From features, shape (count, features), to squares of distances in tails, shape (count,)."""
+        x = _map(features, self.scale, self.projection)
+        found = (self.bias + x @ self.weights.astype(np.float32)).min(axis=1)
+        return np.asarray(found + (x**2).sum(axis=1) if self.scale.size else found, np.float32)
 
 
 @dataclass(frozen=True)
@@ -74,24 +69,19 @@ class Familiarity:
 
     Attributes:
         places: For each kind of features, where they lie: of the last layer, and perhaps of the first stage.
-        held_out: Strangeness of held-out pictures, ascending, shape (at most 1,000,).
+        held_out: Squares of the strangeness of held-out pictures, ascending, shape (at most 1,000,).
     """
 
     places: tuple[Place, ...]
     held_out: npt.NDArray[np.float32]
 
-    def strangeness(self, kinds: Sequence[Features]) -> npt.NDArray[np.float32]:
-        """From features of each kind, shape (count, features), to shape (count,)."""
-        found = [place.distances(features) for place, features in zip(self.places, kinds, strict=True)]
-        return np.max(found, axis=0)
-
     def measure(self, kinds: Sequence[Features]) -> npt.NDArray[np.float32]:
-        """The familiarity, 0 to 1, shape (count,), of features of each kind."""
-        ranks = np.searchsorted(self.held_out, self.strangeness(kinds))
-        return np.asarray(1 - ranks / len(self.held_out), np.float32)
+        """The familiarity, 0 to 1, shape (count,), of features of each kind, shape (count, features)."""
+        squares = [place.squares(features) for place, features in zip(self.places, kinds, strict=True)]
+        return np.asarray(1 - np.searchsorted(self.held_out, np.max(squares, axis=0)) / len(self.held_out), np.float32)
 
 
-def learn_familiarity(train: Sequence[Features], held_out: Sequence[Features], *, frozen: bool) -> Familiarity:
+def learn_familiarity(train: Sequence[Features], held_out: Sequence[Features], *, frozen: bool) -> Familiarity | None:
     """Learn where training pictures lie, and how strange held-out ones are.
 
     Args:
@@ -102,20 +92,23 @@ def learn_familiarity(train: Sequence[Features], held_out: Sequence[Features], *
     Returns:
         With the strangeness of the held-out pictures where they are 100, or 10 and the network is fitted; else that of
         each fold from the others. Of fewer than 100 pictures, quantiles of a t distribution of the logarithms stand
-        for the pictures, because one in a hundred of them cannot be counted.
+        for the pictures, because one in a hundred of them cannot be counted. None for fewer than 10 pictures, which
+        tell nothing.
     """
-    few = len(held_out[0]) < (FEW_FOR_DETAIL if frozen else FEWEST_HELD_OUT)
-    if not few:
-        places = tuple(_place(kind, last=not number) for number, kind in enumerate(train))
-        apart = [_nearest_of(place, kind) for place, kind in zip(places, held_out, strict=True)]
+    few = len(held_out[0]) < (FEW_FOR_DETAIL if frozen else FEWEST)
+    if few and frozen:
+        train = [np.concatenate(pair) for pair in zip(train, held_out, strict=True)]
+    spaces = [_Space(features, last=not number) for number, features in enumerate(train)]
+    if few:
+        apart = [_by_folds(features, last=not number) for number, features in enumerate(train)]
     else:
-        both = [np.concatenate(pair) for pair in zip(train, held_out, strict=True)] if frozen else list(train)
-        places = tuple(_place(kind, last=not number) for number, kind in enumerate(both))
-        apart = [_by_folds(kind, last=not number) for number, kind in enumerate(both)]
-    tails = [max(float(np.quantile(distances, TAIL)), TINY) for distances in apart]
+        apart = [space.distances(features) for space, features in zip(spaces, held_out, strict=True)]
+    if len(apart[0]) < FEWEST:
+        return None
+    tails = [max(float(np.quantile(distances, TAIL)), SHORTEST_TAIL) for distances in apart]
     strangeness = np.max([distances / tail for distances, tail in zip(apart, tails, strict=True)], axis=0)
-    scaled = tuple(replace(place, tail=tail) for place, tail in zip(places, tails, strict=True))
-    return Familiarity(scaled, _quantiles(strangeness))
+    places = tuple(space.place(tail) for space, tail in zip(spaces, tails, strict=True))
+    return Familiarity(places, _quantiles(strangeness) ** 2)
 
 
 def write_familiarity(path: Path, familiarity: Familiarity) -> None:
@@ -131,7 +124,7 @@ def read_familiarity(path: Path) -> Familiarity | None:
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as archive:
-        count = sum(name.endswith("/centres") for name in archive.files)
+        count = sum(name.endswith("/bias") for name in archive.files)
         places = tuple(
             Place(**{field.name: archive[f"{number}/{field.name}"] for field in fields(Place)})
             for number in range(count)
@@ -139,33 +132,58 @@ def read_familiarity(path: Path) -> Familiarity | None:
         return Familiarity(places, archive["held_out"])
 
 
-def _place(features: Features, *, last: bool) -> Place:
-    """Centres of features, at the tail 1."""
-    width = features.shape[1]
-    shift, scale = np.zeros(width, np.float32), np.ones(width, np.float32)
-    projection = np.zeros((width, 0), np.float16)
-    if not last:
-        spread = features.std(axis=0)
-        shift = features.mean(axis=0)
-        scale = (1 / (spread + 1e-3 * features.std() + TINY)).astype(np.float32)
-    elif width > LARGEST_WIDTH:
-        _, directions = np.linalg.eigh((unit := _unit(features)).T @ unit)
-        projection = directions[:, -PROJECTED_WIDTH:].astype(np.float16)
-    place = Place(shift, scale, projection, int(last), np.zeros((0, 0), np.float16), 1.0)
-    return _with_centres(place, features)
+class _Space:
+    """Where features lie, before the tail is known.
+
+    Args:
+        features: Of training pictures, shape (count, features).
+        last: Whether the last layer reads them, so that they get the length 1.
+    """
+
+    def __init__(self, features: Features, *, last: bool) -> None:
+        width = features.shape[1]
+        self.scale = np.zeros(0, np.float32)
+        self.projection = np.zeros((width, 0), np.float16)
+        if not last:
+            smallest = SMALLEST_SPREAD * features.std()
+            spread = np.maximum(features.std(axis=0), smallest)
+            self.scale = np.divide(1, spread, out=np.zeros(width, np.float32), where=spread > 0)
+        elif width > LARGEST_WIDTH:
+            unit = _unit(features)
+            self.projection = np.linalg.eigh(unit.T @ unit)[1][:, -PROJECTED_WIDTH:].astype(np.float16)
+        self.centres = _find_centres(_map(features, self.scale, self.projection))
+
+    def distances(self, features: Features) -> npt.NDArray[np.float32]:
+        """To the nearest centre, shape (count,)."""
+        x = _map(features, self.scale, self.projection)
+        squares = (x**2).sum(axis=1)[:, np.newaxis] + (self.centres**2).sum(axis=1) - 2 * x @ self.centres.T
+        return np.asarray(np.sqrt(np.maximum(squares.min(axis=1), 0)), np.float32)
+
+    def place(self, tail: float) -> Place:
+        """With distances in tails."""
+        lengths = (self.centres**2).sum(axis=1) / tail**2
+        if self.scale.size:
+            weights = -2 * self.centres.T / tail
+            return Place((self.scale / tail).astype(np.float32), self.projection, weights.astype(np.float16), lengths)
+        weights = -2 * self.centres.T / tail**2
+        return Place(self.scale, self.projection, weights.astype(np.float16), lengths + np.float32(1 / tail**2))
 
 
-def _with_centres(place: Place, features: Features) -> Place:
+def _map(features: Features, scale: npt.NDArray[np.float32], projection: npt.NDArray[np.float16]) -> Features:
+    """To the space of the centres."""
+    if scale.size:
+        return np.asarray(features * scale, np.float32)
+    x = _unit(features)
+    return _unit(x @ projection.astype(np.float32)) if projection.size else x
+
+
+def _find_centres(mapped: Features) -> Features:
+    """At most 200 points that stand for all."""
     from sklearn.cluster import KMeans
 
-    mapped = place.map(features)
-    if len(np.unique(mapped, axis=0)) > CENTRES:
-        mapped = KMeans(CENTRES, n_init=1, random_state=0).fit(mapped).cluster_centers_
-    return replace(place, centres=mapped.astype(np.float16))
-
-
-def _nearest_of(place: Place, features: Features) -> npt.NDArray[np.float32]:
-    return _nearest(place.map(features), place.centres.astype(np.float32))
+    if len(np.unique(mapped, axis=0)) <= CENTRES:
+        return mapped
+    return np.asarray(KMeans(CENTRES, n_init=1, random_state=0).fit(mapped).cluster_centers_, np.float32)
 
 
 def _by_folds(features: Features, *, last: bool) -> npt.NDArray[np.float32]:
@@ -174,7 +192,7 @@ def _by_folds(features: Features, *, last: bool) -> npt.NDArray[np.float32]:
     distances = np.zeros(len(features), np.float32)
     for fold in range(folds.max() + 1):
         rest = features[folds != fold] if folds.max() else features
-        distances[folds == fold] = _nearest_of(_place(rest, last=last), features[folds == fold])
+        distances[folds == fold] = _Space(rest, last=last).distances(features[folds == fold])
     return distances
 
 
@@ -194,8 +212,3 @@ def _quantiles(strangeness: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _unit(x: Features) -> Features:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), TINY)
-
-
-def _nearest(x: Features, centres: Features) -> npt.NDArray[np.float32]:
-    squares = (x**2).sum(axis=1)[:, np.newaxis] + (centres**2).sum(axis=1) - 2 * x @ centres.T
-    return np.asarray(np.sqrt(np.maximum(squares.min(axis=1), 0)), np.float32)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convladder.evaluating.familiarity import TINY, Familiarity, Place
+from convladder.evaluating.familiarity import Familiarity, Place
 from convladder.inference.artifact import FAMILIARITY
 
 LAST = "last_features"
@@ -42,13 +42,12 @@ def answer_familiarity(graph: Any, familiarity: Familiarity, kinds: Sequence[str
     outputs = {output.name: output for output in graph.graph.output}
     nodes = _Nodes(graph)
     found = [
-        nodes.distances(name, [one.dim_value for one in outputs[name].type.tensor_type.shape.dim[1:]], place)
+        nodes.squares(name, len(outputs[name].type.tensor_type.shape.dim), place)
         for name, place in zip(kinds, familiarity.places, strict=True)
     ]
-    strangeness = nodes.add("Max", *found) if len(found) > 1 else found[0]
-    stranger = nodes.add("LessOrEqual", strangeness, nodes.constant(familiarity.held_out))
-    shares = nodes.reduce("ReduceMean", nodes.add("Cast", stranger, to=TensorProto.FLOAT), keepdims=0)
-    nodes.add("Identity", shares, name=FAMILIARITY)
+    squares = nodes.add("Max", *found) if len(found) > 1 else found[0]
+    stranger = nodes.add("LessOrEqual", squares, nodes.constant(familiarity.held_out))
+    nodes.reduce("ReduceMean", nodes.add("Cast", stranger, to=TensorProto.FLOAT), [1], FAMILIARITY)
     outputs.pop(LAST)
     first, *others = outputs.values()
     told = helper.make_tensor_value_info(
@@ -67,40 +66,28 @@ class _Nodes:
         self._version = max(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
         self._number = 0
 
-    def distances(self, x: str, shape: Sequence[int], place: Place) -> str:
-        """As `Place.distances`, shape (batch, 1), of an output of shape (batch, *shape)."""
+    def squares(self, x: str, rank: int, place: Place) -> str:
+        """As `Place.squares`, shape (batch, 1), of an output with features in its last axis."""
+        if rank > 2:
+            x = self.reduce("ReduceMean", x, list(range(1, rank - 1)))
+        x = self.add("Mul", x, self.constant(place.scale)) if place.scale.size else self.add("LpNormalization", x)
+        if place.projection.size:
+            x = self.add("LpNormalization", self.add("MatMul", x, self._half(place.projection)))
+        found = self.add("Gemm", x, self._half(place.weights), self.constant(place.bias))
+        found = self.reduce("ReduceMin", found, [1], keepdims=1)
+        return self.add("Add", found, self.reduce("ReduceSumSquare", x, [1], keepdims=1)) if place.scale.size else found
+
+    def _half(self, value: npt.NDArray[np.float16]) -> str:
+        """A constant that takes half the room in the file; ONNX Runtime widens it once."""
         from onnx import TensorProto
 
-        if len(shape) == 3:  # the mean over places, as a product, which all versions of the operators write alike
-            height, width, channels = shape
-            rows = self.add("Reshape", x, self.constant(np.array([-1, height * width, channels])))
-            mean = self.constant(np.full((1, height * width), 1 / (height * width), np.float32))
-            x = self.add("Reshape", self.add("MatMul", mean, rows), self.constant(np.array([-1, channels])))
-        if place.shift.any():
-            x = self.add("Sub", x, self.constant(place.shift))
-        if (place.scale != 1).any():
-            x = self.add("Mul", x, self.constant(place.scale))
-        if place.unit:
-            x = self._unit(x)
-        if place.projection.size:
-            wide = self.add("Cast", self.constant(place.projection), to=TensorProto.FLOAT)
-            x = self._unit(self.add("MatMul", x, wide))
-        centres = place.centres.astype(np.float32)
-        product = self.add("MatMul", x, self.add("Cast", self.constant(-2 * place.centres.T), to=TensorProto.FLOAT))
-        apart = self.reduce("ReduceMin", self.add("Add", product, self.constant((centres**2).sum(axis=1))))
-        squares = self.add("Add", apart, self.reduce("ReduceSumSquare", x))
-        length = self.add("Sqrt", self.add("Max", squares, self.constant(np.array(0, np.float32))))
-        return self.add("Div", length, self.constant(np.array(place.tail, np.float32)))
+        return self.add("Cast", self.constant(value), to=TensorProto.FLOAT)
 
-    def _unit(self, x: str) -> str:
-        length = self.add("Max", self.reduce("ReduceL2", x), self.constant(np.array(TINY, np.float32)))
-        return self.add("Div", x, length)
-
-    def reduce(self, kind: str, x: str, keepdims: int = 1) -> str:
-        """Over the last axis."""
+    def reduce(self, kind: str, x: str, axes: list[int], name: str = "", keepdims: int = 0) -> str:
+        """A mean, a minimum or a sum over axes."""
         if self._version >= REDUCES_BY_INPUT:
-            return self.add(kind, x, self.constant(np.array([1])), keepdims=keepdims)
-        return self.add(kind, x, axes=[1], keepdims=keepdims)
+            return self.add(kind, x, self.constant(np.array(axes)), name=name, keepdims=keepdims)
+        return self.add(kind, x, name=name, axes=axes, keepdims=keepdims)
 
     def constant(self, value: npt.NDArray[Any]) -> str:
         """Keep an array in the graph."""

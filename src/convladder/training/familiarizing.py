@@ -20,7 +20,7 @@ from convladder.training.assembling import Answers
 MOST_IMAGES = 2000  # of the training pictures, and of the held-out ones
 
 
-def familiarize(model: keras.Model, data: Dataset, answers: Answers | None) -> Familiarity:
+def familiarize(model: keras.Model, data: Dataset, answers: Answers | None) -> Familiarity | None:
     """Learn what the pictures are like that a network was trained on.
 
     Args:
@@ -32,7 +32,7 @@ def familiarize(model: keras.Model, data: Dataset, answers: Answers | None) -> F
         train, held_out = answers.features
         return learn_familiarity([_some(train)], [_some(held_out)], frozen=True)
     network = next(iter(members(model)), model)
-    kinds = [_describe(network, _some(images)) for images in (data.train.images, data.validation.images)]
+    kinds = [describe(network, _some(images)) for images in (data.train.images, data.validation.images)]
     return learn_familiarity(*kinds, frozen=False)
 
 
@@ -43,7 +43,7 @@ def _some(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_IMAGES])]
 
 
-def _describe(network: keras.Model, images: npt.NDArray[np.uint8]) -> Sequence[Features]:
+def describe(network: keras.Model, images: npt.NDArray[np.uint8]) -> Sequence[Features]:
     """What the last layer reads, and the means of the first stage unless the network is pretrained."""
     graph = convert_pretrained(network, [LAST])
     if graph is not None:

@@ -64,7 +64,8 @@ def write_results(
     fitted = {"temperature": calibration.temperature, "threshold": threshold}
     described = fitted | _describe_shipped(model, data, metrics["test"], answers)
     familiarity = familiarize(model, data, answers)
-    write_familiarity(folder / FAMILIARITY_FILE, familiarity)
+    if familiarity:
+        write_familiarity(folder / FAMILIARITY_FILE, familiarity)
     parity = export_onnx(model, folder / "model.onnx", described, images, expected, familiarity)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
