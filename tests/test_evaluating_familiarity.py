@@ -85,6 +85,14 @@ def test_no_held_out_pictures_and_few_of_them_still_tell() -> None:
     assert learn_familiarity(draw(5, 0), draw(4, 0), frozen=True) is None
 
 
+def test_the_table_in_the_guide_is_what_was_measured() -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    guide = (docs / "evaluate.md").read_text(encoding="utf-8")
+    for row in json.loads((docs / "benchmarks/unlikeness.json").read_text(encoding="utf-8"))["rows"]:
+        for kind, told in row["strange"].items():
+            assert f"| `{row['rung']}` | {kind} | {told['auroc']:.3f} | {told['auroc_of_probability']:.3f} |" in guide
+
+
 def test_the_command_and_its_table_say_it(
     run: cl.Run,
     convladder: Any,  # noqa: F811
