@@ -19,6 +19,7 @@ from convladder.errors import ConvladderError
 
 METADATA_KEY = "convladder"
 FORMAT = 1
+FAMILIARITY = "familiarity"  # the name of the second output; files of before have none
 NO_DIGEST = "0" * 64
 # JSON escapes quotation marks in texts, so no class name can look like this.
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
@@ -83,8 +84,9 @@ class Artifact:
         return np.frombuffer(kept[_BYTES_OF_TENSOR][0], "<f4").reshape(shape)
 
     @property
-    def first_output_alone(self) -> bytes:
-        """The same model with only its first output, because ONNX Runtime computes every output."""
+    def answers_alone(self) -> bytes:
+        """The same model with only its probabilities and familiarity, because ONNX Runtime computes every output."""
+        count = 1 + (self.outputs[1:2] == (FAMILIARITY,))
         parts: list[memoryview | bytes] = []
         for number, field, value in _fields(self.content):
             if number != _GRAPH_OF_MODEL:
@@ -94,7 +96,7 @@ class Artifact:
             outputs = 0
             for inner, inner_field, _ in _fields(value):
                 outputs += inner == _OUTPUT_OF_GRAPH
-                if inner != _OUTPUT_OF_GRAPH or outputs == 1:
+                if inner != _OUTPUT_OF_GRAPH or outputs <= count:
                     kept.append(inner_field)
             graph = b"".join(kept)
             parts += [bytes([_GRAPH_OF_MODEL << 3 | 2]), _varint(len(graph)), graph]

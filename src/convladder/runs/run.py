@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 SCORED_SPLITS = ("validation", "test")
+FAMILIARITY_FILE = "familiarity.npz"
 LEARNED = "learned.npz"  # digests of the training and validation pictures
 
 

@@ -97,7 +97,7 @@ async def look(request: Request) -> Response:
             422, "bad_pixels", f"{len(body):,} bytes are not the pixels of whole images. Expected {size:,} an image."
         )
     images = np.frombuffer(body, np.uint8).reshape(count, *model.classifier.input_shape)
-    answer = (await service.predict(model, images)).astype("<f4").tobytes()
+    answer = (await service.predict(model, images)).probabilities.astype("<f4").tobytes()
     if maps:
         stages = (await _shown(request)).stages[model.name]
         answer += await in_thread(service, _maps, model.classifier, images, stages)
