@@ -179,6 +179,15 @@ def test_an_uploaded_picture_is_classified_as_predict_does(
     np.testing.assert_allclose(visit.probabilities(), expected, atol=1e-5)
 
 
+def test_the_page_says_when_a_picture_is_unlike_the_training(visit: Visit, small: cl.Dataset, tmp_path: Path) -> None:
+    visit.choose("a", "fast")
+    for name, pixels, unlike in (("digit", small.test.images[0], False), ("strange", 255 - small.test.images[0], True)):
+        Image.fromarray(pixels[..., 0]).save(tmp_path / f"{name}.png")
+        visit.file(str(tmp_path / f"{name}.png"))
+        assert ("unlike its training pictures" in visit.page.locator("#sure-a").inner_text()) == unlike
+    visit.page.locator("#spoken", has_text="unlike its training pictures").wait_for(state="attached")
+
+
 def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
     keyboard = visit.page.keyboard
     for _ in range(5):

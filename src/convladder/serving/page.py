@@ -85,7 +85,10 @@ async def examples(request: Request) -> Response:
 
 
 async def look(request: Request) -> Response:
-    """Pixels of one image or many in; out float32 probabilities; of one, also float32 peaks and int8 maps by stage."""
+    """Pixels of one image or many in; out float32 probabilities, then familiarities, NaN where a file does not tell.
+
+    Of one image, with `maps`, also float32 peaks and int8 maps by stage.
+    """
     service: Service = request.app.state.service
     maps = _read_number(request, "maps")
     model = service.find_model(request.path_params["name"])
@@ -97,7 +100,9 @@ async def look(request: Request) -> Response:
             422, "bad_pixels", f"{len(body):,} bytes are not the pixels of whole images. Expected {size:,} an image."
         )
     images = np.frombuffer(body, np.uint8).reshape(count, *model.classifier.input_shape)
-    answer = (await service.predict(model, images)).probabilities.astype("<f4").tobytes()
+    answers = await service.predict(model, images)
+    told = np.full(count, np.nan) if answers.familiarity is None else answers.familiarity
+    answer = answers.probabilities.astype("<f4").tobytes() + told.astype("<f4").tobytes()
     if maps:
         stages = (await _shown(request)).stages[model.name]
         answer += await in_thread(service, _maps, model.classifier, images, stages)

@@ -2,8 +2,8 @@
 //
 // Both engines have two functions:
 //   decode(model, file)                    a picture in a file, as the pixels that the model takes: Uint8Array
-//   answer(model, pixels, {count, maps})   probabilities of `count` pictures, Float32Array; with `maps` also each
-//                                          stage's feature maps of the first: [{values, peak}], where values is an
+//   answer(model, pixels, {count, maps})   probabilities and familiarity of `count` pictures, Float32Arrays, NaN where a
+//                                          file does not tell it; with `maps` also each stage's feature maps of the first: [{values, peak}], where values is an
 //                                          Int8Array of (channels, rows, columns), 127 standing for the peak
 
 export async function openEngine() {

@@ -288,7 +288,7 @@ async function answer(time) {
     return { model, pixels, truth, ...(await engine.answer(model, pixels, { maps: true })) };
   }));
   paint(at("input"), answers[0].pixels, shown[0].input_shape);
-  answers.forEach(({ model, probabilities }, index) => views.showVerdict("ab"[index], model, probabilities, truth));
+  answers.forEach((answered, index) => views.showVerdict("ab"[index], answered));
   at("truth").hidden = truth === undefined;
   at("truth").textContent = `Right answer: ${truth}`;
   bars.show(answers);
@@ -325,9 +325,11 @@ function showNothing() {
 
 async function atRest(answers) {
   const [{ truth }] = answers;
-  const said = answers.map(({ model, probabilities }) => {
+  const said = answers.map((answered) => {
+    const { model, probabilities } = answered;
     const top = views.best(probabilities);
-    return `${model.name} says ${model.class_names[top]}, ${views.percent(probabilities[top])}`;
+    const unlike = views.isUnlike(answered) ? `, but the picture is ${views.UNLIKE}` : "";
+    return `${model.name} says ${model.class_names[top]}, ${views.percent(probabilities[top])}${unlike}`;
   });
   say(`${said.join("; ")}.${truth === undefined ? "" : ` The right answer is ${truth}.`}`);
   at("input").setAttribute("aria-label", `Input: ${at("shifted").textContent}. ${said.join("; ")}.`);

@@ -30,17 +30,27 @@ export function best(probabilities) {
   return probabilities.reduce((top, value, index) => (value > probabilities[top] ? index : top), 0);
 }
 
-// truth: the right answer's name, if it is known
-export function showVerdict(letter, model, probabilities, truth) {
+export const UNLIKE = "unlike its training pictures";
+const UNLIKE_BELOW = 0.01; // as in inference/classifier.py
+
+export function isUnlike({ familiarity }) {
+  return familiarity[0] < UNLIKE_BELOW; // not where it is NaN
+}
+
+// answered: what the engine answered, with the model, and truth, the right answer's name, if it is known
+export function showVerdict(letter, answered) {
+  const { model, probabilities, truth } = answered;
   const label = document.getElementById(`label-${letter}`);
   const top = best(probabilities);
   const name = model.class_names[top];
   const unsure = probabilities[top] < model.threshold;
   label.textContent = name;
-  label.parentElement.classList.toggle("unsure", unsure);
-  document.getElementById(`sure-${letter}`).textContent = unsure
+  const unlike = isUnlike(answered);
+  label.parentElement.classList.toggle("unsure", unsure || unlike);
+  const sure = unsure
     ? `not sure: ${percent(probabilities[top])}, under its ${percent(model.threshold)}`
     : `${percent(probabilities[top])} sure`;
+  document.getElementById(`sure-${letter}`).textContent = unlike ? `${sure}, but ${UNLIKE}` : sure;
   const judged = document.getElementById(`judged-${letter}`);
   judged.classList.toggle("right", name === truth);
   judged.textContent = truth === undefined ? "" : judge(model, name, truth);
