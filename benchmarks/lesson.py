@@ -1,8 +1,8 @@
-"""What the lesson shows and does not compute itself: small networks, experiments of training, the ladder's figures.
+"""What the lesson shows and does not compute itself: networks, a film, experiments of training, the ladder's figures.
 
-    python benchmarks/lesson.py [networks] [blocks] [ladder] [rates] [regularized] [normalized] [depth]
+    python benchmarks/lesson.py [networks] [blocks] [film] [ladder] [rates] [regularized] [normalized] [depth]
 
-Without a word it makes all. Writes networks.json, blocks.json, ladder.json and experiments.json into
+Without a word it makes all. Writes networks.json, blocks.json, film.json, ladder.json and experiments.json into
 src/convladder/serving/web/learn/. The networks are trained on MNIST as DEFAULT says, for eight epochs; their weights
 are rounded to 8 bits, and their accuracy is that of the rounded weights. The ladder's figures are copied from
 docs/benchmarks. An experiment is a mean of some seeds, on few images, because there the ideas differ most. Takes
@@ -20,6 +20,7 @@ from typing import Any
 
 import convladder as cl
 from convladder.engine import import_engine
+from convladder.runs.film import describe_film
 
 import_engine()
 
@@ -31,6 +32,8 @@ ROOT = Path(__file__).parents[1]
 LEARN = ROOT / "src/convladder/serving/web/learn"
 FIGURES = ROOT / "docs/benchmarks"
 EPOCHS = 8  # of the networks
+FILMED = 16  # epochs
+MOMENTS = 32  # of the film
 LAYERS = 14  # of the stacks: a convolution, six blocks of two, the last layer
 SEEDS = (1, 2)  # of the experiments, as what follows
 BATCH = 32
@@ -157,6 +160,17 @@ def _describe(layer: keras.Layer) -> dict[str, Any] | None:
     return {"kind": kind} if kind else None
 
 
+def make_film() -> dict[str, Any]:
+    """The film of a training on few images, which overfits."""
+    mnist = cl.load_dataset("mnist")
+    train, validation = (cl.Split(part.images[:1000], part.labels[:1000]) for part in (mnist.train, mnist.validation))
+    few = cl.Dataset("mnist", mnist.class_names, train, validation, mnist.test)
+    recipe = replace(cl.ARTICLE, epochs=FILMED, batch_size=BATCH, rescale=True, validate=True)
+    with TemporaryDirectory() as folder:
+        film = describe_film(cl.train("pool", few, recipe, seed=1, directory=folder), MOMENTS)
+    return film | {"age": 0.0}
+
+
 def copy_ladder() -> dict[str, Any]:
     """What the comparison of five seeds and the article's claims measured, as docs/benchmarks keeps it."""
     comparison = json.loads((FIGURES / "comparison.json").read_text(encoding="utf-8"))
@@ -235,7 +249,12 @@ def _curves(images: int, epochs: int, rung: str, rate: float, choices: dict[str,
     return {name: [round(float(value), 4) for value in curve] for name, curve in zip(CURVES, means, strict=True)}
 
 
-MAKERS: dict[str, Callable[[], Any]] = {"networks": make_networks, "blocks": make_blocks, "ladder": copy_ladder}
+MAKERS: dict[str, Callable[[], Any]] = {
+    "networks": make_networks,
+    "blocks": make_blocks,
+    "film": make_film,
+    "ladder": copy_ladder,
+}
 EXPERIMENTS: dict[str, Callable[[], Any]] = {
     "rates": try_rates,
     "regularized": try_regularization,

@@ -75,6 +75,7 @@ NOT_RUN = {
     "takes runs of MNIST; test_reporting_report.py does it with smaller ones": ["convladder report runs"],
     "serves until it is ended; test_serving_application.py and test_serving_server.py ask it": [
         "convladder serve runs/fast-1",
+        "convladder watch runs/pool-1",
         "curl --form",
         "export CONVLADDER_API_KEY",
         "CONVLADDER_API_KEY=",
