@@ -70,8 +70,8 @@ def test_a_long_training_has_about_forty_moments_that_are_dense_at_the_start(
 @pytest.mark.parametrize(("steps", "epochs"), [(214.8, 2), (161.1, 2), (429.7, 1), (31.2, 16)])
 def test_a_short_training_is_looked_at_often_enough_for_a_film(steps: float, epochs: int) -> None:
     looks = _count_looks(steps, epochs, 1e9)
-    assert 36 <= epochs * looks <= 60
-    assert round(steps / looks) * looks == pytest.approx(steps, rel=0.012)  # it is no longer or shorter for that
+    assert 36 <= epochs * looks <= 64
+    assert round(steps / looks) * looks == pytest.approx(steps, rel=0.012, abs=1)  # it is no longer or shorter for that
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_each_moment_holds_what_keras_computes(small: cl.Dataset, tmp_path: Path
     peak = film.filter_peaks[-1]
     assert peak == pytest.approx(np.abs(kernel).max())
     np.testing.assert_allclose(film.filters[-1] * (peak / 127), kernel, atol=peak / 250)
-    maps = keras.Model(model.inputs, first.output)(chosen.images[:2].astype(np.float32)).numpy()
+    maps = keras.Model(model.input, first.output)(chosen.images[:2].astype(np.float32)).numpy()
     maps = maps[:, ::2, ::2, :8].transpose(0, 3, 1, 2)
     assert film.maps.shape[1:] == maps.shape
     np.testing.assert_allclose(film.maps[-1] * (film.map_peaks[-1] / 127), maps, atol=film.map_peaks[-1] / 200)

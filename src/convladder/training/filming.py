@@ -66,9 +66,7 @@ class Camera(keras.callbacks.Callback):
         super().__init__()
         self.seconds = 0.0
         self._path = folder / FILM
-        count = min(IMAGES, max(2, ANSWERS // data.num_classes))
-        examples = choose_examples(data.test.images, data.test.labels, data.test.labels)
-        self._images, self._labels = examples.images[:count], examples.labels[:count]
+        self._test = data.test
         self._epochs_a_step = recipe.batch_size / len(data.train)
         self._moments: list[dict[str, Any]] = []
         self._epochs: list[list[float]] = []
@@ -124,11 +122,14 @@ class Camera(keras.callbacks.Callback):
         self._write()
 
     def _open(self) -> None:
-        """Find the first layer that has a kernel, and what of the network to look at."""
+        """Choose the images, and find the first layer that has a kernel."""
+        count = min(IMAGES, max(2, ANSWERS // self.model.outputs[0].shape[-1]))
+        examples = choose_examples(self._test.images, self._test.labels, self._test.labels)
+        self._images, self._labels = examples.images[:count], examples.labels[:count]
         first = next((layer for layer in flatten(self.model) if hasattr(layer, "kernel")), None)
         outputs = [output for output in [_maps_of(self.model, first)] if output is not None]
         self._kernel = _kernel_of(first, self._images.shape[1:])
-        self._viewer = keras.Model(self.model.inputs, [*outputs, self.model.outputs[0]])
+        self._viewer = keras.Model(self.model.inputs[0], [*outputs, self.model.outputs[0]])
         self._seen = tf.convert_to_tensor(self._as_input())
         filters = self._kernel.shape[-1] if self._kernel is not None else 0
         maps = outputs[0].shape[-1] if outputs else 0
@@ -140,12 +141,13 @@ class Camera(keras.callbacks.Callback):
         if not self._path.exists():
             return
         with contextlib.suppress(ConvladderError):  # a damaged one is replaced
-            film = load_film(self._path, self._viewer.output_shape[-1])
+            film = load_film(self._path, self.model.outputs[0].shape[-1])
             count = int((film.step <= int(self.model.optimizer.iterations)).sum())
             columns = {name: getattr(film, name) for name in BY_MOMENT}
             self._moments = [{name: values[moment] for name, values in columns.items()} for moment in range(count)]
-            self._epochs = [row.tolist() for row in film.epochs if row[1] <= film.step[count - 1]]
-            self._started -= float(film.seconds[count - 1])
+            if count:
+                self._epochs = [row.tolist() for row in film.epochs if row[1] <= film.step[count - 1]]
+                self._started -= float(film.seconds[count - 1])
 
     def _as_input(self) -> npt.NDArray[np.uint8]:
         """The images as the network takes them: `finetune` trains one that takes enlarged pictures with colours."""
@@ -158,7 +160,8 @@ class Camera(keras.callbacks.Callback):
 
     def _film(self) -> None:
         step = int(self.model.optimizer.iterations)
-        *seen, answers = (tf.cast(output, tf.float32).numpy() for output in self._viewer(self._seen, training=False))
+        outputs = keras.tree.flatten(self._viewer(self._seen, training=False))  # of a list of one it returns the one
+        *seen, answers = (tf.cast(output, tf.float32).numpy() for output in outputs)
         probabilities = np.nan_to_num(answers)
         maps = _thin(seen[0][:MAPPED, ..., :MAPS], MAP_SIDE).transpose(0, 3, 1, 2) if seen else np.zeros((0, 0, 0, 0))
         filters, filter_peak = _quantize(self._filters(BYTES_BESIDE_MAPS if seen else BYTES))
