@@ -21,7 +21,7 @@ from convladder.errors import ConvladderError
 from convladder.evaluating.metrics import predict_probabilities
 from convladder.runs.examples import choose_examples
 from convladder.runs.film import FILM, Film, describe_film, read_film
-from convladder.training import filming
+from convladder.training import filming, fitting
 from convladder.training.fitting import _count_looks, compile_copy
 
 LARGEST = 300_000  # bytes of a film, as the documentation says
@@ -51,9 +51,10 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_long_training_has_about_forty_moments_that_are_dense_at_the_start(
-    small: cl.Dataset, tmp_path: Path, unhurried: None
+    small: cl.Dataset, tmp_path: Path, unhurried: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = cl.train("dense", small, replace(cl.DEFAULT, epochs=12, batch_size=8), seed=1, directory=tmp_path)
+    monkeypatch.setattr(fitting, "STEPS_PER_LOOK", 4)  # a hundred looks
+    run = cl.train("dense", small, replace(cl.DEFAULT, epochs=12, batch_size=64), seed=1, directory=tmp_path)
     film = read_film(run)
     assert 30 <= len(film.step) <= filming.MOST_MOMENTS
     assert film.step[0] == 0
