@@ -108,7 +108,7 @@ def test_filters_and_maps_are_drawn_from_the_film(browser: Browser, url: str, ru
     film = describe_film(run)
     values = np.frombuffer(zlib.decompress(base64.b64decode(film["filters"]["values"])), np.int8)
     values = values.reshape(film["filters"]["shape"])
-    peaks = np.asarray(film["filters"]["peaks"])
+    peaks, side = np.asarray(film["filters"]["peaks"]), values.shape[2]
     with visited(browser, f"{url}film/") as visit:
         slider = visit.page.locator(".film-line input")
         drawn = []
@@ -116,11 +116,9 @@ def test_filters_and_maps_are_drawn_from_the_film(browser: Browser, url: str, ru
             slider.fill(str(moment))
             pixels = visit.page.eval_on_selector(
                 ".film-filters canvas",
-                """canvas => {
-                  const zoom = 12;  // of a 3×3 filter
-                  const pick = (x, y) => [...canvas.getContext('2d').getImageData(x, y, 1, 1).data];
-                  return Array.from({length: 9}, (_, place) => pick((place % 3) * zoom + 5, Math.floor(place / 3) * zoom + 5));
-                }""",
+                """(canvas, [side, zoom]) => Array.from({length: side * side}, (_, place) => [...canvas.getContext("2d")
+                    .getImageData((place % side) * zoom + 2, Math.floor(place / side) * zoom + 2, 1, 1).data])""",
+                [side, round(36 / side)],
             )
             share = np.minimum(1, np.abs(values[moment, 0, :, :, 0].ravel() / 127 * peaks[moment] / peaks.max()))
             ground, above, below = map(np.array, ([0xF4, 0xF1, 0xEA], [0x0B, 0x66, 0x70], [0xAD, 0x3F, 0x18]))
