@@ -75,6 +75,7 @@ class Film:
         by_moment = (self.epoch, self.seconds, self.loss, self.accuracy, self.filter_peaks, self.map_peaks)
         return (
             moments > 0
+            and all(np.issubdtype(values.dtype, np.number) for values in vars(self).values())
             and self.images.ndim == 4
             and self.images.dtype == np.uint8
             and all(values.shape == (moments,) for values in by_moment)
