@@ -44,7 +44,8 @@ export function openDense(own, served, engine, { say, during }) {
     const pixels = picture.shifted(across, down);
     const map = { height: 28, width: 28, values: Array.from(pixels, (value) => value / 255) };
     paintMap(at("shifted-picture"), map, { ink: true, peak: 1 });
-    at("shifted-caption").textContent = picture.label === null ? "Your drawing, shifted" : `A ${picture.label}, shifted`;
+    const name = picture.label === null ? "Your drawing" : `A ${picture.label}`;
+    at("shifted-caption").textContent = across || down ? `${name}, shifted` : name;
     const offsets = Array.from({ length: 2 * REACH + 1 }, (_, index) => index - REACH);
     const pictures = [picture.pixels, ...offsets.map((offset) => picture.shifted(offset, down))];
     const said = [];

@@ -88,7 +88,7 @@ export function follow(canvas, size, moved, jumped) {
   canvas.addEventListener("pointerdown", point);
 }
 
-const BOX = { width: 640, height: 300, left: 56, right: 14, top: 14, bottom: 44 };
+const BOX = { width: 640, height: 300, left: 84, right: 14, top: 20, bottom: 60 };
 
 // Curves over steps: [{values, dashed, letter}], where letter "a" or "b" is the colour. Labels say what the axes are.
 export function curves(lines, { steps, low, high, label, across, named }) {
@@ -108,9 +108,9 @@ export function curves(lines, { steps, low, high, label, across, named }) {
   steps.forEach((step, index) => {
     if (index % every && index !== count - 1) return;
     if (index !== count - 1 && count - 1 - index < every && index) return;
-    svg.append(drawn("text", { x: x(index), y: BOX.height - BOX.bottom + 20, "text-anchor": "middle" }, `${step}`));
+    svg.append(drawn("text", { x: x(index), y: BOX.height - BOX.bottom + 26, "text-anchor": "middle" }, `${step}`));
   });
-  svg.append(drawn("text", { x: (BOX.left + BOX.width - BOX.right) / 2, y: BOX.height - 4, "text-anchor": "middle" }, across));
+  svg.append(drawn("text", { x: (BOX.left + BOX.width - BOX.right) / 2, y: BOX.height - 6, "text-anchor": "middle" }, across));
   for (const { values, dashed, letter } of lines) {
     const points = values.map((value, index) => `${x(index).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
     svg.append(drawn("polyline", { points, class: `curve ${letter}${dashed ? " dashed" : ""}` }));

@@ -17,7 +17,7 @@ export function showMeasured({ source, models, pairs, claims, shifts }) {
   }
   for (const place of all("claim")) {
     const { claim, measured, verdict } = claims.find((one) => one.claim.startsWith(place.dataset.claim));
-    place.textContent = `The article says: “${claim}.” Measured, trained as in the article: ${measured}. Verdict: ${verdict}.`;
+    place.textContent = `The article says: “${claim}.” Measured, trained as in the article: ${measured.replaceAll(/-(?=\d)/g, "−")}. Verdict: ${verdict}.`;
   }
   for (const place of all("shifts")) {
     const said = place.dataset.shifts.split(" ").map((name) => {

@@ -4,17 +4,18 @@ import { normalize, spread } from "./arithmetic.js";
 import { at, format, histogram } from "./figures.js";
 
 const LIMIT = 6; // of the axis
+const SLIDERS = ["times", "scale", "offset"];
 
 export function openNormalization() {
   let values = [0];
-  for (const id of ["scale", "offset"]) at(id).addEventListener("input", update);
+  for (const id of SLIDERS) at(id).addEventListener("input", update);
 
   function update() {
-    const [scale, offset] = [Number(at("scale").value), Number(at("offset").value)];
-    at("scale-shown").textContent = format(scale, 1);
-    at("offset-shown").textContent = format(offset, 1);
-    show("before", values, "Before");
-    show("after", normalize(values, scale, offset), "After");
+    const [times, scale, offset] = SLIDERS.map((id) => Number(at(id).value));
+    for (const id of SLIDERS) at(`${id}-shown`).textContent = format(Number(at(id).value), 1);
+    const before = values.map((value) => value * times);
+    show("before", before, "Before");
+    show("after", normalize(before, scale, offset), "After");
   }
 
   return {

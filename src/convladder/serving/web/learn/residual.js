@@ -18,7 +18,7 @@ export function openResidual(stacks, { about, curves: runs }) {
     row("none", stacks.map(({ accuracy }) => accuracy)),
     ...numbers.map((index) => row(`block ${index + 1}`, stacks.map(({ without }) => without[index]))),
   ];
-  at("blocks-measured").replaceChildren(table("Accuracy on MNIST’s 10,000 test images.", ["Switched off", "Without shortcuts", "With shortcuts"], rows));
+  at("blocks-measured").replaceChildren(table(`Accuracy on MNIST’s 10,000 test images, after ${stacks[0].about}.`, ["Switched off", "Without shortcuts", "With shortcuts"], rows));
   showDepth(about, runs);
 
   function update() {
@@ -48,16 +48,16 @@ function showDepth(about, runs) {
     { values: last("with", "val_accuracy"), letter: "a" },
     { values: last("without", "val_accuracy"), letter: "b", dashed: true },
   ];
-  const low = Math.floor(Math.min(...lines.flatMap(({ values }) => values)) * 10) / 10;
+  const low = Math.floor(Math.min(...lines.flatMap(({ values }) => values)) * 5) / 5;
   const columns = [last("without", "accuracy"), last("without", "val_accuracy"), last("with", "accuracy"), last("with", "val_accuracy")];
   const rows = depths.map((depth, index) => element("tr", {}, element("th", { scope: "row" }, `${depth}`),
     ...columns.map((column) => element("td", {}, percent(column[index], 1)))));
   at("depth").append(
     curves(lines, {
-      steps: depths, low, high: 1, label: (value) => percent(value, 1), across: "layers with weights",
+      steps: depths, low, high: 1, label: (value) => percent(value), across: "layers with weights",
       named: "Validation accuracy by depth, with and without shortcuts. The table below holds the numbers.",
     }),
     element("p", { class: "legend" }, element("span", { class: "a" }, "—— with shortcuts"), element("span", { class: "b" }, "– – without")),
-    table(about, ["Layers", "Without: training", "Without: validation", "With: training", "With: validation"], rows),
+    table(`After the last epoch. ${about}.`, ["Layers", "Without: training", "Without: validation", "With: training", "With: validation"], rows),
   );
 }

@@ -20,6 +20,7 @@ function showCurves(box, label, { about, curves: runs }) {
   const most = Object.values(runs)[0].loss.length;
   const steps = Array.from({ length: most }, (_, index) => index + 1);
   const choice = element("select", {}, ...Object.keys(runs).map((key) => element("option", {}, key)));
+  choice.value = box.dataset.first ?? choice.value;
   const measure = element("select", {}, element("option", { value: "loss" }, "loss"), element("option", { value: "accuracy" }, "accuracy"));
   const epochs = element("input", { type: "range", min: 1, max: most, step: 1, value: most });
   const shown = element("output");
@@ -55,8 +56,8 @@ function cut(run, count) {
 function row(name, { accuracy, val_accuracy, loss, val_loss }, here) {
   const lowest = Math.min(...val_loss);
   const cells = [
-    percent(accuracy.at(-1), 1), percent(val_accuracy.at(-1), 1), format(loss.at(-1)), format(val_loss.at(-1)),
-    `${format(lowest)} after epoch ${val_loss.indexOf(lowest) + 1}`,
+    percent(accuracy.at(-1), 1), percent(val_accuracy.at(-1), 1), loss.at(-1).toFixed(2), val_loss.at(-1).toFixed(2),
+    `${lowest.toFixed(2)} after epoch ${val_loss.indexOf(lowest) + 1}`,
   ];
   return element("tr", here ? { class: "here" } : {}, element("th", { scope: "row" }, name), ...cells.map((text) => element("td", {}, text)));
 }
