@@ -119,8 +119,8 @@ def test_filters_and_maps_are_drawn_from_the_film(browser: Browser, url: str, ru
                 """(canvas, [side, zoom]) => {
                   const { data } = canvas.getContext("2d").getImageData(0, 0, side * zoom, side * zoom);
                   const start = (x, y) => 4 * ((y * zoom + 2) * side * zoom + x * zoom + 2);
-                  const places = Array.from({ length: side * side }, (_, place) => [place % side, Math.floor(place / side)]);
-                  return places.map(([x, y]) => [...data.slice(start(x, y), start(x, y) + 3)]);
+                  const places = Array.from({ length: side * side }, (_, n) => start(n % side, Math.floor(n / side)));
+                  return places.map((place) => [...data.slice(place, place + 3)]);
                 }""",
                 [side, round(36 / side)],
             )
