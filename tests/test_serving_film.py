@@ -228,11 +228,11 @@ def test_a_training_is_watched_while_it_goes_on(browser: Browser, small_npz: Pat
             training.wait(60)
             expect(visit.page.locator("#state")).to_be_empty(timeout=30_000)
     finally:
-        for process in filter(None, (training, watching)):
-            process.kill()
-            process.wait()
-        if watching and watching.stderr:
-            watching.stderr.close()
+        training.kill()
+        training.wait()
+        if watching:
+            watching.kill()
+            watching.communicate()
 
 
 def test_a_report_plays_the_film_of_each_rung(browser: Browser, run: cl.Run, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import convladder as cl
 from convladder.errors import ConvladderError
 from convladder.evaluating.metrics import predict_probabilities
 from convladder.runs.examples import choose_examples
-from convladder.runs.film import FILM, Film, describe_film, read_film
+from convladder.runs.film import FILM, Film, describe_film, load_film, read_film
 from convladder.training import filming, fitting
 from convladder.training.fitting import _count_looks, compile_copy
 
@@ -34,8 +34,9 @@ def noise(count: int, side: int, channels: int, classes: int) -> cl.Split:
 
 
 def noisy(side: int = 16, channels: int = 3, classes: int = 3) -> cl.Dataset:
+    train, validation, test = (noise(count, side, channels, classes) for count in (64, 16, 2 * classes))
     names = tuple(f"class {number}" for number in range(classes))
-    return cl.Dataset("noise", names, *(noise(count, side, channels, classes) for count in (64, 16, 2 * classes)))
+    return cl.Dataset("noise", names, train, validation, test)
 
 
 def brief(**changes: Any) -> cl.Recipe:
@@ -252,7 +253,7 @@ def test_a_film_goes_on_where_its_training_is_resumed(tmp_path: Path, unhurried:
             camera.on_train_batch_end(step, {"loss": 1.0, "accuracy": 0.5})
         camera.on_epoch_end(0, {"loss": 1.0, "accuracy": 0.5})
         camera.on_train_end()
-        return filming.load_film(tmp_path / FILM, 3)
+        return load_film(tmp_path / FILM, 3)
 
     assert film_steps(filming.Camera(tmp_path, data, brief()), [1, 2, 3]).step.tolist() == [0, 1, 2, 3]
     copy.optimizer.iterations.assign(2)  # of the checkpoint
