@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -211,6 +212,7 @@ def test_a_training_is_watched_while_it_goes_on(browser: Browser, small_npz: Pat
     try:
         while not (folder / FILM).exists():
             assert training.poll() is None
+            time.sleep(0.05)  # between two looks
         command = [sys.executable, "-m", "convladder", "watch", str(folder), "--port", "0"]
         watching = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert watching.stderr

@@ -300,9 +300,8 @@ def _count_looks(steps: float, epochs: int, macs: float) -> int:
     if wanted <= least:
         return least
     # Of numbers alike, the one that needs the least rounding of the steps.
-    return min(
-        range(wanted, wanted + max(1, wanted // 4) + 1), key=lambda looks: abs(looks * round(steps / looks) - steps)
-    )
+    alike = range(wanted, wanted + max(1, wanted // 4) + 1)
+    return min(alike, key=lambda looks: abs(looks * round(steps / looks) - steps))
 
 
 def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[keras.Model, "OneCycle | None"]:
