@@ -118,7 +118,9 @@ def test_filters_and_maps_are_drawn_from_the_film(browser: Browser, url: str, ru
             pixels = visit.page.eval_on_selector(
                 ".film-filters canvas",
                 """(canvas, [side, zoom]) => {
-                  const { data } = canvas.getContext("2d").getImageData(0, 0, side * zoom, side * zoom);
+                  const copy = new OffscreenCanvas(side * zoom, side * zoom).getContext("2d", { willReadFrequently: true });
+                  copy.drawImage(canvas, 0, 0);
+                  const { data } = copy.getImageData(0, 0, side * zoom, side * zoom);
                   const start = (x, y) => 4 * ((y * zoom + 2) * side * zoom + x * zoom + 2);
                   const places = Array.from({ length: side * side }, (_, n) => start(n % side, Math.floor(n / side)));
                   return places.map((place) => [...data.slice(place, place + 3)]);
