@@ -118,9 +118,10 @@ def test_filters_and_maps_are_drawn_from_the_film(browser: Browser, url: str, ru
             pixels = visit.page.eval_on_selector(
                 ".film-filters canvas",
                 """(canvas, [side, zoom]) => {
-                  const copy = new OffscreenCanvas(side * zoom, side * zoom).getContext("2d", { willReadFrequently: true });
+                  const wide = side * zoom;
+                  const copy = new OffscreenCanvas(wide, wide).getContext("2d", { willReadFrequently: true });
                   copy.drawImage(canvas, 0, 0);
-                  const { data } = copy.getImageData(0, 0, side * zoom, side * zoom);
+                  const { data } = copy.getImageData(0, 0, wide, wide);
                   const start = (x, y) => 4 * ((y * zoom + 2) * side * zoom + x * zoom + 2);
                   const places = Array.from({ length: side * side }, (_, n) => start(n % side, Math.floor(n / side)));
                   return places.map((place) => [...data.slice(place, place + 3)]);
@@ -226,7 +227,7 @@ def test_a_training_is_watched_while_it_goes_on(browser: Browser, small_npz: Pat
             slider = visit.page.locator(".film-line input")
             expect(visit.page.locator("#state")).to_contain_text("It trains.")
             count = int(slider.get_attribute("max") or 0)
-            expect(slider).not_to_have_attribute("max", str(count), timeout=30_000)  # it grew
+            expect(slider).not_to_have_attribute("max", str(count), timeout=180_000)  # it grew
             assert slider.input_value() == slider.get_attribute("max")  # and shows the newest
             training.terminate()
             training.wait(60)
