@@ -1,8 +1,8 @@
-"""What the lesson shows and does not compute itself: small networks, experiments of training, the ladder's figures.
+"""What the lesson shows and does not compute itself: networks, a film, experiments of training, the ladder's figures.
 
-    python benchmarks/lesson.py [networks] [blocks] [ladder] [rates] [regularized] [normalized] [depth]
+    python benchmarks/lesson.py [networks] [blocks] [film] [ladder] [rates] [regularized] [normalized] [depth]
 
-Without a word it makes all. Writes networks.json, blocks.json, ladder.json and experiments.json into
+Without a word it makes all. Writes networks.json, blocks.json, film.json, ladder.json and experiments.json into
 src/convladder/serving/web/learn/. The two networks are trained on MNIST as DEFAULT says, for eight epochs, the two
 stacks of blocks on few images. All weights are rounded to 8 bits, and the accuracy is that of the rounded weights. The
 ladder's figures are copied from docs/benchmarks. An experiment has few images, because there the ideas differ most.
@@ -20,6 +20,7 @@ from typing import Any
 
 import convladder as cl
 from convladder.engine import import_engine
+from convladder.runs.film import describe_film
 
 import_engine()
 
@@ -27,10 +28,14 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402
 
+from convladder.training import filming, fitting  # noqa: E402
+
 ROOT = Path(__file__).parents[1]
 LEARN = ROOT / "src/convladder/serving/web/learn"
 FIGURES = ROOT / "docs/benchmarks"
 EPOCHS = 8  # of the networks
+FILMED = 24  # epochs
+MOMENTS = 36  # of the film
 LAYERS = 14  # of the stacks: a convolution, six blocks of two, the last layer
 STACK_IMAGES, STACK_EPOCHS = 5_000, 4
 SEEDS = (1, 2)  # of the experiments, as what follows
@@ -154,6 +159,19 @@ def _describe(layer: keras.Layer) -> dict[str, Any] | None:
     return {"kind": kind} if kind else None
 
 
+def make_film() -> dict[str, Any]:
+    """The film of a training on few images, which overfits; it may take its time."""
+    filming.SHARE, fitting.STEPS_PER_LOOK = 1.0, 4
+    mnist = cl.load_dataset("mnist")
+    train, validation = (cl.Split(part.images[:1000], part.labels[:1000]) for part in (mnist.train, mnist.validation))
+    few = cl.Dataset("mnist", mnist.class_names, train, validation, mnist.test)
+    recipe = replace(cl.ARTICLE, epochs=FILMED, batch_size=BATCH, rescale=True, validate=True)
+    with TemporaryDirectory() as folder:
+        run = cl.train("fast", few, recipe, seed=1, directory=folder)
+        film = describe_film(run, MOMENTS)
+    return film | {"age": 0.0}
+
+
 def copy_ladder() -> dict[str, Any]:
     """What the comparison of five seeds and the article's claims measured, as docs/benchmarks keeps it."""
     comparison = json.loads((FIGURES / "comparison.json").read_text(encoding="utf-8"))
@@ -255,7 +273,12 @@ def _fit(
     return model, fitted.history
 
 
-MAKERS: dict[str, Callable[[], Any]] = {"networks": make_networks, "blocks": make_blocks, "ladder": copy_ladder}
+MAKERS: dict[str, Callable[[], Any]] = {
+    "networks": make_networks,
+    "blocks": make_blocks,
+    "film": make_film,
+    "ladder": copy_ladder,
+}
 EXPERIMENTS: dict[str, Callable[[], Any]] = {
     "rates": try_rates,
     "regularized": try_regularization,

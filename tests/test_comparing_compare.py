@@ -242,7 +242,7 @@ def test_ctrl_c_ends_everything_and_leaves_whole_files(small_npz: Path, tmp_path
     assert "Interrupted. runs/dense-1 holds the best weights so far." in told
     run = cl.Run(tmp_path / "runs" / "dense-1")
     assert run.info["status"] == "interrupted"
-    assert sorted(path.name for path in run.path.iterdir()) == ["history.csv", "model.keras", "run.json"]
+    assert sorted(path.name for path in run.path.iterdir()) == ["film.npz", "history.csv", "model.keras", "run.json"]
     assert run.load_model().count_params() == run.info["parameters"]
 
 

@@ -76,6 +76,7 @@ NOT_RUN = {
     "serves until it is ended; test_serving_application.py, test_serving_server.py and test_serving_learn.py ask it": [
         "convladder serve runs/fast-1",
         "convladder learn",
+        "convladder watch runs/pool-1",
         "curl --form",
         "export CONVLADDER_API_KEY",
         "CONVLADDER_API_KEY=",

@@ -259,7 +259,7 @@ def test_hostile_names_are_text_and_the_audit_is_told(tmp_path: Path, mnist: cl.
     run = cl.train("dense", dataset, replace(cl.DEFAULT, epochs=1), directory=tmp_path / "runs")
     info = json.loads((run.path / "run.json").read_text())
     visit = Visit(browser, cl.write_report([run], tmp_path / "report.html"))
-    assert visit.page.locator("script").count() == 2  # the report's own
+    assert visit.page.locator("script").count() == 4  # the report's own
     assert visit.page.locator("img[onerror]").count() == 0
     said = visit.page.locator("main").inner_text()
     assert info["class_names"][0] in said

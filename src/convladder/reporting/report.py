@@ -8,6 +8,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from convladder.reporting.repeating import command_for, facts_of, recipe_in_word
 from convladder.reporting.svg import error_of, is_logarithmic
 from convladder.reporting.tables import cells_of_comparison
 from convladder.runs.evaluating import keep_robustness
+from convladder.runs.film import describe_film
 from convladder.runs.run import Run, finished_runs
 
+MOMENTS_SHOWN = 20  # of a film, so that the report of the whole ladder stays small
 Say = Callable[[str], None]
 
 
@@ -112,10 +115,19 @@ def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {"percent": percent, "words": words, "sensible": sensible, "rounded": rounded}
-    script, style = ((folder / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    film = files("convladder.serving") / "web" / "film"
+    script, player, style = (
+        "".join(part.read_text(encoding="utf-8") for part in parts)
+        for parts in (
+            [folder / "script.js"],
+            [film / "player.js", folder / "films.js"],
+            [folder / "style.css", film / "player.css"],
+        )
+    )
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, player)]
     page = environment.get_template("template.html")
-    return page.render(_content(comparison, say), script=script, style=style, script_digest=digest, version=__version__)
+    content = _content(comparison, say)
+    return page.render(content, script=script, player=player, style=style, digests=digests, version=__version__)
 
 
 def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
@@ -149,6 +161,7 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
         else "",
         "learning_of": measured,
         "curves": dict(zip(names, curves, strict=True)),
+        "films": _films(comparison),
         "views": views,
         "gallery": gallery,
         "small": pictures is not None and is_small(pictures) and not first.info.get("photographs"),
@@ -248,6 +261,20 @@ def _curves(comparison: Comparison, dataset: Dataset | None) -> tuple[list[list[
     if not validated and dataset is not None:
         labels = dataset.train.labels
     return curves, "validation" if validated else "training", share_of_commonest(labels)
+
+
+def _films(comparison: Comparison) -> list[dict[str, Any]]:
+    """The film of each rung's best run, or why there is none."""
+    films: list[dict[str, Any]] = []
+    for name, group in comparison.groups.items():
+        best = max(group, key=lambda run: run.info["test_accuracy"])
+        shown: dict[str, Any] = {"name": name, "seed": best.info["seed"], "film": None, "why": ""}
+        try:
+            shown["film"] = describe_film(best, MOMENTS_SHOWN)
+        except ConvladderError as error:
+            shown["why"] = str(error)
+        films.append(shown)
+    return films
 
 
 def _draw_robustness(robustness: Mapping[int, Mapping[str, Any]], chance: float | None) -> list[str]:

@@ -29,6 +29,7 @@ from convladder.runs.run import Run, create_run_folder
 from convladder.signals import check_stop, defer_signals, stopped
 from convladder.training.adopting import adopt
 from convladder.training.assembling import VIEWS, Answers, assemble
+from convladder.training.filming import Camera
 from convladder.training.finetuning import finetune
 from convladder.training.fitting import Fitted, Interrupted, fit
 from convladder.training.hardware import processor_name
@@ -91,7 +92,7 @@ def train(
     check_stop()
     folder = create_run_folder(Path(directory), first.name)
 
-    trained = _Trained(plan)
+    trained = _Trained(plan, folder)
     try:
         write_json(folder / "run.json", info)
         look_on = callbacks(folder) if callable(callbacks) else callbacks
@@ -235,6 +236,8 @@ class _Trained:
 
     Attributes:
         plan: What is trained, and how.
+        folder: Of the run, where the film of its first network is kept.
+        camera: What films it; None where a head is solved.
         network: The one that is or was fitted last.
         members: With their best weights.
         history: A row an epoch.
@@ -245,6 +248,8 @@ class _Trained:
     """
 
     plan: _Plan
+    folder: Path
+    camera: Camera | None = None
     network: keras.Model | None = None
     members: list[keras.Model] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -263,6 +268,9 @@ class _Trained:
         """Fit a network, the one of this number, as its rung is fitted, and take it in."""
         plan, data, recipe = self.plan, self.plan.data, self.plan.recipe
         self.network = network
+        if number == 0 and plan.rung != "transfer":
+            self.camera = Camera(self.folder, data, recipe)
+            callbacks = [*callbacks, self.camera]
         how: dict[str, Any] = {"seed": plan.seed + number, "callbacks": callbacks, "deadline": deadline}
         if plan.rung == "finetune" and plan.backbone == BACKBONE:
             tuned = finetune(network, data, recipe, measure=not plan.deterministic, **how)
@@ -292,7 +300,8 @@ class _Trained:
     @property
     def account(self) -> dict[str, Any]:
         """What run.json says of the fitting."""
-        return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs} | dict(self.details)
+        filmed = {"film_seconds": self.camera.seconds} if self.camera else {}
+        return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs} | filmed | dict(self.details)
 
 
 def _keep_interrupted(folder: Path, info: dict[str, Any], trained: _Trained, stop: KeyboardInterrupt) -> str:

@@ -1,5 +1,6 @@
 // The lesson: one picture, from the pad or the test images, that all experiments use.
 
+import { showFilm } from "../film/player.js";
 import { openEngine } from "../page/engine.js";
 import { Pad } from "../page/pad.js";
 import { paint, shiftPixels, strokesToPixels } from "../page/picture.js";
@@ -30,8 +31,8 @@ pad.drawable = true;
 during(start());
 
 async function start() {
-  const files = ["networks.json", "blocks.json", "ladder.json", "experiments.json", "lesson.json"];
-  const [own, blocks, ladder, experiments, lesson, opened] = await Promise.all([...files.map(read), openEngine()]);
+  const files = ["networks.json", "blocks.json", "ladder.json", "experiments.json", "film.json", "lesson.json"];
+  const [own, blocks, ladder, experiments, film, lesson, opened] = await Promise.all([...files.map(read), openEngine()]);
   const networks = own.map(readNetwork);
   const models = opened.catalogue.models;
   const served = models.filter((model) => `${model.input_shape}` === `${SHAPE}` && `${model.class_names}` === `${DIGITS}`);
@@ -51,6 +52,7 @@ async function start() {
   ];
   showMeasured(ladder);
   showExperiments(experiments);
+  await showFilm(at("film"), film);
   showDigits(lesson.digits);
   at("undo").addEventListener("click", (event) => pad.undo(event.timeStamp));
   at("clear").addEventListener("click", (event) => pad.clear(event.timeStamp));
