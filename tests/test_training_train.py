@@ -22,6 +22,7 @@ from convladder.training.recipes import processor_flags, resolve_precision
 FILES = {"examples.npz", "run.json", "history.csv", "model.keras", "model.onnx", "metrics.json", "predictions.npz"} | {
     "learned.npz",
     "film.npz",
+    "familiarity.npz",
 }
 NEIGHBOURS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 

@@ -122,7 +122,8 @@ def find_stages(model: keras.Model, *, last: bool = False) -> dict[str, Any]:
     what `find_last` finds comes before them.
     """
     for member in members(model)[:1]:
-        return _first_views(model, keras.Model(member.inputs[0], find_stages(member, last=last)))
+        found = find_stages(member, last=last)
+        return _first_views(model, keras.Model(member.inputs[0], found)) if found else {}
     stages: dict[str, Any] = {LAST: find_last(model)} if last else {}
     for layer in model.layers:
         named = STAGE.match(layer.name)

@@ -147,13 +147,14 @@ def describe_film(run: Run, most: int = 1000) -> dict[str, Any]:
     images = np.arange(len(film.images))
     answers = film.answers[chosen]
     validated = film.epochs[~np.isnan(film.epochs[:, 4])]
+    running = run.info["status"] == "running"
     return {
         "format": 1,
         "name": printable(run.path.resolve().name),
         "rung": run.info["rung"],
         "class_names": run.info["class_names"],
-        "running": run.info["status"] == "running",
-        "age": max(0.0, round(time.time() - (run.path / FILM).stat().st_mtime, 1)),
+        "running": running,
+        "age": max(0.0, round(time.time() - (run.path / FILM).stat().st_mtime, 1)) if running else 0.0,
         "images": _pack(film.images),
         "labels": film.labels.tolist(),
         "steps": film.step[chosen].tolist(),

@@ -52,5 +52,6 @@ def describe(network: keras.Model, images: npt.NDArray[np.uint8]) -> Sequence[Fe
     stages = find_stages(network, last=True)
     kinds = list(stages.values())[: 1 if network.name in PRETRAINED else 2]
     seer = keras.Model(network.inputs[0], [average_places(kind) for kind in kinds])
-    parts = [seer.predict_on_batch(part) for part in slices(images)] or [[np.zeros((0, k.shape[-1])) for k in kinds]]
-    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+    none = [np.zeros((0, kind.shape[-1]), np.float32) for kind in kinds]
+    parts = [keras.tree.flatten(seer.predict_on_batch(part)) for part in slices(images)]  # of one it returns no list
+    return [np.concatenate(part) for part in zip(none, *parts, strict=True)]
