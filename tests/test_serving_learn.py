@@ -294,6 +294,7 @@ def test_fewer_epochs_show_what_they_gave(visit: Visit) -> None:
 def test_moving_the_kernel_shows_the_right_nine_products(visit: Visit, url: str) -> None:
     image = digits(url)[0][0] / 255
     visit.page.locator("#digits button").first.click()
+    visit.page.locator("#spoken", has_text="says 0").wait_for(state="attached")  # else it would be said in between
     visit.page.select_option("#kernel", "horizontal edges")
     output = visit.page.locator("#convolution-output")
     output.click(position={"x": 100, "y": 90})
