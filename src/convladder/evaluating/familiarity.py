@@ -98,13 +98,13 @@ def learn_familiarity(train: Sequence[Features], held_out: Sequence[Features], *
     few = len(held_out[0]) < (FEW_FOR_DETAIL if frozen else FEWEST)
     if few and frozen:
         train = [np.concatenate(pair) for pair in zip(train, held_out, strict=True)]
+    if few and len(train[0]) < FEWEST:
+        return None
     spaces = [_Space(features, last=not number) for number, features in enumerate(train)]
     if few:
         apart = [_by_folds(features, last=not number) for number, features in enumerate(train)]
     else:
         apart = [space.distances(features) for space, features in zip(spaces, held_out, strict=True)]
-    if len(apart[0]) < FEWEST:
-        return None
     tails = [max(float(np.quantile(distances, TAIL)), SHORTEST_TAIL) for distances in apart]
     strangeness = np.max([distances / tail for distances, tail in zip(apart, tails, strict=True)], axis=0)
     places = tuple(space.place(tail) for space, tail in zip(spaces, tails, strict=True))
@@ -188,11 +188,10 @@ def _find_centres(mapped: Features) -> Features:
 
 def _by_folds(features: Features, *, last: bool) -> npt.NDArray[np.float32]:
     """For each picture its distance to centres of the other folds."""
-    folds = np.random.default_rng(0).permutation(len(features)) % min(FOLDS, len(features))
+    folds = np.random.default_rng(0).permutation(len(features)) % FOLDS
     distances = np.zeros(len(features), np.float32)
-    for fold in range(folds.max() + 1):
-        rest = features[folds != fold] if folds.max() else features
-        distances[folds == fold] = _Space(rest, last=last).distances(features[folds == fold])
+    for fold in range(FOLDS):
+        distances[folds == fold] = _Space(features[folds != fold], last=last).distances(features[folds == fold])
     return distances
 
 
@@ -205,9 +204,9 @@ def _quantiles(strangeness: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
     logarithms = np.log(np.maximum(strangeness, TINY))
     count = len(logarithms)
-    spread = logarithms.std(ddof=1) * np.sqrt(1 + 1 / count) if count > 1 else 1.0
+    spread = logarithms.std(ddof=1) * np.sqrt(1 + 1 / count)
     shares = (np.arange(ROWS_KEPT) + 0.5) / ROWS_KEPT
-    return np.exp(logarithms.mean() + spread * t.ppf(shares, max(1, count - 1))).astype(np.float32)
+    return np.exp(logarithms.mean() + spread * t.ppf(shares, count - 1)).astype(np.float32)
 
 
 def _unit(x: Features) -> Features:

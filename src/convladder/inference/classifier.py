@@ -29,7 +29,7 @@ PLACES_A_BATCH = 1 << 20  # pixels per batch: 128 images of 90×90, 20 of 224×2
 # How long ONNX Runtime's threads spin before they sleep. The default is so long that they take a core from the decoders
 # between two batches. Without spinning, one image takes 50 % longer.
 MICROSECONDS_AWAKE = 200
-UNLIKE = 0.01  # also in views.js: below this familiarity, a picture is unlike those that were trained on
+UNLIKE = 0.01  # below this familiarity, a picture is unlike those that were trained on
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the lesson is told of the data and the models: lesson.json beside its page."""
+"""lesson.json: the digits that the lesson shows, and the kernels of the models."""
 
 import base64
 from collections.abc import Mapping

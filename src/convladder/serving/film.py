@@ -3,21 +3,15 @@
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from convladder.errors import ConvladderError
 from convladder.runs.film import describe_film, list_films
 from convladder.runs.run import Run
-from convladder.serving.page import WEB, in_thread, read_file
+from convladder.serving.page import in_thread, read_folder
 from convladder.serving.refusals import Refusal
 
-index = read_file("film/index.html")
-FILES = {file.name: read_file(f"film/{file.name}") for file in (WEB / "film").iterdir() if file.name != "index.html"}
-
-
-async def to_index(_request: Request) -> Response:
-    """Go to the folder, which the page's links are relative to; by a relative address, as a proxy may add a path."""
-    return RedirectResponse("film/")
+FILES = read_folder("film")
 
 
 async def films(request: Request) -> Response:

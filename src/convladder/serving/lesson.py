@@ -1,18 +1,12 @@
-"""The lesson at /learn/: its files, and lesson.json, which tells it of the data and the models."""
+"""The lesson at /learn/: its files, and lesson.json, with the digits and the kernels that it shows."""
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from convladder.runs.lesson import describe_lesson
-from convladder.serving.page import WEB, in_thread, read_file
+from convladder.serving.page import in_thread, read_folder
 
-index = read_file("learn/index.html")
-FILES = {file.name: read_file(f"learn/{file.name}") for file in (WEB / "learn").iterdir() if file.name != "index.html"}
-
-
-async def to_index(_request: Request) -> Response:
-    """Go to the folder, which the page's links are relative to; by a relative address, as a proxy may add a path."""
-    return RedirectResponse("learn/")
+FILES = read_folder("learn")
 
 
 async def described(request: Request) -> Response:

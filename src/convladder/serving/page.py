@@ -18,6 +18,8 @@ from convladder.runs.catalogue import Stage, describe_examples, describe_model, 
 from convladder.serving.refusals import Refusal
 from convladder.serving.service import Service
 
+Answer = Callable[[Request], Awaitable[Response]]
+
 WEB = files("convladder.serving") / "web"
 TYPES = {
     "js": "text/javascript",
@@ -50,7 +52,7 @@ class Shown:
         self.catalogue = {"format": 1, "engine": "server", "models": models}
 
 
-def read_file(name: str) -> Callable[[Request], Awaitable[Response]]:
+def read_file(name: str) -> Answer:
     """What answers with a file of the folder web."""
     content = (WEB / name).read_bytes()
 
@@ -58,6 +60,20 @@ def read_file(name: str) -> Callable[[Request], Awaitable[Response]]:
         return Response(content, media_type=TYPES[name.rpartition(".")[2]])
 
     return answer
+
+
+def read_folder(name: str) -> dict[str, Answer]:
+    """What answers for each address of a folder of the folder web: `/name`, `/name/`, and one for each other file.
+
+    The first goes to the second, which the page's links are relative to; by a relative address, as a proxy may add a
+    path.
+    """
+
+    async def go(_request: Request) -> Response:
+        return RedirectResponse(f"{name}/")
+
+    paths = {file.name: "" if file.name == "index.html" else file.name for file in (WEB / name).iterdir()}
+    return {f"/{name}": go} | {f"/{name}/{path}": read_file(f"{name}/{file}") for file, path in paths.items()}
 
 
 # The files are few and small: each has its route, and nothing else of the disk can be asked for.

@@ -333,11 +333,11 @@ function number(value, decimals = 2) {
   return value === null ? "not a number" : value.toLocaleString("en", { maximumFractionDigits: decimals });
 }
 
-function element(name, attributes = {}, ...children) {
+export function element(name, attributes = {}, ...children) {
   return filled(document.createElement(name), attributes, children);
 }
 
-function drawn(name, attributes = {}, ...children) {
+export function drawn(name, attributes = {}, ...children) {
   return filled(document.createElementNS(SVG, name), attributes, children);
 }
 

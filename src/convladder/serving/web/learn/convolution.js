@@ -25,7 +25,7 @@ export function preset(name, size) {
   return Array.from({ length: size * size }, (_, place) => PRESETS[name](Math.floor(place / size), place % size, size));
 }
 
-// learnt: [{name, kernels}]; changed(map) is told of every new feature map.
+// learnt: [{name, kernels}]; changed(map) is called with each new feature map.
 export function openConvolution(learnt, say, changed) {
   let map = { height: 28, width: 28, values: new Array(784).fill(0) };
   let weights = preset("vertical edges", 3);

@@ -1,24 +1,13 @@
 // What the subjects draw with: maps that can be pointed at, curves, histograms; and numbers as text.
 
+import { drawn, element } from "../film/player.js";
+
 const SIDE = 336; // canvas pixels of a map, about
-const SVG = "http://www.w3.org/2000/svg";
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 export const at = (id) => document.getElementById(id);
 
-export function element(name, attributes = {}, ...children) {
-  return filled(document.createElement(name), attributes, children);
-}
-
-function drawn(name, attributes = {}, ...children) {
-  return filled(document.createElementNS(SVG, name), attributes, children);
-}
-
-function filled(made, attributes, children) {
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
+export { element };
 
 // At most so many decimals, and a minus sign rather than a hyphen.
 export function format(value, decimals = 2) {

@@ -31,10 +31,9 @@ export function best(probabilities) {
 }
 
 export const UNLIKE = "unlike its training pictures";
-const UNLIKE_BELOW = 0.01; // as in inference/classifier.py
 
-export function isUnlike({ familiarity }) {
-  return familiarity[0] < UNLIKE_BELOW; // not where it is NaN
+export function isUnlike({ model, familiarity }) {
+  return familiarity[0] < model.unlike_below; // not where it is NaN
 }
 
 // answered: what the engine answered, with the model, and truth, the right answer's name, if it is known
