@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-long check lint docs format parity load chaos clean
+.PHONY: run test test-long check lint docs pictures format parity load chaos clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -34,6 +34,11 @@ lint: .venv/dev
 # The documentation as a site, docs/_build/index.html; a warning is an error.
 docs: .venv/dev
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+
+# The tutorial's pictures and its notebook, after a change of docs/tutorial.md or of the measurements.
+pictures: .venv/dev
+	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/tutorial_notebook.py
 
 # Every rung in every format, through the gate.
 parity: .venv/dev

@@ -87,7 +87,7 @@ def measure(url: str) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("runs", nargs="+", help="run folders; the best and the worst of them answer")
+    parser.add_argument("runs", nargs="+", help="run folders; the first two of them answer")
     runs = parser.parse_args().runs
     for name, host in (("server", server), ("browser", static_host)):
         with host(runs) as url:

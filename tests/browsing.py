@@ -5,15 +5,20 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import uvicorn
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+import convladder as cl
+from convladder.serving.application import create_application
 
 SEVEN = [(0.3, 0.25), (0.7, 0.25), (0.6, 0.5), (0.5, 0.8)]
 
@@ -40,11 +45,27 @@ def open_browser(*arguments: str) -> Iterator[Browser]:
             browser.close()
 
 
+@contextmanager
+def serve_here(classifiers: Mapping[str, cl.Classifier]) -> Iterator[str]:
+    """The page's server in this process, and its address."""
+    config = uvicorn.Config(create_application(classifiers), port=0, log_level="warning", lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    listener = config.bind_socket()
+    listener.listen()  # what comes before the server has started waits
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join(60)
+
+
 class Visit:
     """One page, what it asked for and what it complained of."""
 
-    def __init__(self, browser: Browser, url: str, width: int = 1280, scheme: Any = "light") -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    def __init__(self, browser: Browser, url: str, width: int = 1280, scheme: Any = "light", **more: Any) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.requested: list[str] = []

@@ -16,7 +16,9 @@ def test_a_benchmark_checks_its_output_before_it_measures(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     output = tmp_path / "file" / "new"
-    needed = [str(tmp_path / "absent")] if name in ("input_pipeline.py", "predicting.py") else []
+    absent = str(tmp_path / "absent")
+    takes = {"input_pipeline.py": [absent], "predicting.py": [absent], "unlikeness.py": [absent, "--cifar10", absent]}
+    needed = takes.get(name, [])
     monkeypatch.syspath_prepend(BENCHMARKS)
     monkeypatch.setattr(sys, "argv", [name, *needed, "--output", str(output)])
     with pytest.raises(SystemExit) as ended:

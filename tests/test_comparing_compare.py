@@ -244,6 +244,7 @@ def test_ctrl_c_ends_everything_and_leaves_whole_files(small_npz: Path, tmp_path
     assert run.info["status"] == "interrupted"
     assert sorted(path.name for path in run.path.iterdir()) == [
         "checkpoint.npz",
+        "film.npz",
         "history.csv",
         "model.keras",
         "run.json",

@@ -75,8 +75,10 @@ NOT_RUN = {
         "convladder export runs/transfer-1 --int8"
     ],
     "takes runs of MNIST; test_reporting_report.py does it with smaller ones": ["convladder report runs"],
-    "serves until it is ended; test_serving_application.py and test_serving_server.py ask it": [
+    "serves until it is ended; test_serving_application.py, test_serving_server.py and test_serving_learn.py ask it": [
         "convladder serve runs/fast-1",
+        "convladder learn",
+        "convladder watch runs/pool-1",
         "curl --form",
         "export CONVLADDER_API_KEY",
         "CONVLADDER_API_KEY=",

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pytest
 
 import convladder as cl
-from convladder.models.blocks import MinPooling2D, convolve, inception_module, pool
+from convladder.models.blocks import convolve, inception_module, pool
+from convladder.models.own_layers import MinPooling2D
 
 Array = npt.NDArray[np.float64]
 

@@ -161,6 +161,21 @@ def test_it_says_what_the_runs_say(report: Path, directory: Path, browser: Brows
     visit.close()
 
 
+def test_every_plot_has_the_chance_line_of_its_images(report: Path, directory: Path, browser: Browser) -> None:
+    labels = cl.Run(directory / "dense-1").predictions["labels"]
+    share = np.bincount(labels).max() / len(labels)
+    visit = Visit(browser, report)
+    plots = visit.page.locator("figure svg")
+    kinds = [str(plot.get_attribute("aria-label")) for plot in plots.all()]
+    assert sum("predicted probability" in kind for kind in kinds) == 2  # calibration, of each rung
+    assert sum(kind.startswith("Accuracy against") for kind in kinds) == 5  # robustness, of each change
+    for plot, kind in zip(plots.all(), kinds, strict=True):
+        assert "chance" in (plot.locator(".chance").text_content() or ""), kind
+        if "epoch" not in kind:  # those are of the validation images
+            assert f"chance {100 * share:.2g} %" in kind
+    visit.close()
+
+
 def test_the_command_is_the_one_that_makes_these_runs(small_npz: Path, directory: Path) -> None:
     def command(*names: str) -> str | None:
         return command_for(cl.Comparison(tuple(cl.Run(directory / name) for name in names)))
@@ -244,7 +259,7 @@ def test_hostile_names_are_text_and_the_audit_is_told(tmp_path: Path, mnist: cl.
     run = cl.train("dense", dataset, replace(cl.DEFAULT, epochs=1), directory=tmp_path / "runs")
     info = json.loads((run.path / "run.json").read_text())
     visit = Visit(browser, cl.write_report([run], tmp_path / "report.html"))
-    assert visit.page.locator("script").count() == 2  # the report's own
+    assert visit.page.locator("script").count() == 4  # the report's own
     assert visit.page.locator("img[onerror]").count() == 0
     said = visit.page.locator("main").inner_text()
     assert info["class_names"][0] in said

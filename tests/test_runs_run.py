@@ -60,7 +60,7 @@ def test_a_full_disk_is_an_error_of_status_1_and_leaves_no_half_file(small_npz: 
     assert "Could not write" in line
     assert "model.keras (" in line
     assert "Traceback" not in finished.stderr
-    assert {path.name for path in (tmp_path / "dense-1").iterdir()} == {"run.json", "history.csv"}
+    assert {path.name for path in (tmp_path / "dense-1").iterdir()} == {"run.json", "history.csv", "film.npz"}
     assert cl.Run(tmp_path / "dense-1").info["status"] == "failed"
 
 

@@ -1,5 +1,6 @@
 """The page in a real browser, answered by the server and by itself: it says and shows what the classifier does."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -15,20 +16,18 @@ from urllib.parse import unquote
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser
 
 import convladder as cl
-from browsing import Visit, open_browser, skip_without
+from browsing import Visit, open_browser, serve_here, skip_without
 from convladder.data.decoding import decode_image
 from convladder.exporting import web as web_exporting
 from convladder.exporting.onnx_file import export_onnx
 from convladder.exporting.site import RUNTIME_FILES, write_site
 from convladder.exporting.web import export_web
 from convladder.models.ladder import build_model
-from convladder.serving.application import create_application
 from served import say
 
 pytestmark = pytest.mark.xdist_group("page")  # in one process, so that browser, server and export are made once
@@ -59,15 +58,8 @@ def classifiers(run: cl.Run, dense: cl.Run, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def served(classifiers: dict[str, cl.Classifier]) -> Iterator[str]:
-    config = uvicorn.Config(create_application(classifiers), port=0, log_level="warning", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    listener = config.bind_socket()
-    listener.listen()  # what comes before the server has started waits
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(60)
+    with serve_here(classifiers) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +179,15 @@ def test_an_uploaded_picture_is_classified_as_predict_does(
     np.testing.assert_allclose(visit.probabilities(), expected, atol=1e-5)
 
 
+def test_the_page_says_when_a_picture_is_unlike_the_training(visit: Visit, small: cl.Dataset, tmp_path: Path) -> None:
+    visit.choose("a", "fast")
+    for name, pixels, unlike in (("digit", small.test.images[0], False), ("strange", 255 - small.test.images[0], True)):
+        Image.fromarray(pixels[..., 0]).save(tmp_path / f"{name}.png")
+        visit.file(str(tmp_path / f"{name}.png"))
+        assert ("unlike its training pictures" in visit.page.locator("#sure-a").inner_text()) == unlike
+    visit.page.locator("#spoken", has_text="unlike its training pictures").wait_for(state="attached")
+
+
 def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
     keyboard = visit.page.keyboard
     for _ in range(5):
@@ -297,6 +298,7 @@ def test_a_test_image_gets_what_the_run_answered(visit: Visit, classifiers: dict
     assert button.get_attribute("aria-pressed") == "true"
     assert "misjudged" in str(button.get_attribute("aria-label"))
     truth = str(button.get_attribute("aria-label")).partition(": ")[2][0]
+    assert visit.page.locator("#truth").inner_text() == f"Right answer: {truth}"
     assert visit.label() != truth
     expected = classifiers["fast"].predict_probabilities(visit.network_input())[0]
     np.testing.assert_allclose(visit.probabilities(), expected, atol=1e-5)
@@ -375,3 +377,24 @@ def test_the_gate_runs_the_file_that_was_written(
         export_web({"dense": dense}, tmp_path / "site", runtime)
     assert raised.value.exit_status == 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lesson_of_an_export_runs_without_a_server(
+    browser: Browser, static: str, classifiers: dict[str, cl.Classifier]
+) -> None:
+    visit = Visit(browser, f"{static}learn/")
+    visit.page.locator("#digits button").nth(4).click()
+    visit.settle()
+    pixels = base64.b64decode(httpx.get(f"{static}learn/lesson.json").json()["digits"]["pixels"])
+    digit = np.frombuffer(pixels, np.uint8).reshape(-1, 28, 28, 1)[4:5]
+    for letter, name in (("a", "dense"), ("b", "fast")):
+        assert visit.page.eval_on_selector(f"#network-{letter}", "one => one.selectedOptions[0].textContent") == name
+        expected = classifiers[name].predict_probabilities(digit)[0].argmax()
+        assert visit.page.locator(f"#answer-{letter}").inner_text() == str(expected)
+    assert visit.page.locator("#where").inner_text().startswith("Everything is computed in this browser")
+    assert all(address.startswith((static, "blob:", "data:")) for address in visit.requested)
+    assert visit.complaints == []
+    visit.page.locator("#page").click()
+    visit.settle()
+    assert visit.page.url == static
+    visit.close()

@@ -66,11 +66,17 @@ def test_tritonclient_finds_its_way(server: tuple[str, int], run: cl.Run, small:
         assert client.get_server_metadata()["name"] == "convladder"
         said = client.get_model_metadata(run.path.name)
         assert said["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 28, 28, 1]}]
-        assert said["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}]
+        assert said["outputs"] == [
+            {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]},
+            {"name": "familiarity", "datatype": "FP32", "shape": [-1]},
+        ]
         given = triton.InferInput("image", [1, 28, 28, 1], "UINT8")
         given.set_data_from_numpy(small.test.images[:1])
-        (plain,) = client.infer("second", [given]).as_numpy("probabilities")  # no outputs named: all, in binary
+        every = client.infer("second", [given])  # no outputs named: all, in binary
+        (plain,) = every.as_numpy("probabilities")
         assert plain.argmax() == run.predictions["probabilities"][0].argmax()
+        (familiarity,) = every.as_numpy("familiarity")
+        assert 0 <= familiarity <= 1
         with pytest.raises(triton.InferenceServerException, match="not a model"):
             client.infer("third", [given])
 

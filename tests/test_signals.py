@@ -21,7 +21,7 @@ from convladder import signals
 from convladder.signals import Stopped, check_stop, defer_signals, handle_signals
 from convladder.training.fitting import STEPS_PER_LOOK, steps_per_look
 
-KEPT = ["checkpoint.npz", "history.csv", "model.keras", "run.json"]
+KEPT = ["checkpoint.npz", "film.npz", "history.csv", "model.keras", "run.json"]
 
 
 def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":

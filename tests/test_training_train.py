@@ -20,7 +20,9 @@ from convladder.training.fitting import training_batches
 from convladder.training.recipes import processor_flags, resolve_precision
 
 FILES = {"examples.npz", "run.json", "history.csv", "model.keras", "model.onnx", "metrics.json", "predictions.npz"} | {
-    "learned.npz"
+    "learned.npz",
+    "film.npz",
+    "familiarity.npz",
 }
 NEIGHBOURS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 
@@ -164,7 +166,13 @@ def test_an_interrupted_training_leaves_the_best_weights_so_far(small_npz: Path,
     assert "holds the best weights so far" in message
     folder = tmp_path / "dense-1"
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
-    assert {path.name for path in folder.iterdir()} == {"run.json", "history.csv", "model.keras"} | {"checkpoint.npz"}
+    assert {path.name for path in folder.iterdir()} == {
+        "checkpoint.npz",
+        "film.npz",
+        "history.csv",
+        "model.keras",
+        "run.json",
+    }
     best = max(row["validation_accuracy"] for row in cl.Run(folder).history)
     validation = cl.load_dataset(small_npz).validation
     probabilities = predict_probabilities(cl.Run(folder).load_model(), validation.images)

@@ -1,7 +1,9 @@
-"""TensorFlow, imported quietly."""
+"""TensorFlow, imported quietly and late."""
 
 import os
 import sys
+from importlib import import_module
+from typing import Any
 
 from convladder.errors import ConvladderError
 from convladder.processors import limit_threads
@@ -42,3 +44,13 @@ def import_engine() -> None:
         os.close(kept)
         os.close(nowhere)
     tensorflow.get_logger().setLevel("ERROR")  # otherwise it warns when a second model is traced
+
+
+class Later:
+    """A module that is imported when it is first used: naming rungs needs no Keras, whose engine takes seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(import_module(self._name), attribute)

@@ -24,6 +24,8 @@ from convladder.cli import (  # noqa: F401  # isort: skip
     evaluate,
     explain,
     serve,
+    learn,
+    watch,
 )
 from convladder.cli.application import CHOICES, app, remark
 from convladder.cli.streams import OutputError, standard_streams

@@ -84,20 +84,24 @@ def _write_line(path: str, answer: "Prediction | ConvladderError") -> None:
         remark(f"Error: {answer}")
         return
     classes = [cell for name, probability in answer.top for cell in (name, f"{probability:.4f}")]
-    print("\t".join(map(printable, [path, *classes, *["abstained"] * answer.abstained])), flush=True)
+    remarks = [*["abstained"] * answer.abstained, *["unlike its training pictures"] * bool(answer.unlike_training)]
+    print("\t".join(map(printable, [path, *classes, *remarks])), flush=True)
 
 
 def _csv_writer(top: int) -> "Callable[[str, Prediction | ConvladderError], None]":
     more = [f"{column}_{place}" for place in range(2, top + 1) for column in ("label", "probability")]
     table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["source", "label", "probability", *more, "abstained", "error"])
+    table.writerow(["source", "label", "probability", *more, "abstained", "familiarity", "unlike_training", "error"])
 
     def write(path: str, answer: "Prediction | ConvladderError") -> None:
         if isinstance(answer, ConvladderError):
-            row = [path, "", "", *[""] * len(more), "", str(answer)]
+            row = [path, "", "", *[""] * len(more), "", "", "", str(answer)]
         else:
             classes = [cell for name, probability in answer.top for cell in (name, f"{probability:.6f}")]
-            row = [path, *classes, str(answer.abstained).lower(), ""]
+            told = [
+                "" if value is None else json.dumps(value) for value in (answer.familiarity, answer.unlike_training)
+            ]
+            row = [path, *classes, str(answer.abstained).lower(), *told, ""]
         table.writerow(map(printable, row))
         sys.stdout.flush()
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from convladder.cli.application import app, remark, say
-from convladder.engine import import_engine
+from convladder.startup import replace_missing_home
 
 
 @app.command()
@@ -15,7 +15,7 @@ def report(
     path: Annotated[Path, typer.Option("--output", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Write a report of runs: one HTML file that needs no other file and no network."""
-    import_engine()
-    from convladder.reporting.report import write_report
+    replace_missing_home()  # matplotlib keeps a list of fonts there
+    from convladder.reporting.report import write_report  # nothing is trained, so TensorFlow is not imported
 
     say(str(write_report(runs, path, say=remark)))

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from convladder.cli.application import app, remark
+from convladder.cli.classifiers import open_classifiers
 from convladder.errors import ConvladderError
-from convladder.markup import printable
 
 
 @app.command()
@@ -44,18 +44,11 @@ def serve(
         raise ConvladderError(
             f"Other machines can reach {host}. Expected a key: set CONVLADDER_API_KEY, or listen on 127.0.0.1."
         )
-    from convladder.inference.classifier import Classifier
     from convladder.serving.application import create_application
     from convladder.serving.guard import LOOPBACK
     from convladder.serving.server import run_server
 
-    classifiers = {}
-    for path in models:
-        file = path / "model.onnx" if path.is_dir() else path
-        name = printable(file.resolve().parent.name if file.name == "model.onnx" else file.stem)
-        if name in classifiers:
-            raise ConvladderError(f"Two models are named {name}. Expected different names: rename a folder or file.")
-        classifiers[name] = Classifier(file, threads=1)
+    classifiers = open_classifiers(models)
     hosts = LOOPBACK if loopback or front.names else ()
     application = create_application(classifiers, chosen, api_key=api_key, hosts=hosts, front=front)
     run_server(application, host, port, chosen, lambda url: remark(f"{', '.join(classifiers)}: {url}"))

@@ -11,8 +11,7 @@ from convladder.data.dataset import Dataset
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.models.backbone import PRETRAINED
 from convladder.models.ladder import MODELS, build_model, rung_choices
-from convladder.training.recipes import EQUAL, MOST_MINUTES, TUNED, Recipe, default_recipe, rung_side
-from convladder.training.solving import idle_options
+from convladder.training.recipes import EQUAL, MOST_MINUTES, TUNED, Recipe, default_recipe, idle_options, rung_side
 
 PLAIN_RUNG = next(rung for rung in MODELS if rung not in TUNED)  # of the article's ladder, which shares one recipe
 

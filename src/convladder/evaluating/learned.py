@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from convladder.evaluating.few import FEW, rounded
 
 ALPHA = 0.05  # error rate of each test
@@ -75,7 +78,7 @@ def set_beside_constant(right: int, labels: Sequence[int], answered: Sequence[in
         labels: Number of images of each class.
         answered: Number of answers for each class.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr, bdtrc  # the binomial distribution; scipy.stats takes a second to import
 
     images, most = sum(labels), max(labels)
     commonest, share = labels.index(most), most / images
@@ -83,12 +86,12 @@ def set_beside_constant(right: int, labels: Sequence[int], answered: Sequence[in
         return Beside(images, right, commonest, 0.0, None, False)
 
     def more_than(chance: float) -> bool:
-        return bool(binom.sf(right - 1, images, chance) <= ALPHA)
+        return bool(bdtrc(right - 1, images, chance) <= ALPHA)
 
     beats: bool | None = True
     if not more_than(share):
         constant = images >= FEW and max(answered) == images
-        missed = bool(binom.cdf(right, images, (1 + share) / 2) <= ALPHA)
+        missed = bool(bdtr(right, images, (1 + share) / 2) <= ALPHA)
         beats = False if constant or missed else None
     # The accuracy of random answers with the network's own frequencies.
     by_chance = sum(one * other for one, other in zip(labels, answered, strict=True)) / images**2
@@ -132,3 +135,11 @@ def likely_cause(info: Mapping[str, Any], history: Sequence[Mapping[str, float]]
         f"The likely cause is a learning rate that is too high, {rate:g}: try --learning-rate {rate / 10:.2g}. Or the "
         "labels do not match the images."
     )
+
+
+def share_of_commonest(labels: npt.NDArray[np.int64] | None) -> float | None:
+    """Chance: the share of the most frequent class, if there are labels, of more than one class."""
+    if labels is None or not len(labels):
+        return None
+    share = float(np.bincount(labels).max() / len(labels))
+    return share if share < 1 else None

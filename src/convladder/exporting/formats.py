@@ -16,13 +16,14 @@ import numpy.typing as npt
 
 from convladder import __version__
 from convladder.errors import ConvladderError, check_choice
+from convladder.evaluating.familiarity import read_familiarity
 from convladder.evaluating.metrics import predict_probabilities
 from convladder.exporting.onnx_file import convert, export_onnx, find_stages, with_stages
 from convladder.exporting.parity import Predict, check_parity, parity_images
 from convladder.exporting.pretrained import PROBABILITIES
 from convladder.files import whole_folder
 from convladder.inference.classifier import Classifier
-from convladder.runs.run import Run
+from convladder.runs.run import FAMILIARITY_FILE, Run
 
 METADATA_FILE = "convladder.json"  # beside the model, in formats that are folders
 
@@ -83,7 +84,8 @@ def export(run: Run, format: str = "onnx", output: str | Path | None = None, *, 
     model, images = run.load_model(), parity_images(run.load_dataset())
     expected = predict_probabilities(model, images)
     if not chosen:
-        account = export_onnx(model, path, metadata, images, expected)
+        familiarity = read_familiarity(run.path / FAMILIARITY_FILE)
+        account = export_onnx(model, path, metadata, images, expected, familiarity)
     else:
         account = _export_folder(chosen, model, path, metadata, images, expected)
     return {"format": format, "path": str(path)} | account

@@ -14,12 +14,13 @@ import numpy.typing as npt
 from convladder import __version__
 from convladder.data.dataset import Dataset, slices
 from convladder.errors import ConvladderError
-from convladder.exporting.onnx_file import convert, find_stages, write_sealed
+from convladder.evaluating.familiarity import read_familiarity
+from convladder.exporting.onnx_file import convert_familiar, find_stages, write_sealed
 from convladder.exporting.parity import first_images
 from convladder.files import whole_file
 from convladder.inference.artifact import write_metadata
 from convladder.inference.classifier import IMAGES_A_BATCH, Classifier
-from convladder.runs.run import Run
+from convladder.runs.run import FAMILIARITY_FILE, Run
 
 CALIBRATION_IMAGES = 500
 LARGEST_DROP = 0.001  # of validation accuracy
@@ -47,7 +48,8 @@ def export_int8(run: Run, path: Path, metadata: Mapping[str, Any]) -> dict[str, 
     kept = Classifier(run.path)
     calibration = data.train.images[:: max(1, len(data.train) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
     with whole_file(path) as temporary:
-        graph = quantize(convert(model, stages), calibration)
+        familiarity = read_familiarity(run.path / FAMILIARITY_FILE)
+        graph = convert_familiar(model, stages, familiarity, lambda whole: quantize(whole, calibration))
         described = write_metadata({**metadata, "quantized": "int8"}, version=__version__, stages=list(stages))
         write_sealed(graph, described, temporary)
         quantized = Classifier(temporary)

@@ -1,10 +1,10 @@
-"""The .onnx file: Keras's export with a description, a digest, and the feature maps of each stage."""
+"""The .onnx file: Keras's export with a description, a digest, the familiarity, and the feature maps of each stage."""
 
 import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder import __version__
+from convladder.evaluating.familiarity import Familiarity
+from convladder.exporting.familiarity import LAST, answer_familiarity, find_last
 from convladder.exporting.parity import check_parity
 from convladder.exporting.pretrained import PROBABILITIES, convert_pretrained
 from convladder.files import whole_file
 from convladder.inference.artifact import METADATA_KEY, seal, write_metadata
 from convladder.inference.classifier import Classifier
-from convladder.models.blocks import ALL_VIEWS, FirstView, members, settle
+from convladder.models.blocks import ALL_VIEWS, members, settle
+from convladder.models.own_layers import FirstView
 
 STAGE = re.compile(r"(stage\d+|hidden\d*)(_|$)")
 
@@ -29,6 +32,7 @@ def export_onnx(
     metadata: Mapping[str, Any],
     images: npt.NDArray[np.uint8],
     expected: npt.NDArray[np.float32],
+    familiarity: Familiarity | None = None,
 ) -> dict[str, Any]:
     """Write a model as ONNX with Keras's export, if ONNX Runtime agrees with Keras.
 
@@ -39,6 +43,7 @@ def export_onnx(
             `threshold`. `format`, `version` and `stages` are added.
         images: The images to compare; `parity_images` chooses them.
         expected: Keras's answers for the images, shape (count, num_classes).
+        familiarity: What its training pictures are like; without it the file does not tell strange pictures.
 
     Returns:
         The result of the gate: `images`, `largest_difference`, `label_flips`.
@@ -48,10 +53,31 @@ def export_onnx(
     """
     stages = find_stages(model)
     with whole_file(path) as temporary:
-        graph = convert(model, stages)
+        graph = convert_familiar(model, stages, familiarity)
         described = write_metadata(metadata, version=__version__, stages=list(stages))
         write_sealed(graph, described, temporary)
         return check_parity(Classifier(temporary).predict_probabilities, images, expected)
+
+
+def convert_familiar(
+    model: keras.Model,
+    stages: Mapping[str, Any],
+    familiarity: Familiarity | None,
+    change: Callable[[Any], Any] = lambda graph: graph,
+) -> Any:
+    """Like `convert`, with the output `familiarity` after the probabilities.
+
+    Args:
+        model: The network.
+        stages: As `find_stages` returns them.
+        familiarity: Without it there is no such output.
+        change: What is done to the network before.
+    """
+    if familiarity is None:
+        return change(convert(model, stages))
+    graph = change(convert(model, find_stages(model, last=True)))
+    answer_familiarity(graph, familiarity, [LAST, *stages][: len(familiarity.places)])
+    return graph
 
 
 def convert(model: keras.Model, stages: Mapping[str, Any]) -> Any:
@@ -89,20 +115,20 @@ def write_sealed(graph: Any, described: str, path: Path) -> None:
     path.write_bytes(seal(graph.SerializeToString()))
 
 
-def find_stages(model: keras.Model) -> dict[str, Any]:
+def find_stages(model: keras.Model, *, last: bool = False) -> dict[str, Any]:
     """From the name of each stage, `stage1`, …, `hidden`, to the output of its last layer, without idle dropout.
 
-    For a mean over several networks or views: the stages of the first network, on the unchanged picture.
+    For a mean over several networks or views: the stages of the first network, on the unchanged picture. With `last`,
+    what `find_last` finds comes before them.
     """
-    stages: dict[str, Any] = {}
+    for member in members(model)[:1]:
+        found = find_stages(member, last=last)
+        return _first_views(model, keras.Model(member.inputs[0], found)) if found else {}
+    stages: dict[str, Any] = {LAST: find_last(model)} if last else {}
     for layer in model.layers:
         named = STAGE.match(layer.name)
         if named and not isinstance(layer, keras.layers.Dropout):
             stages[named[1]] = layer.output
-    if not stages:
-        for member in members(model)[:1]:
-            if find_stages(member):
-                return _first_views(model, keras.Model(member.inputs[0], find_stages(member)))
     return stages
 
 

@@ -14,6 +14,7 @@ from convladder.data.dataset import slices
 from convladder.data.features import open_graph
 from convladder.evaluating.calibration import SMALLEST
 from convladder.evaluating.metrics import predict_probabilities
+from convladder.exporting.familiarity import LAST
 from convladder.models import backbone
 from convladder.models.blocks import ALL_VIEWS, members
 
@@ -112,6 +113,9 @@ class _Writer:
         self._add("Identity", answers, name=PROBABILITIES)
         self._graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["batch", bias.size]))
         for stage in stages:
+            if stage == LAST:
+                self._add_last(views)
+                continue
             layer = [layer for layer in network.layers if layer.name.startswith(f"{stage}_")][-1]
             height, width, channels = layer.output.shape[1:]
             maps = layer.name.partition("_")[2]  # the tensor has the name of the layer
@@ -121,6 +125,18 @@ class _Writer:
             self._add("Transpose", maps, name=stage, perm=[0, 2, 3, 1])
             shape = ["batch", height, width, channels]
             self._graph.output.append(helper.make_tensor_value_info(stage, TensorProto.FLOAT, shape))
+
+    def _add_last(self, views: int) -> None:
+        """The features of the unchanged pictures as an output."""
+        from onnx import TensorProto, helper
+
+        if views == 2:
+            features = self._split(backbone.FEATURES, [backbone.NUM_FEATURES])
+            self._add("Gather", features, self._constant(f"{LAST}/first", np.array(0, np.int64)), name=LAST, axis=0)
+        else:
+            self._add("Identity", backbone.FEATURES, name=LAST)
+        shape = ["batch", backbone.NUM_FEATURES]
+        self._graph.output.append(helper.make_tensor_value_info(LAST, TensorProto.FLOAT, shape))
 
     def _look_twice(self) -> str:
         """The images, followed by their mirror images."""

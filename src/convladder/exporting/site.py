@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from convladder.errors import ConvladderError
 from convladder.inference.classifier import Classifier
-from convladder.runs.catalogue import describe_examples, describe_model, find_examples
+from convladder.runs.catalogue import describe_examples, describe_model, find_examples, find_run
+from convladder.runs.film import describe_film, list_films
+from convladder.runs.lesson import describe_lesson
 
 MODELS_FILE = "models.json"
 PACKAGE = "onnxruntime-web"
@@ -44,6 +46,8 @@ def write_site(classifiers: Mapping[str, Classifier], folder: Path, runtime: Pat
     _write_runtime(folder / "runtime", runtime)
     _write_page(folder)
     _write_models(folder, classifiers)
+    _write_lesson(folder / "learn", classifiers)
+    _write_films(folder / "film", classifiers)
 
 
 def answer_in_node(
@@ -129,6 +133,27 @@ def _write_page(site: Path) -> None:
     for file in (web / "page").iterdir():
         if file.name != "server-engine.js":
             (site / "page" / file.name).write_bytes(file.read_bytes())
+
+
+def _write_lesson(target: Path, classifiers: Mapping[str, Classifier]) -> None:
+    target.mkdir()
+    for file in (SERVING / "web" / "learn").iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    (target / "lesson.json").write_text(json.dumps(describe_lesson(classifiers)), encoding="utf-8")
+
+
+def _write_films(target: Path, classifiers: Mapping[str, Classifier]) -> None:
+    (target / "of").mkdir(parents=True)
+    for file in (SERVING / "web" / "film").iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    found = {name: find_run(classifier) for name, classifier in classifiers.items()}
+    runs = {name: run for name, run in found.items() if run}
+    listed = list_films({name: run.path for name, run in runs.items()}, [f"of/{n}.json" for n in range(len(runs))])
+    for entry in listed:
+        if entry["file"]:
+            described = json.dumps(describe_film(runs[entry["name"]]))
+            (target / entry["file"]).write_text(described, encoding="utf-8")
+    (target / "films.json").write_text(json.dumps({"films": listed}), encoding="utf-8")
 
 
 def _write_models(site: Path, classifiers: Mapping[str, Classifier]) -> None:

@@ -12,17 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from convladder.errors import ConvladderError
 
 METADATA_KEY = "convladder"
 FORMAT = 1
+FAMILIARITY = "familiarity"  # the name of the second output; files of before have none
 NO_DIGEST = "0" * 64
 # JSON escapes quotation marks in texts, so no class name can look like this.
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
 
 # Field numbers from ONNX's onnx.proto3.
 _GRAPH_OF_MODEL, _OUTPUT_OF_GRAPH, _NAME_OF_OUTPUT = 7, 12, 1
+_NODE_OF_GRAPH, _TENSOR_OF_GRAPH = 1, 5
+_INPUTS_OF_NODE, _TYPE_OF_NODE = 1, 4
+_SHAPE_OF_TENSOR, _TYPE_OF_TENSOR, _NAME_OF_TENSOR, _BYTES_OF_TENSOR = 1, 2, 8, 9
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # fields of a tensor
+_FLOAT32 = b"\x01"  # as the type of a tensor
 # For each message, its fields that can hold a tensor, directly or nested, and their kind.
 _TOWARDS_TENSORS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -56,8 +64,29 @@ class Artifact:
         return tuple(bytes(name).decode() for name in names)
 
     @property
-    def first_output_alone(self) -> bytes:
-        """The same model with only its first output, because ONNX Runtime computes every output."""
+    def first_kernels(self) -> npt.NDArray[np.float32] | None:
+        """The kernels of the first convolution, shape (filters, channels, height, width), where it keeps float32."""
+        graph = next((value for number, _, value in _fields(self.content) if number == _GRAPH_OF_MODEL), b"")
+        tensors: dict[bytes, dict[int, list[memoryview]]] = {}
+        wanted = b""
+        for number, _, value in _fields(graph):
+            if number == _NODE_OF_GRAPH and not wanted:
+                node = _by_number(value)
+                if bytes(node.get(_TYPE_OF_NODE, [b""])[0]) == b"Conv" and len(node[_INPUTS_OF_NODE]) > 1:
+                    wanted = bytes(node[_INPUTS_OF_NODE][1])
+            elif number == _TENSOR_OF_GRAPH:
+                tensor = _by_number(value)
+                tensors[bytes(tensor.get(_NAME_OF_TENSOR, [b""])[0])] = tensor
+        kept = tensors.get(wanted, {})
+        if bytes(kept.get(_TYPE_OF_TENSOR, [b""])[0]) != _FLOAT32 or _BYTES_OF_TENSOR not in kept:
+            return None  # no convolution, or of whole numbers
+        shape = [_read_varint(part, 0)[0] for part in kept[_SHAPE_OF_TENSOR]]
+        return np.frombuffer(kept[_BYTES_OF_TENSOR][0], "<f4").reshape(shape)
+
+    @property
+    def answers_alone(self) -> bytes:
+        """The same model with only its probabilities and familiarity, because ONNX Runtime computes every output."""
+        count = 1 + (self.outputs[1:2] == (FAMILIARITY,))
         parts: list[memoryview | bytes] = []
         for number, field, value in _fields(self.content):
             if number != _GRAPH_OF_MODEL:
@@ -67,7 +96,7 @@ class Artifact:
             outputs = 0
             for inner, inner_field, _ in _fields(value):
                 outputs += inner == _OUTPUT_OF_GRAPH
-                if inner != _OUTPUT_OF_GRAPH or outputs == 1:
+                if inner != _OUTPUT_OF_GRAPH or outputs <= count:
                     kept.append(inner_field)
             graph = b"".join(kept)
             parts += [bytes([_GRAPH_OF_MODEL << 3 | 2]), _varint(len(graph)), graph]
@@ -174,6 +203,13 @@ def _names_other_files(content: bytes) -> bool:
             elif kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION) and any(value):
                 return True  # any location but 0, which means in the model
     return False
+
+
+def _by_number(message: memoryview) -> dict[int, list[memoryview]]:
+    values: dict[int, list[memoryview]] = {}
+    for number, _, value in _fields(message):
+        values.setdefault(number, []).append(value)
+    return values
 
 
 def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:

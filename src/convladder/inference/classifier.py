@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import length_hint
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import onnxruntime
 from convladder.data.decoding import decode_image
 from convladder.data.resizing import RESIZINGS
 from convladder.errors import ConvladderError
-from convladder.inference.artifact import METADATA_KEY, Artifact, read_artifact, read_metadata
+from convladder.inference.artifact import FAMILIARITY, METADATA_KEY, Artifact, read_artifact, read_metadata
 from convladder.processors import count_threads
 from convladder.workers import stream_files
 
@@ -29,6 +29,7 @@ PLACES_A_BATCH = 1 << 20  # pixels per batch: 128 images of 90×90, 20 of 224×2
 # How long ONNX Runtime's threads spin before they sleep. The default is so long that they take a core from the decoders
 # between two batches. Without spinning, one image takes 50 % longer.
 MICROSECONDS_AWAKE = 200
+UNLIKE = 0.01  # below this familiarity, a picture is unlike those that were trained on
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Prediction:
         probability: Probability of that class, 0–1.
         top: The most probable classes as (name, probability), in descending order.
         abstained: Whether the probability is below the model's threshold, so that the label is not reliable.
+        familiarity: The share of held-out pictures that are at least as strange to the model, 0–1; None for files of
+            before, which do not tell.
+        unlike_training: Whether that is below 0.01: the picture is unlike those that the model was trained on, and no
+            probability means anything.
     """
 
     source: str
@@ -48,6 +53,33 @@ class Prediction:
     probability: float
     top: list[tuple[str, float]]
     abstained: bool = False
+    familiarity: float | None = None
+    unlike_training: bool | None = None
+
+
+class Answers(NamedTuple):
+    """Answers for several pictures.
+
+    Attributes:
+        probabilities: Shape (count, num_classes).
+        familiarity: Shape (count,); None for files of before.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    familiarity: npt.NDArray[np.float32] | None
+
+    def part(self, start: int, stop: int) -> "Answers":
+        """The answers for some of the pictures."""
+        familiarity = None if self.familiarity is None else self.familiarity[start:stop]
+        return Answers(self.probabilities[start:stop], familiarity)
+
+
+def join_answers(parts: Sequence[Answers]) -> Answers:
+    """The answers of several calls, at least one, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    told = [part.familiarity for part in parts if part.familiarity is not None]
+    return Answers(np.concatenate([part.probabilities for part in parts]), np.concatenate(told) if told else None)
 
 
 class Classifier:
@@ -77,7 +109,7 @@ class Classifier:
         self.path = path / "model.onnx" if path.is_dir() else path
         self._artifact = read_artifact(self.path)
         try:
-            self._session = _open(self._artifact.first_output_alone, threads)
+            self._session = _open(self._artifact.answers_alone, threads)
             stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         except Exception as error:  # ONNX Runtime's exceptions have no common class
             reason = " ".join(str(error).split())
@@ -96,6 +128,12 @@ class Classifier:
         self._lock = threading.Lock()
 
     @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """What `answer` gives for each picture, by name, with its shape."""
+        shapes: dict[str, tuple[int, ...]] = {"probabilities": (len(self.class_names),)}
+        return shapes | ({FAMILIARITY: ()} if FAMILIARITY in self._outputs else {})
+
+    @property
     def fit(self) -> str:
         """What `resize` was called before."""
         return self.resize
@@ -106,10 +144,16 @@ class Classifier:
         Raises:
             ConvladderError: The array has another shape, does not hold numbers, or has values out of range.
         """
-        probabilities: npt.NDArray[np.float32] = self._session.run(self._outputs, {self._input: self._checked(images)})[
-            0
-        ]
-        return probabilities
+        return self.answer(images).probabilities
+
+    def answer(self, images: npt.NDArray[np.uint8]) -> Answers:
+        """Probabilities and familiarity for pixels of shape (count, height, width, channels), 0–255.
+
+        Raises:
+            ConvladderError: As `predict_probabilities` does.
+        """
+        probabilities, *more = self._session.run(self._outputs, {self._input: self._checked(images)})
+        return Answers(probabilities, more[0] if more else None)
 
     def feature_maps(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """The feature maps of each stage for pixels of shape (count, height, width, channels).
@@ -202,23 +246,24 @@ class Classifier:
     ) -> Iterator[Prediction | ConvladderError]:
         """Answers for pixels, or errors. None stands for a file that crashed the process that read it."""
         images = [decoded for _, decoded in batch if isinstance(decoded, np.ndarray)]
-        shape = (0, len(self.class_names))
-        probabilities = self.predict_probabilities(np.stack(images)) if images else np.empty(shape, np.float32)
-        orders = (-probabilities).argsort(axis=1, kind="stable")[:, :top]
-        rows = zip(probabilities.tolist(), orders.tolist(), strict=True)
+        answers = self.answer(np.stack(images)) if images else Answers(np.empty((0, 0), np.float32), None)
+        rows = iter(range(len(images)))
         for source, decoded in batch:
             if isinstance(decoded, np.ndarray):
-                yield self._prediction(source, *next(rows))
+                yield self.prediction(source, answers, next(rows), top)
             else:
                 yield decoded or ConvladderError(f"Could not read {source} (it crashed the process that read it).")
 
-    def _prediction(self, source: str, probabilities: list[float], order: list[int]) -> Prediction:
-        named = [(self.class_names[label], probabilities[label]) for label in order]
-        return Prediction(source, *named[0], named, named[0][1] < self.threshold)
-
-    def prediction(self, source: str, probabilities: npt.NDArray[np.float32], top: int | None = None) -> Prediction:
-        """The Prediction for a picture with probabilities of shape (num_classes,)."""
-        return self._prediction(source, probabilities.tolist(), (-probabilities).argsort(kind="stable")[:top].tolist())
+    def prediction(self, source: str, answers: Answers, row: int = 0, top: int | None = None) -> Prediction:
+        """The Prediction for a picture, a row of answers."""
+        probabilities = answers.probabilities[row]
+        order = (-probabilities).argsort(kind="stable")[:top].tolist()
+        named = [(self.class_names[label], float(probabilities[label])) for label in order]
+        abstained = named[0][1] < self.threshold
+        if answers.familiarity is None:
+            return Prediction(source, *named[0], named, abstained)
+        familiarity = float(answers.familiarity[row])
+        return Prediction(source, *named[0], named, abstained, familiarity, familiarity < UNLIKE)
 
 
 def _open(content: bytes, threads: int) -> onnxruntime.InferenceSession:
@@ -251,7 +296,7 @@ def _check_graph(
             f"{artifact.path} takes {[node.shape for node in inputs]}, but describes {classifier.input_shape}. "
             "Expected one input of that shape after the batch: export it again."
         )
-    given = [list(output.shape[1:]) for output in outputs]
+    given = [list(output.shape[1:]) for output in outputs if output.name != FAMILIARITY]
     said = ", ".join(map(str, given)) or "no"
     if given != [[len(classifier.class_names)]]:
         raise ConvladderError(
@@ -267,4 +312,4 @@ def _check_graph(
         raise ConvladderError(
             f"{artifact.path} has the fit {classifier.resize!r}. Expected one of: {', '.join(RESIZINGS)}."
         )
-    return inputs[0].name, [outputs[0].name]
+    return inputs[0].name, [output.name for output in outputs]

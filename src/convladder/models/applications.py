@@ -9,15 +9,20 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-from keras import layers
 
+from convladder.engine import Later
 from convladder.errors import ConvladderError, check_choice
 from convladder.models.backbone import BACKBONE, FEATURES, enlarged
 from convladder.models.blocks import settle
+
+if TYPE_CHECKING:
+    import keras
+    from keras import layers
+else:
+    keras, layers = Later("keras"), Later("keras.layers")
 
 WEIGHT_ENDINGS = (".h5", ".keras")  # .weights.h5 among them
 PROBES = 255 * np.concatenate([np.zeros((1, 3)), np.eye(3)])  # black, red, green, blue
@@ -133,7 +138,7 @@ def _told_of_fetching(name: str) -> Iterator[None]:
         file_utils.get_file = fetch
 
 
-def _load(network: keras.Model, build: Any, name: str, weights: str) -> None:
+def _load(network: "keras.Model", build: Any, name: str, weights: str) -> None:
     """Load weights into a network without its last layer, from a file of that or of the whole network."""
     try:
         try:
@@ -156,7 +161,7 @@ def _load(network: keras.Model, build: Any, name: str, weights: str) -> None:
                 layer.set_weights([mean, variance**2, *rest])
 
 
-def _rename(network: keras.Model, pixels: Any) -> Any:
+def _rename(network: "keras.Model", pixels: Any) -> Any:
     """Rebuild a network on `pixels`, with layers named by stage, also in nested blocks. Returns its output.
 
     The size of a layer's maps determines its stage, so that the last maps of each stage can be found.
@@ -187,7 +192,7 @@ def _rename(network: keras.Model, pixels: Any) -> Any:
     return renamed.output
 
 
-def _name_layers(network: keras.Model) -> Iterator[tuple[str, str]]:
+def _name_layers(network: "keras.Model") -> Iterator[tuple[str, str]]:
     """For each layer its name, and the name with the stage in front if it has one."""
     parts = [part for layer in network.layers for part in getattr(layer, "layers", [layer])]
     first = next(i for i, layer in enumerate(parts) if isinstance(layer, layers.Conv2D))

@@ -1,4 +1,4 @@
-"""Layers that Keras lacks, and blocks that several rungs share.
+"""Blocks that several rungs share.
 
 Every block takes and returns a tensor of shape (batch, height, width, channels). Its `stage` names its layers
 (`stage2_conv1`), so that a feature map can be requested by name.
@@ -6,30 +6,23 @@ Every block takes and returns a tensor of shape (batch, height, width, channels)
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-from keras import layers
 
+from convladder.engine import Later
 from convladder.errors import ConvladderError, check_choice, check_range
+
+if TYPE_CHECKING:
+    import keras
+    from keras import layers
+else:
+    keras, layers = Later("keras"), Later("keras.layers")
 
 POOLINGS = ("max", "average", "min")
 PADDINGS = ("same", "valid")
 MEMBER = re.compile(r"member\d+")  # the names of an assembled model's networks
 ALL_VIEWS = "views"  # the layer that concatenates the views of all images in one batch
-
-
-@keras.saving.register_keras_serializable(package="convladder")
-class MinPooling2D(layers.MaxPooling2D):
-    """The smallest value in each window. It keeps dark strokes on a light background, which max pooling drops.
-
-    It has the arguments and output shapes of `keras.layers.MaxPooling2D`.
-    """
-
-    def call(self, inputs: Any) -> Any:
-        """Pool (batch, height, width, channels). The minimum is the negative maximum of the negatives."""
-        return -super().call(-inputs)
 
 
 def convolve(
@@ -55,6 +48,8 @@ def pool(x: Any, name: str, *, pooling: str = "max", pool_size: int = 2) -> Any:
     check_choice("pooling", pooling, POOLINGS)
     check_range("pool size", pool_size, 1)
     _check_fits("pooling window", pool_size, x, "valid")
+    from convladder.models.own_layers import MinPooling2D
+
     layer = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D, "min": MinPooling2D}[pooling]
     return layer(pool_size, name=name)(x)
 
@@ -109,27 +104,6 @@ def inception_module(x: Any, filters: int, stage: str, *, reduce: bool, batch_no
     if reduce:
         pooled = branch(pooled, half, 1, "project")
     return layers.Concatenate(name=f"{stage}_concat")([one, three, five, pooled])
-
-
-def split_views(x: Any, views: int) -> Any:
-    """Reshape a batch of concatenated views to (views, batch, …)."""
-    return keras.ops.reshape(x, (views, -1, *x.shape[1:]))
-
-
-class FirstView(layers.Layer):
-    """The first view of a batch of concatenated views: shape (batch, …).
-
-    It is a layer because a layer keeps its given name. Keras numbers operations from 1 in each process, so their names
-    would clash with those of a network from a file.
-    """
-
-    def __init__(self, views: int, name: str) -> None:
-        super().__init__(name=name)
-        self.views = views
-
-    def call(self, x: Any) -> Any:
-        """Split the views, and return the first."""
-        return split_views(x, self.views)[0]
 
 
 def flatten(model: Any) -> Iterator[Any]:

@@ -7,15 +7,19 @@ the end of the file, is the ladder in order.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-from keras import layers
-
+from convladder.engine import Later
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.models import applications
 from convladder.models.backbone import BACKBONE, PRETRAINED, build_features, load_weights
 from convladder.models.blocks import convolve, hidden_layers, inception_module, normalize, normalize_and_activate, pool
+
+if TYPE_CHECKING:
+    import keras
+    from keras import layers
+else:
+    keras, layers = Later("keras"), Later("keras.layers")
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
 MODULES = ("reduced", "naive")
@@ -261,7 +265,7 @@ RANGES: Mapping[str, tuple[str, float, float]] = {
 
 def build_model(
     rung: str, input_shape: tuple[int, int, int], num_classes: int, *, rescale: bool = True, **choices: Any
-) -> keras.Model:
+) -> "keras.Model":
     """Build a rung as a plain Keras model, its weights drawn from Keras's global seed.
 
     Args:

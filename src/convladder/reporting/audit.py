@@ -11,7 +11,7 @@ from convladder.data.decoding import decode_image
 from convladder.errors import ConvladderError
 from convladder.markup import shown
 
-THUMBNAIL = 96
+THUMBNAIL = 160  # pixels per side
 GROUPS_SHOWN = 24  # of each finding; the page says how many more exist
 
 

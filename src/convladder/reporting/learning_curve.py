@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from convladder.markup import shown
-from convladder.reporting import plots
+from convladder.reporting.curves import svg_of_learning_curve
 from convladder.training.learning_curve import LearningCurve
 
 
@@ -13,4 +13,4 @@ def render_learning_curve(curve: LearningCurve) -> str:
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=shown)
     template = environment.from_string(Path(__file__).with_name("learning_curve.html").read_text(encoding="utf-8"))
-    return template.render(curve=curve, figure=plots.svg_of_learning_curve(curve))
+    return template.render(curve=curve, figure=svg_of_learning_curve(curve))

@@ -1,9 +1,11 @@
 """How a notebook shows a Run or a Comparison: as a table and plots."""
 
+import contextlib
 from html import escape
 from typing import Any
 
 from convladder.evaluating.few import rounded
+from convladder.evaluating.learned import share_of_commonest
 from convladder.markup import html_table
 from convladder.reporting.tables import cells_of_comparison
 from convladder.runs.run import SCORED_SPLITS, Run
@@ -29,10 +31,13 @@ def _draw_run(run: Run) -> str:
     if not curves:
         return table
     try:
-        from convladder.reporting import plots
+        from convladder.reporting.curves import svg_of_learning
     except ModuleNotFoundError:
         return table
-    figure = plots.svg_of_learning([curves], 0, info["rung"], info["images"]["validation"])
+    chance = None
+    with contextlib.suppress(OSError):  # it has no predictions yet
+        chance = share_of_commonest(run.predictions.get("validation_labels"))
+    figure = svg_of_learning([curves], 0, info["rung"], info["images"]["validation"], chance)
     return f'{table}<div style="max-width:20rem">{figure}</div>'
 
 
@@ -40,7 +45,8 @@ def _draw_comparison(comparison: Any) -> str:
     from convladder.reporting import plots
 
     said = "".join(f"<li>{escape(sentence)}</li>" for sentence in comparison.sentences)
-    figures = plots.svgs_of_costs(comparison.rows, comparison.pareto, len(comparison.runs[0].answers[1]))
+    labels = comparison.runs[0].answers[1]
+    figures = plots.svgs_of_costs(comparison.rows, comparison.pareto, len(labels), share_of_commonest(labels))
     drawn = "".join(f'<div style="flex:1 1 18rem;max-width:24rem">{figure}</div>' for figure in figures)
     table = html_table(*cells_of_comparison(comparison.rows, comparison.pareto))
     return f'{table}<ul>{said}</ul><div style="display:flex;flex-wrap:wrap">{drawn}</div>'

@@ -11,13 +11,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from convladder.inference.occlusion import occlude
-from convladder.reporting import plots
 
-PICTURE_SIDE = 72  # pixels per side of a picture, at most
+PICTURE_SIDE = 160  # pixels per side of a picture, at most; smaller ones are enlarged to it
+SMALL_SIDE = 64  # up to here, a picture shows its pixels, which are stored without loss
+QUALITY = 78
 MOST_BYTES = 1_200_000  # of all small pictures together
 WRONG_IN_CELL, RIGHT_IN_CELL = 12, 6
 WORST, EXPLAINED = 8, 4  # pictures per rung
 NAMED = 3  # classes named beside a picture
+RED, BLUE = (214, 40, 40), (38, 110, 220)  # of an occlusion map
+MOST_COVERED = 0.75  # of the picture, where the map is strongest
 
 Pixels = npt.NDArray[np.uint8]
 Cell = tuple[int, int]  # actual class, predicted class
@@ -46,17 +49,24 @@ class Gallery:
         return number in self.shown
 
 
+def is_small(images: Pixels) -> bool:
+    """Whether images are so small that each pixel is seen when they are enlarged."""
+    return max(images.shape[1:3]) <= SMALL_SIDE
+
+
 def picture_uri(pixels: Pixels) -> str:
-    """A picture of shape (height, width, channels) as a data URI: PNG or JPEG, whichever is shorter."""
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    encoded = []
-    for form, settings in (("PNG", {"optimize": True}), ("JPEG", {"quality": 85})):
-        file = io.BytesIO()
-        picture.save(file, form, **settings)
-        encoded.append((len(file.getvalue()), form.lower(), file.getvalue()))
-    _, form, content = min(encoded)
-    return f"data:image/{form};base64,{base64.b64encode(content).decode()}"
+    """A picture of shape (height, width, channels) as a data URI: WebP, without loss if it is small."""
+    picture = Image.fromarray(shrink(pixels))
+    file = io.BytesIO()
+    picture.save(file, "WEBP", lossless=max(picture.size) <= SMALL_SIDE, quality=QUALITY)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def shrink(pixels: Pixels) -> Pixels:
+    """A picture as it is shown: shape (height, width, 3), 160 pixels high and wide at most."""
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
 
 
 def sort_into_cells(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[Cell, list[int]]:
@@ -95,28 +105,65 @@ def name_top(probabilities: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
     return [(label, round(float(probabilities[label]), 3)) for label in probabilities.argsort()[::-1][:NAMED].tolist()]
 
 
-def describe_worst(
-    cells: Mapping[Cell, Sequence[int]],
-    probabilities: npt.NDArray[np.float32],
-    class_names: Sequence[str],
-    images: Pixels | None,
-    predict: Callable[[Pixels], npt.NDArray[np.float32]] | None,
-) -> list[dict[str, Any]]:
-    """The most confident errors, with pictures and a few occlusion maps if the images are there."""
+def find_worst(cells: Mapping[Cell, Sequence[int]], probabilities: npt.NDArray[np.float32]) -> list[tuple[int, Cell]]:
+    """The most confident errors: the numbers of their images, and their cells."""
     wrong = [(number, cell) for cell, numbers in cells.items() if cell[0] != cell[1] for number in numbers]
     wrong.sort(key=lambda one: -float(probabilities[one[0]].max()))
+    return wrong[:WORST]
+
+
+def draw_maps(
+    worst: Sequence[tuple[int, Cell]],
+    pictures: Pixels,
+    images: Pixels,
+    predict: Callable[[Pixels], npt.NDArray[np.float32]],
+) -> dict[str, str]:
+    """Occlusion maps of the first few errors, as data URIs by the number of the image.
+
+    Args:
+        worst: As `find_worst` returns it.
+        pictures: The images as they are shown, shape (count, height, width, channels).
+        images: The images as the network takes them.
+        predict: Function from images to probabilities.
+    """
+    return {
+        str(number): picture_uri(overlay(shrink(pictures[number]), occlude(predict, np.asarray(images[number]), taken)))
+        for number, (_, taken) in worst[:EXPLAINED]
+    }
+
+
+def describe_worst(
+    worst: Sequence[tuple[int, Cell]],
+    probabilities: npt.NDArray[np.float32],
+    class_names: Sequence[str],
+    pictures: Pixels | None,
+    maps: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """The most confident errors in words, with pictures if the images are there, and the maps of a few."""
     described = []
-    for place, (number, (label, taken)) in enumerate(wrong[:WORST]):
+    for number, (label, taken) in worst:
         one: dict[str, Any] = {
             "number": number,
             "label": class_names[label],
             "taken": class_names[taken],
             "top": [(class_names[named], share) for named, share in name_top(probabilities[number])],
         }
-        if images is not None:
-            pixels = np.asarray(images[number])
-            one["picture"] = picture_uri(pixels)
-            if predict is not None and place < EXPLAINED:
-                one["map"] = picture_uri(plots.overlay(pixels, occlude(predict, pixels, taken)))
+        if pictures is not None:
+            one["picture"] = picture_uri(np.asarray(pictures[number]))
+            one["map"] = maps.get(str(number))
         described.append(one)
     return described
+
+
+def overlay(image: npt.NDArray[np.uint8], values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """An occlusion map over its picture in gray, shape (height, width, 3). The answer depends on the red parts.
+
+    Where the map is near 0, the picture stays as it is; its range of grays leaves room for colours on black and white.
+    """
+    height, width = image.shape[:2]
+    if values.shape != (height, width):
+        values = np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR))
+    strength = np.clip(np.abs(values) / max(float(np.abs(values).max()), 1e-9), 0, 1)[..., np.newaxis]
+    gray = 56 + 0.6 * image.mean(axis=2, keepdims=True)
+    colours = np.where(values[..., np.newaxis] > 0, RED, BLUE)
+    return np.asarray(np.rint(gray + MOST_COVERED * strength * (colours - gray)), np.uint8)

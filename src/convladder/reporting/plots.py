@@ -1,15 +1,13 @@
-"""Plots: the only module that imports matplotlib.
+"""Plots: maps and filters as files, and the figures of a page.
 
-It never uses pyplot, because pyplot's backend and open figures belong to the caller, for example a notebook.
+Only modules of this package import matplotlib, and never pyplot, because its backend and open figures belong to the
+caller, for example a notebook.
 """
 
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import matplotlib as mpl
 import matplotlib.ticker
@@ -18,10 +16,23 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from convladder.markup import printable
+from convladder.reporting.labels import Name, height_of, list_names, place_names, width_of
+from convladder.reporting.svg import (
+    ACCENT,
+    CHANCE_DASHES,
+    MUTED,
+    PAGE_STYLE,
+    accuracy_axis,
+    described,
+    error_of,
+    name_chance,
+    page_figure,
+    page_svg,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from convladder.evaluating.explaining import Explanation
-    from convladder.training.learning_curve import LearningCurve
 
 
 MOST_TILES = 64  # filters or feature maps in one figure
@@ -127,138 +138,112 @@ def _as_tiles(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return maps.transpose(2, 0, 1)[..., np.newaxis]
 
 
-# Figures in a page. Each colour that they are drawn with is replaced by a colour of the page, which follows the dark
-# mode. The second value is used outside the report, for example in a notebook.
-INK, MUTED, ACCENT, PALE = "#010101", "#020202", "#030303", "#040404"
-PAGE_COLOURS = {
-    INK: "var(--ink, currentColor)",
-    MUTED: "var(--muted, gray)",
-    ACCENT: "var(--accent, royalblue)",
-    PALE: "var(--pale, silver)",
-}
-PAGE_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "convladder",
-    "text.parse_math": False,  # a name can contain a dollar sign
-    "font.size": 10,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    "axes.edgecolor": MUTED,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.facecolor": "none",
-    "grid.color": PALE,
-    "grid.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-}
-ERRORS = [factor * 10.0**power for power in range(-5, 0) for factor in (1, 2, 5)]
-
-
 PAGE_COSTS = (
     ("fit_seconds", "seconds of training", 1.0),
     ("parameters", "parameters", 1.0),
     ("latency_seconds", "milliseconds per image", 1000.0),
 )
+WIDTH, HEIGHT = 4.0, 3.3  # inches, of a plot of costs
 
 
-def svgs_of_costs(rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]], images: int) -> list[str]:
+def svgs_of_costs(
+    rows: Sequence[Mapping[str, Any]], pareto: Mapping[str, Sequence[str]], images: int, chance: float | None
+) -> list[str]:
     """Accuracy against each known cost of PAGE_COSTS, as `svg_of_cost` draws it."""
     return [
-        svg_of_cost(rows, cost, pareto[cost[0]], images)
+        svg_of_cost(rows, cost, pareto[cost[0]], images, chance)
         for cost in PAGE_COSTS
         if any(row[cost[0]] is not None for row in rows)
     ]
 
 
 def svg_of_cost(
-    rows: Sequence[Mapping[str, Any]], cost: tuple[str, str, float], front: Sequence[str], images: int
+    rows: Sequence[Mapping[str, Any]],
+    cost: tuple[str, str, float],
+    front: Sequence[str],
+    images: int,
+    chance: float | None,
 ) -> str:
-    """Accuracy against a cost, one point per rung with its 95 % interval, as SVG for a page.
+    """Accuracy against a cost, one named point per rung with its 95 % interval, as SVG for a page.
 
     Args:
         rows: As `Comparison.rows`.
         cost: The key of the cost in a row, its name, and its factor.
-        front: The rungs of the Pareto front. They are joined and named; others are named when they are chosen.
+        front: The rungs of the Pareto front, which are joined.
         images: Number of test images, because less than half an error cannot be drawn.
+        chance: Share of their most frequent class.
     """
     key, title, factor = cost
     known = [(number, row) for number, row in enumerate(rows) if row[key] is not None]
-    with mpl.rc_context(PAGE_STYLE):
-        figure, axes = _page_figure(3.6, 2.9)
-        axes.set_xscale("log")
-        of_front = [row for _, row in known if row["name"] in front]
-        of_front.sort(key=lambda row: float(row[key]))
-        axes.plot(
-            [factor * row[key] for row in of_front],
-            [_error(row["test_accuracy"], images) for row in of_front],
-            color=ACCENT,
-            linewidth=1,
-            alpha=0.6,
+    known.sort(key=lambda one: (one[1]["name"] not in front, -one[1]["test_accuracy"]))
+    names = [
+        Name(
+            row["name"],
+            (factor * row[key], error_of(row["test_accuracy"], images)),
+            f"class rung rung-{number}{' front' if row['name'] in front else ''}",
         )
-        for number, row in known:
-            x, y = factor * row[key], _error(row["test_accuracy"], images)
-            ends = [_error(row["high"], images), _error(row["low"], images)]
-            colour, kind = (ACCENT, " front") if row["name"] in front else (MUTED, "")
-            rung = f"class rung rung-{number}{kind}"
-            axes.plot([x, x], ends, color=colour, linewidth=1.2, gid=rung)
-            axes.plot([x], [y], "o", color=colour, markersize=5, gid=rung)
-            # Nothing is better than the front, so there is space above it and to the left.
-            place: dict[str, Any] = {"xytext": (-5, 4), "textcoords": "offset points", "ha": "right"}
-            axes.annotate(row["name"], (x, y), **place, fontsize=9, gid=f"{rung} name")
-        _accuracy_axis(axes)
-        axes.margins(x=0.12)
-        low, high = axes.get_xlim()
-        axes.set_xlim(low / (high / low) ** 0.18, high)  # space for the first name
-        axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 3) if high / low < 1000 else (1,)))
-        axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-        axes.set_xlabel(title)
-        said = (f"{row['name']} {row['test_accuracy']:.2%} for {factor * row[key]:,.3g}" for _, row in known)
-        return _page_svg(figure, f"cost-{key}", f"Test accuracy against {title}: {'; '.join(said)}.")
-
-
-def svg_of_learning(curves: Sequence[Sequence[Sequence[float]]], number: int, title: str, images: int) -> str:
-    """Learning curve of one rung: the mean over its seeds and the band that they span. Other rungs are pale.
-
-    Args:
-        curves: Accuracy after each epoch, by rung and seed.
-        number: Index of the rung.
-        title: Its name.
-        images: Number of images that the accuracies were measured on.
-    """
+        for number, row in known
+    ]
     with mpl.rc_context(PAGE_STYLE):
-        figure, axes = _page_figure(2.3, 1.9)
-        for other, seeds in enumerate(curves):
-            if other != number and seeds:
-                mean = _mean_errors(seeds, images)
-                axes.plot(range(1, len(mean) + 1), mean, color=PALE, linewidth=1)
-        mean = _mean_errors(curves[number], images)
-        epochs = range(1, len(mean) + 1)
-        errors = [[_error(one[epoch - 1], images) for one in curves[number]] for epoch in epochs]
-        best, worst = [min(one) for one in errors], [max(one) for one in errors]
-        axes.fill_between(epochs, best, worst, color=ACCENT, alpha=0.25, linewidth=0)
-        axes.plot(epochs, mean, color=ACCENT, linewidth=1.6)
-        axes.plot([len(mean)] * 2, [best[-1], worst[-1]], color=ACCENT, linewidth=1.2)
-        axes.plot([len(mean)], mean[-1:], "o", color=ACCENT, markersize=4)
-        _accuracy_axis(axes, "")
-        axes.set_xlabel("epoch")
-        axes.set_title(title, fontsize=10, loc="left")
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True, min_n_ticks=1))
-        said = ", ".join(f"{100 * (1 - error):.2f}" for error in mean)
-        return _page_svg(figure, f"learning-{number}", f"{title}: mean accuracy after each epoch, in percent: {said}.")
+        figure, axes = page_figure(WIDTH, HEIGHT)
+        _draw_costs(axes, known, names, title, images, chance)
+        if not place_names(axes, names, MUTED):  # too many, too near or too long
+            height = max(HEIGHT, 0.1 + height_of(names) / 72)
+            figure, axes = page_figure(WIDTH, height, right=width_of(names) / 72)
+            _draw_costs(axes, known, names, title, images, chance)
+            list_names(axes, names, MUTED)
+        said = (f"{row['name']} {row['test_accuracy']:.2%} for {factor * row[key]:,.3g}" for _, row in known)
+        said_all = f"Test accuracy against {title}: {'; '.join(said)}."
+        return page_svg(figure, f"cost-{key}", described(said_all, chance))
 
 
-def svg_of_robustness(name: str, unit: str, curves: Mapping[int, Sequence[Mapping[str, float]]]) -> str:
+def _draw_costs(
+    axes: Any,
+    known: Sequence[tuple[int, Mapping[str, Any]]],
+    names: Sequence[Name],
+    title: str,
+    images: int,
+    chance: float | None,
+) -> None:
+    axes.set_xscale("log")
+    joined = sorted(name.point for name in names if name.kind.endswith(" front"))
+    axes.plot([x for x, _ in joined], [y for _, y in joined], color=ACCENT, linewidth=1, alpha=0.6)
+    for name, (_, row) in zip(names, known, strict=True):
+        ends = [error_of(row["high"], images), error_of(row["low"], images)]
+        colour = ACCENT if name.kind.endswith(" front") else MUTED
+        axes.plot([name.point[0]] * 2, ends, color=colour, linewidth=1.2, gid=name.kind)
+        axes.plot(*[[place] for place in name.point], "o", color=colour, markersize=5, gid=name.kind)
+    _cost_axis(axes, title, [name.point[0] for name in names])
+    accuracy_axis(axes, chance=chance)
+
+
+def _cost_axis(axes: Any, title: str, costs: Sequence[float]) -> None:
+    """A logarithmic axis, with some space on both sides and with ticks even where costs are nearly equal."""
+    low, high = min(costs), max(costs)
+    space = max(high / low, 2.0) ** 0.15
+    low, high = low / space, high * space
+    axes.set_xlim(low, high)
+    few = mpl.ticker.LogLocator(subs=(1, 3) if high / low < 1000 else (1,))
+    axes.xaxis.set_major_locator(few if high / low > 12 else mpl.ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: shorten(value))
+    axes.set_xlabel(title)
+
+
+def svg_of_robustness(
+    name: str, unit: str, curves: Mapping[int, Sequence[Mapping[str, float]]], chance: float | None
+) -> str:
     """Accuracy as the images get harder, one line per rung, as SVG for a page. The chosen rung's line stands out.
 
     Args:
         name: Name of the change.
         unit: Unit of its severities.
         curves: Points of `severity` and `accuracy`, by index of the rung.
+        chance: Share of the most frequent class.
     """
     with mpl.rc_context(PAGE_STYLE):
-        figure, axes = _page_figure(2.9, 2.3)
+        figure, axes = page_figure(2.9, 2.3)
+        _draw_chance(axes, chance)
         for number, points in curves.items():
             severities = [point["severity"] for point in points]
             accuracies = [100 * point["accuracy"] for point in points]
@@ -267,124 +252,25 @@ def svg_of_robustness(name: str, unit: str, curves: Mapping[int, Sequence[Mappin
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
         axes.xaxis.set_major_formatter("{x:g}")
         description = f"Accuracy against {name}, {unit}; the table below has the numbers."
-        return _page_svg(figure, f"robustness-{name}", description)
+        return page_svg(figure, f"robustness-{name}", described(description, chance))
 
 
-def svg_of_reliability(bins: Sequence[Mapping[str, float]], number: int, title: str) -> str:
+def svg_of_reliability(bins: Sequence[Mapping[str, float]], number: int, title: str, chance: float | None) -> str:
     """Reliability diagram: accuracy against predicted probability; larger points hold more images. SVG for a page."""
     with mpl.rc_context(PAGE_STYLE):
-        figure, axes = _page_figure(3.6, 3.1)
-        axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--")
+        figure, axes = page_figure(3.6, 3.1)
+        axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1)
+        _draw_chance(axes, chance)
         said, true = ([100 * row[key] for row in bins] for key in ("confidence", "accuracy"))
         axes.plot(said, true, color=ACCENT, linewidth=1)
         most = max(row["images"] for row in bins)
         axes.scatter(said, true, [8 + 60 * math.sqrt(row["images"] / most) for row in bins], color=ACCENT)
         axes.set(xlim=(0, 103), ylim=(0, 103), xlabel="probability, %", ylabel="accuracy, %")
         description = f"{title}: accuracy against predicted probability; the table below has the numbers."
-        return _page_svg(figure, f"reliability-{number}", description)
+        return page_svg(figure, f"reliability-{number}", described(description, chance))
 
 
-def overlay(image: npt.NDArray[np.uint8], values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """An occlusion map over its picture, shape (height, width, 3). The answer depends on the red parts."""
-    top = max(float(np.abs(values).max()), 1e-9)
-    colours = mpl.colormaps[COLOURS["occlusion"]](values / (2 * top) + 0.5)[..., :3]
-    return np.asarray(np.rint(0.4 * np.broadcast_to(image, colours.shape) + 0.6 * 255 * colours), np.uint8)
-
-
-def _page_figure(width: float, height: float) -> tuple[Figure, Any]:
-    """A figure with one plot and room for the labels of its axes."""
-    figure = Figure((width, height))
-    left, below, above = 0.62 / width, 0.5 / height, 0.28 / height
-    return figure, figure.add_axes((left, below, 1 - left - 0.08 / width, 1 - below - above))
-
-
-def svg_of_learning_curve(curve: "LearningCurve") -> str:
-    """Accuracy against pictures per class with 95 % intervals; dashed, the expected accuracy with twice as many."""
-    with mpl.rc_context(PAGE_STYLE):
-        figure, axes = _page_figure(4.2, 2.9)
-        axes.set_xscale("log")
-        at = [point.pictures_a_class for point in curve.points]
-        errors = [_error(point.accuracy, curve.tested) for point in curve.points]
-        for x, point in zip(at, curve.points, strict=True):
-            ends = [_error(point.low, curve.tested), _error(point.high, curve.tested)]
-            axes.plot([x, x], ends, color=ACCENT, linewidth=1.2)
-        axes.plot(at, errors, "o-", color=ACCENT, linewidth=1.4, markersize=4)
-        said = [f"{point.accuracy:.3f} with {point.pictures_a_class:.0f}" for point in curve.points]
-        if curve.doubling:
-            twice = curve.doubling
-            expected = _error(twice.accuracy, curve.tested)
-            ends = [expected + twice.gain - gain for gain in (twice.low, twice.high)]
-            axes.plot([at[-1], twice.pictures_a_class], [errors[-1], expected], "--", color=MUTED, linewidth=1.2)
-            axes.plot([twice.pictures_a_class] * 2, ends, color=MUTED, linewidth=1.2)
-            axes.plot([twice.pictures_a_class], [expected], "o", color=MUTED, markersize=4)
-            said.append(f"expected {twice.accuracy:.3f} with {twice.pictures_a_class:.0f}")
-        _accuracy_axis(axes, "accuracy, %")
-        axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-        axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-        axes.set_xlabel("pictures per class")
-        return _page_svg(figure, "more-pictures", f"Accuracy against pictures per class: {'; '.join(said)}.")
-
-
-def _error(accuracy: float, images: int) -> float:
-    return max(1 - accuracy, 0.5 / images)
-
-
-def _short(value: float) -> str:
-    """30000 as 30k."""
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
-
-
-def _mean_errors(seeds: Sequence[Sequence[float]], images: int) -> list[float]:
-    """The mean error after each epoch that all seeds have."""
-    shared = min(len(one) for one in seeds)
-    return [float(np.mean([_error(one[epoch], images) for one in seeds])) for epoch in range(shared)]
-
-
-def _accuracy_axis(axes: Any, label: str = "test accuracy, %") -> None:
-    """A logarithmic axis of errors, labelled as accuracy: 90, 99 and 99.9 % are equally far apart."""
-    axes.set_yscale("log")
-    axes.margins(y=0.1)
-    axes.invert_yaxis()
-    axes.yaxis.set_major_locator(mpl.ticker.FixedLocator(ERRORS))
-    axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
-    axes.yaxis.set_major_formatter(lambda error, _: f"{100 * (1 - error):g}")
-    axes.set_ylabel(label)
-
-
-def _page_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an element of a page: with unique ids, and the page's colours and font."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    for _, (prefix, address) in ElementTree.iterparse(io.StringIO(text), events=["start-ns"]):
-        ElementTree.register_namespace(prefix, address)
-    root = ElementTree.fromstring(text)
-    referred = set(re.findall(r"#([\w-]+)", text))
-    for element in root.iter():
-        for child in list(element):
-            child.tail = None
-            if child.tag.endswith(("}metadata", "}style")):
-                element.remove(child)
-        if not element.tag.endswith("}text"):
-            element.text = None
-        identity = element.attrib.pop("id", "")
-        if identity.startswith("class "):
-            element.set("class", identity.removeprefix("class "))
-        elif identity in referred:
-            element.set("id", f"{name}-{identity}")
-        for key, value in element.items():
-            if key == "clip-path" or key.endswith("}href"):
-                element.set(key, value.replace("#", f"#{name}-"))
-            elif key == "style":
-                own = re.sub(r"font-family: [^;]*; ", "", value)
-                for drawn, shown in PAGE_COLOURS.items():
-                    own = own.replace(drawn, shown)
-                element.set(key, own)
-    del root.attrib["width"], root.attrib["height"]
-    root.set("role", "img")
-    root.set("aria-label", description)
-    return ElementTree.tostring(root, encoding="unicode")
+def _draw_chance(axes: Any, chance: float | None) -> None:
+    if chance:
+        axes.axhline(100 * chance, color=MUTED, linewidth=1, linestyle=CHANCE_DASHES, zorder=1)
+        name_chance(axes, 100 * chance, chance, below=False)

@@ -8,38 +8,35 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from convladder import __version__
 from convladder.comparing.comparison import FILE, Comparison
 from convladder.comparing.settings import describe_difference
-from convladder.data.audit import audit
 from convladder.data.dataset import Dataset
-from convladder.data.features import pool_features
-from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
-from convladder.evaluating.few import FEW, FEW_FOR_DETAIL, caution, points_digits, rounded
+from convladder.evaluating.few import FEW, caution, points_digits, rounded
+from convladder.evaluating.learned import share_of_commonest
 from convladder.evaluating.robustness import measure_robustness
 from convladder.files import whole_file
 from convladder.markup import printable, shown
-from convladder.models.backbone import SIDE
-from convladder.models.ladder import MODELS, rung_idea
 from convladder.reporting import plots
+from convladder.reporting.curves import svg_of_all_learning, svg_of_learning
+from convladder.reporting.descriptions import describe_gain, describe_network
+from convladder.reporting.inside import choose_pictures, look_inside
+from convladder.reporting.kept import MOST_FILES, keep_audit, keep_learning_curve
 from convladder.reporting.learning_curve import render_learning_curve
-from convladder.reporting.pictures import Gallery, describe_worst, fill, name_top, sort_into_cells
+from convladder.reporting.pictures import is_small
 from convladder.reporting.repeating import command_for, facts_of, recipe_in_words
+from convladder.reporting.svg import error_of, is_logarithmic
 from convladder.reporting.tables import cells_of_comparison
 from convladder.runs.evaluating import keep_robustness
+from convladder.runs.film import describe_film
 from convladder.runs.run import Run, finished_runs
-from convladder.training.learning_curve import measure_learning_curve
 
-WIDEST_MATRIX = 20  # classes; with more, the most frequent confusions are listed
-CONFUSIONS_LISTED = 30
-MOST_FILES_AUDITED = 5000  # more would take too long; `convladder audit` does it
+MOMENTS_SHOWN = 20  # of a film, so that the report of the whole ladder stays small
 Say = Callable[[str], None]
 
 
@@ -118,10 +115,19 @@ def render_report(comparison: Comparison, say: Say = lambda _: None) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {"percent": percent, "words": words, "sensible": sensible, "rounded": rounded}
-    script, style = ((folder / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    film = files("convladder.serving") / "web" / "film"
+    script, player, style = (
+        "".join(part.read_text(encoding="utf-8") for part in parts)
+        for parts in (
+            [folder / "script.js"],
+            [film / "player.js", folder / "films.js"],
+            [folder / "style.css", film / "player.css"],
+        )
+    )
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, player)]
     page = environment.get_template("template.html")
-    return page.render(_content(comparison, say), script=script, style=style, script_digest=digest, version=__version__)
+    content = _content(comparison, say)
+    return page.render(content, script=script, player=player, style=style, digests=digests, version=__version__)
 
 
 def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
@@ -135,25 +141,35 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
     dataset = datasets[chosen]
     found = [_robustness(run, data, say) for run, data in zip(typical, datasets, strict=True)]
     robustness = {number: measured for number, measured in enumerate(found) if measured is not None}
-    views, gallery = _look_inside(typical, chosen, [None if data is None else data.test.images for data in datasets])
-    curves, measured = _curves(comparison)
+    pictures, chance = (
+        choose_pictures([data for data in datasets if data is not None]),
+        share_of_commonest(first.answers[1]),
+    )
+    views, gallery = look_inside(typical, chosen, datasets, pictures, chance, say)
+    curves, measured, measured_chance = _curves(comparison, dataset)
+    measured_images = first.info["images"]["validation"] or images
     return _compared(comparison, chosen, images) | {
         "dataset": first.info["dataset"],
         "source": (first.info.get("data") or {}).get("source"),
         "learning_figures": [
-            plots.svg_of_learning(curves, number, name, first.info["images"]["validation"] or images)
+            (name, svg_of_learning(curves, number, name, measured_images, measured_chance))
             for number, name in enumerate(names)
             if curves[number]
         ],
+        "all_learning": svg_of_all_learning(curves, names, chosen, measured_images, measured_chance)
+        if sum(map(bool, curves)) > 1
+        else "",
         "learning_of": measured,
         "curves": dict(zip(names, curves, strict=True)),
+        "films": _films(comparison),
         "views": views,
         "gallery": gallery,
+        "small": pictures is not None and is_small(pictures) and not first.info.get("photographs"),
         "without_pictures": without_pictures,
         "robustness": {names[number]: found for number, found in robustness.items()},
-        "robustness_figures": _draw_robustness(robustness),
-        "audit": _audit(dataset) if dataset is not None else None,
-        "learning_curve": _learning_curve(dataset, say) if dataset is not None else "",
+        "robustness_figures": _draw_robustness(robustness, chance),
+        "audit": _audit(first, dataset) if dataset is not None else None,
+        "learning_curve": _learning_curve(first, dataset, say) if dataset is not None else "",
         "account": dataset.account if dataset is not None else None,
         "command": command_for(comparison),
         "facts": facts_of(comparison.runs),
@@ -167,7 +183,8 @@ def _content(comparison: Comparison, say: Say) -> dict[str, Any]:
 def _compared(comparison: Comparison, chosen: int, images: int) -> dict[str, Any]:
     """What the template shows of the rungs side by side; the one of this number is recommended."""
     rows, first = comparison.rows, comparison.runs[0]
-    rungs = {row["name"]: row["rung"] for row in rows}
+    below = {pair["upper"]: pair for pair in comparison.pairs}
+    chance = share_of_commonest(first.answers[1])
     titles, cells = cells_of_comparison(rows, comparison.pareto)
     return {
         "comparison": comparison,
@@ -177,7 +194,7 @@ def _compared(comparison: Comparison, chosen: int, images: int) -> dict[str, Any
         "sizes": {row["name"]: f" ({row['image_size']} pixels)" for row in rows} if "pixels" in titles else {},
         "chosen": chosen,
         "recommended": comparison.recommendation,
-        "steps": [pair | {"idea": _idea(rungs[pair["upper"]])} | _besides(pair) for pair in comparison.pairs],
+        "steps": [pair | _besides(pair) for pair in comparison.pairs],
         "counted": Counter(pair["verdict"] for pair in comparison.pairs),
         "tested_by": first.info.get("tested_by"),
         "digits": points_digits(images),
@@ -188,7 +205,13 @@ def _compared(comparison: Comparison, chosen: int, images: int) -> dict[str, Any
         "seeds": sorted({row["seeds"] for row in rows}),
         "titles": titles,
         "cells": cells,
-        "cost_figures": plots.svgs_of_costs(rows, comparison.pareto, images),
+        "cost_figures": plots.svgs_of_costs(rows, comparison.pareto, images, chance),
+        "logarithmic": is_logarithmic(min(error_of(row["high"], images) for row in rows)),
+        "chance": chance,
+        "described": [
+            (name, describe_network(group[0]), describe_gain(row, below.get(name), chance or 0))
+            for row, (name, group) in zip(rows, comparison.groups.items(), strict=True)
+        ],
     }
 
 
@@ -211,10 +234,6 @@ def _typical(group: Sequence[Run]) -> Run:
     return next(run for run in group if run.info["test_accuracy"] == median)
 
 
-def _idea(rung: str) -> str:
-    return rung_idea(rung) if rung in MODELS else ""
-
-
 def _besides(pair: Mapping[str, Any]) -> dict[str, str]:
     """What a step changes besides the network, if anything."""
     return {"besides": describe_difference({key: both for key, both in pair["differs"].items() if key != "image_size"})}
@@ -233,93 +252,52 @@ def _robustness(run: Run, dataset: Dataset | None, say: Say) -> dict[str, Any] |
     return measured
 
 
-def _look_inside(
-    typical: Sequence[Run], chosen: int, images: Sequence[npt.NDArray[np.uint8] | None]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A view of each rung, and the data for the page's script: pictures by number, and their numbers by rung and cell.
-
-    All rungs show the same images, at their own size.
-    """
-    cells = [sort_into_cells(run.predictions["probabilities"], run.predictions["labels"]) for run in typical]
-    shown: list[dict[tuple[int, int], list[int]]] = [{} for _ in typical]
-    pixels = images[chosen]
-    gallery = Gallery(pixels) if pixels is not None else None
-    if gallery is not None:
-        order = sorted(range(len(typical)), key=lambda number: number != chosen)
-        for number, kept in zip(order, fill(gallery, [cells[number] for number in order]), strict=True):
-            shown[number] = kept
-    views = [_view(run, number, cells[number], images[number]) for number, run in enumerate(typical)]
-    found = [
-        {
-            f"{label},{taken}": [[number, name_top(run.predictions["probabilities"][number])] for number in numbers]
-            for (label, taken), numbers in kept.items()
-        }
-        for run, kept in zip(typical, shown, strict=True)
-    ]
-    pictures = gallery.shown if gallery else {}
-    return views, {"pictures": pictures, "cells": found, "classes": typical[0].info["class_names"]}
-
-
-def _view(
-    run: Run, number: int, cells: Mapping[tuple[int, int], Sequence[int]], images: npt.NDArray[np.uint8] | None
-) -> dict[str, Any]:
-    """The view of one rung."""
-    test, names = run.metrics["test"], run.info["class_names"]
-    confusions = sorted(
-        ((len(numbers), label, taken) for (label, taken), numbers in cells.items() if label != taken), reverse=True
-    )
-    # A network that was also trained on these images would look at other things than the one that misjudged them.
-    unseen = images is not None and "tested_by" not in run.info
-    predict = run.classifier().predict_probabilities if unseen else None
-    return {
-        "name": run.info["rung"],
-        "number": number,
-        "run": run,
-        "test": test,
-        "validation": run.metrics.get("validation"),
-        "confusions": confusions[:CONFUSIONS_LISTED],
-        "most": max((count for count, _, _ in confusions), default=1),
-        "as_matrix": len(names) <= WIDEST_MATRIX,
-        "worst": describe_worst(cells, run.predictions["probabilities"], names, images, predict),
-        "detailed": test["images"] >= FEW_FOR_DETAIL,
-        "reliability": plots.svg_of_reliability(test["calibration"]["bins"], number, run.info["rung"]),
-    }
-
-
-def _curves(comparison: Comparison) -> tuple[list[list[list[float]]], str]:
-    """Accuracy after each epoch, by rung and run (or ensemble member), and the images that it was measured on."""
+def _curves(comparison: Comparison, dataset: Dataset | None) -> tuple[list[list[list[float]]], str, float | None]:
+    """Accuracy after each epoch, by rung and run (or ensemble member); the images it was measured on; their chance."""
     validated = all(run.epochs("validation_accuracy") for run in comparison.runs)
     key = "validation_accuracy" if validated else "accuracy"
     curves = [[curve for run in group for curve in run.epochs(key)] for group in comparison.groups.values()]
-    return curves, "validation" if validated else "training"
+    labels = comparison.runs[0].predictions.get("validation_labels") if validated else None
+    if not validated and dataset is not None:
+        labels = dataset.train.labels
+    return curves, "validation" if validated else "training", share_of_commonest(labels)
 
 
-def _draw_robustness(robustness: Mapping[int, Mapping[str, Any]]) -> list[str]:
+def _films(comparison: Comparison) -> list[dict[str, Any]]:
+    """The film of each rung's best run, or why there is none."""
+    films: list[dict[str, Any]] = []
+    for name, group in comparison.groups.items():
+        best = max(group, key=lambda run: run.info["test_accuracy"])
+        shown: dict[str, Any] = {"name": name, "seed": best.info["seed"], "film": None, "why": ""}
+        try:
+            shown["film"] = describe_film(best, MOMENTS_SHOWN)
+        except ConvladderError as error:
+            shown["why"] = str(error)
+        films.append(shown)
+    return films
+
+
+def _draw_robustness(robustness: Mapping[int, Mapping[str, Any]], chance: float | None) -> list[str]:
     changes: dict[tuple[str, str], dict[int, Any]] = {}
     for number, measured in robustness.items():
         for curve in measured["curves"]:
             changes.setdefault((curve["name"], curve["unit"]), {})[number] = curve["points"]
-    return [plots.svg_of_robustness(name, unit, curves) for (name, unit), curves in changes.items()]
+    return [plots.svg_of_robustness(name, unit, curves, chance) for (name, unit), curves in changes.items()]
 
 
-def _audit(dataset: Dataset) -> Any:
+def _audit(run: Run, dataset: Dataset) -> Any:
     """The audit of the files, if the data are files and not too many."""
-    if dataset.account is None or dataset.source is None or dataset.account.files > MOST_FILES_AUDITED:
+    if dataset.account is None or dataset.source is None or dataset.account.files > MOST_FILES:
         return None
-    return audit(dataset.source["source"], dataset.source.get("columns"))
+    return keep_audit(run, dataset)
 
 
-def _learning_curve(dataset: Dataset, say: Say) -> str:
-    """The gain from more pictures, for photographs that are not too many, from the cached features of `transfer`."""
-    if not dataset.photographs or dataset.account is None or dataset.account.files > MOST_FILES_AUDITED:
+def _learning_curve(run: Run, dataset: Dataset, say: Say) -> str:
+    """The gain from more pictures, for photographs that are not too many."""
+    if not dataset.photographs or dataset.account is None or dataset.account.files > MOST_FILES:
         return ""
-    say("Measuring the learning curve.")
-    try:
-        looked_at = at_size(dataset, SIDE)
-        return render_learning_curve(measure_learning_curve(looked_at, *pool_features(looked_at)))
-    except ConvladderError as error:
-        say(f"No learning curve: {error}")
-        return ""
+    curve = keep_learning_curve(run, dataset, say)
+    return "" if curve is None else render_learning_curve(curve)
 
 
 def percent(value: float, digits: int = 2) -> str:

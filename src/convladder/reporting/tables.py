@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.cells import cell_len
+from rich.table import Column, Table
 from rich.text import Text
 
 from convladder.comparing.settings import DIFFERING_COLUMNS, MARK, describe_tuned, differing, value_in_words
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from convladder.training.learning_curve import LearningCurve
 
 WIDEST_MATRIX = 12  # classes
+WIDEST_NAMES = 100  # characters, of all their names in one line
 
 Parts = Iterator[Table | str]
 
@@ -54,7 +56,7 @@ def of_layers(rung: str, rows: "Sequence[LayerSummary]") -> Parts:
 
 def of_audit(result: "Audit") -> Parts:
     """The tables of `audit`."""
-    table = Table("class", box=SIMPLE_HEAD)
+    table = Table(_names("class"), box=SIMPLE_HEAD)
     table.add_column("pictures", justify="right")
     for name, count in result.classes.items():
         table.add_row(name, f"{count:,}")
@@ -184,7 +186,7 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
     top = [f"top-{row['k']} accuracy: {rounded(row['accuracy'], images)}" for row in result["top_k"] if row["k"] > 1]
     if top:
         yield "  ".join(top)
-    table = Table("class", box=SIMPLE_HEAD)
+    table = Table(_names("class"), box=SIMPLE_HEAD)
     for title in ("precision", "recall", "F1", "images"):
         table.add_column(title, justify="right")
     for row in result["per_class"]:
@@ -217,14 +219,15 @@ def of_confusion(
     confusion: Sequence[Sequence[int]] | None, names: Sequence[str], confusions: Sequence[Sequence[int]] = ()
 ) -> Table:
     """The confusion matrix if it fits on a screen, else the ten most frequent confusions."""
-    if confusion is not None and len(names) <= WIDEST_MATRIX:
-        table = Table("actual, predicted", box=SIMPLE_HEAD)
+    fits = len(names) <= WIDEST_MATRIX and sum(map(cell_len, names)) <= WIDEST_NAMES
+    if confusion is not None and fits:
+        table = Table(_names("actual, predicted"), box=SIMPLE_HEAD)
         for name in names:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", overflow="fold")
         for name, row in zip(names, confusion, strict=True):
             table.add_row(name, *(f"{count:,}" if count else "·" for count in row))
         return table
-    table = Table("actual", "predicted", box=SIMPLE_HEAD)
+    table = Table(_names("actual"), _names("predicted"), box=SIMPLE_HEAD)
     table.add_column("images", justify="right")
     cells = [(count, true, taken) for true, taken, count in confusions]
     if confusion is not None:
@@ -232,6 +235,11 @@ def of_confusion(
     for count, true, taken in sorted(cells, reverse=True)[:10]:
         table.add_row(names[true], names[taken], f"{count:,}")
     return table
+
+
+def _names(title: str) -> Column:
+    """A column of class names, which are never cut."""
+    return Column(title, overflow="fold")
 
 
 def of_reliability(bins: Sequence[dict[str, Any]]) -> Table:

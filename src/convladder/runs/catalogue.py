@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
-from convladder.inference.classifier import Classifier
+from convladder.inference.classifier import UNLIKE, Classifier
 from convladder.runs.examples import Examples, choose_examples, read_examples
 from convladder.runs.run import Run, embedded_name
 
@@ -70,6 +70,7 @@ def describe_model(name: str, classifier: Classifier) -> dict[str, Any]:
         "input_shape": list(classifier.input_shape),
         "fit": classifier.resize,
         "threshold": classifier.threshold,
+        "unlike_below": UNLIKE,
         "stages": [asdict(stage) for stage in list_stages(classifier)],
         "account": account_for(classifier),
     }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 SCORED_SPLITS = ("validation", "test")
+FAMILIARITY_FILE = "familiarity.npz"
 LEARNED = "learned.npz"  # digests of the training and validation pictures
 
 
@@ -150,7 +151,7 @@ class Run:
         """The best weights, as a Keras model."""
         import keras
 
-        import convladder.models.blocks  # noqa: F401 (registers our layers with Keras)
+        import convladder.models.own_layers  # noqa: F401 (registers our layers with Keras)
 
         return keras.saving.load_model(self.path / "model.keras")
 

@@ -1,6 +1,7 @@
 """The application: routes, guard and errors, put together."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from convladder.inference.classifier import Classifier
-from convladder.serving import documentation, inference_protocol, observing, page, predicting
+from convladder.runs.catalogue import find_run
+from convladder.serving import documentation, film, inference_protocol, lesson, observing, page, predicting
 from convladder.serving.documentation import Documentation
 from convladder.serving.guard import DIRECT, LOOPBACK, Guard
 from convladder.serving.limits import Limits
@@ -37,6 +39,10 @@ ROUTES = [
     Route("/docs.css", documentation.style, include_in_schema=False),
     Route("/", page.index, include_in_schema=False),
     *(Route(f"/page/{name}", answer, include_in_schema=False) for name, answer in page.FILES.items()),
+    Route("/learn/lesson.json", lesson.described, include_in_schema=False),
+    *(Route(path, answer, include_in_schema=False) for path, answer in (lesson.FILES | film.FILES).items()),
+    Route("/film/films.json", film.films, include_in_schema=False),
+    Route("/film/of/{name}", film.film, include_in_schema=False),
     Route("/models.json", page.models, include_in_schema=False),
     Route("/examples/{name}", page.examples, include_in_schema=False),
     Route("/look/{name}", page.look, methods=["POST"], include_in_schema=False),
@@ -51,6 +57,7 @@ def create_application(
     api_key: str | None = None,
     hosts: Iterable[str] = LOOPBACK,
     front: Front = DIRECT,
+    films: Mapping[str, Path] | None = None,
 ) -> Starlette:
     """Make the server's ASGI application.
 
@@ -60,6 +67,7 @@ def create_application(
         api_key: Asked of every request, if there is one.
         hosts: Names that the Host header may hold; empty for any, which is for servers with a key.
         front: Names, proxies and path that clients reach the server by, if not directly.
+        films: Run folders by name, whose films are shown; by default those of the classifiers.
 
     Returns:
         The application. Its routes find classifiers and limits in `state.service`.
@@ -72,6 +80,10 @@ def create_application(
     app = Starlette(routes=ROUTES, middleware=[guard], exception_handlers={HTTPException: _answer_http_exception})
     app.router.redirect_slashes = False  # to an address that a proxy's clients cannot reach
     app.state.service = Service(classifiers, limits, observations)
+    if films is None:
+        found = {name: find_run(classifier) for name, classifier in classifiers.items()}
+        films = {name: run.path for name, run in found.items() if run}
+    app.state.films = films
     app.state.documentation = Documentation(
         limits, list(classifiers), needs_key=bool(api_key), root_path=front.root_path
     )

@@ -52,6 +52,7 @@ async def style(request: Request) -> Response:
 
 def read_document(limits: Limits, models: list[str], *, needs_key: bool, root_path: str = "") -> dict[str, Any]:
     """The OpenAPI document of a server; arguments as of Documentation."""
+    models = models or ["none"]
     values = {
         "version": __version__,
         "limits": limits,

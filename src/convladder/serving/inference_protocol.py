@@ -20,7 +20,7 @@ from convladder.serving.refusals import Refusal
 from convladder.serving.service import Model, Pixels, Service
 
 DATATYPES: dict[str, str] = {"UINT8": "u1", "FP32": "<f4"}  # pixels of 0–255 in either
-INPUT, OUTPUT = "image", "probabilities"
+INPUT = "image"
 VERSION = "1"
 JSON_LENGTH = "inference-header-content-length"
 LARGE_BODY = 65_536  # bytes; more is read in a thread
@@ -51,7 +51,10 @@ async def model_metadata(request: Request) -> Response:
             "versions": [VERSION],
             "platform": "onnxruntime_onnx",
             "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": shape}],
-            "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(model.classifier.class_names)]}],
+            "outputs": [
+                {"name": name, "datatype": "FP32", "shape": [-1, *shape]}
+                for name, shape in model.classifier.outputs.items()
+            ],
         }
     )
 
@@ -72,16 +75,23 @@ async def infer(request: Request) -> Response:
         asked, images = await loop.run_in_executor(service.threads, _read, model, body, length, service.limits.images)
     else:
         asked, images = _read(model, body, length, service.limits.images)
-    probabilities = await service.predict(model, images)
-    described: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": list(probabilities.shape)}
-    said = {"model_name": model.name, "model_version": VERSION, "outputs": [described]}
+    answers = (await service.predict(model, images))._asdict()
+    chosen = [output["name"] for output in asked.get("outputs") or ()] or list(model.classifier.outputs)
+    tensors = {name: np.asarray(answers[name], "<f4") for name in chosen}
+    said: dict[str, Any] = {"model_name": model.name, "model_version": VERSION}
     if "id" in asked:
         said["id"] = str(asked["id"])
-    if not _wants_binary(asked):
-        described["data"] = probabilities.ravel().tolist()
+    described = [{"name": name, "datatype": "FP32", "shape": list(values.shape)} for name, values in tensors.items()]
+    said["outputs"] = described
+    content = b""
+    for item, values in zip(described, tensors.values(), strict=True):
+        if _wants_binary(asked, str(item["name"])):
+            item["parameters"] = {"binary_data_size": values.nbytes}
+            content += values.tobytes()
+        else:
+            item["data"] = values.ravel().tolist()
+    if not content:
         return _json(said)
-    content = probabilities.astype("<f4").tobytes()
-    described["parameters"] = {"binary_data_size": len(content)}
     head = json.dumps(said).encode()
     return Response(head + content, 200, {JSON_LENGTH: str(len(head))}, "application/octet-stream")
 
@@ -112,9 +122,9 @@ def _read(model: Model, body: bytes, json_length: str | None, most: int) -> tupl
     given = inputs[0]
     if given.get("name") != INPUT:
         raise _wrong(f"the input is named {str(given.get('name'))[:100]!r}, not {INPUT!r}")
-    outputs = asked.get("outputs") or []
-    if not (isinstance(outputs, list) and all(isinstance(o, dict) and o.get("name") == OUTPUT for o in outputs)):
-        raise _wrong(f"outputs names another than {OUTPUT!r}")
+    outputs, given_out = asked.get("outputs") or [], model.classifier.outputs
+    if not (isinstance(outputs, list) and all(isinstance(o, dict) and o.get("name") in given_out for o in outputs)):
+        raise _wrong(f"outputs names another than {' and '.join(given_out)}")
     datatype, shape = given.get("datatype"), given.get("shape")
     if datatype not in DATATYPES:
         raise _wrong(f"datatype {str(datatype)[:100]!r} is not one of {', '.join(DATATYPES)}")
@@ -149,11 +159,11 @@ def _read_data(given: Mapping[str, Any], rest: bytes, dtype: np.dtype[Any]) -> n
     return values.astype(dtype, copy=False)
 
 
-def _wants_binary(asked: Mapping[str, Any]) -> bool:
+def _wants_binary(asked: Mapping[str, Any], name: str) -> bool:
     """As the extension says: an output's binary_data, else the request's binary_data_output."""
     for output in asked.get("outputs") or ():
         wanted = _parameters(output).get("binary_data")
-        if wanted is not None:
+        if output["name"] == name and wanted is not None:
             return bool(wanted)
     return bool(_parameters(asked).get("binary_data_output"))
 

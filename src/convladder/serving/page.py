@@ -11,15 +11,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from convladder.inference.classifier import Classifier
 from convladder.runs.catalogue import Stage, describe_examples, describe_model, find_examples, list_stages, thin_maps
 from convladder.serving.refusals import Refusal
 from convladder.serving.service import Service
 
+Answer = Callable[[Request], Awaitable[Response]]
+
 WEB = files("convladder.serving") / "web"
-TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
+TYPES = {
+    "js": "text/javascript",
+    "css": "text/css",
+    "svg": "image/svg+xml",
+    "html": "text/html",
+    "json": "application/json",
+}
 
 
 class Shown:
@@ -44,7 +52,8 @@ class Shown:
         self.catalogue = {"format": 1, "engine": "server", "models": models}
 
 
-def _read(name: str) -> Callable[[Request], Awaitable[Response]]:
+def read_file(name: str) -> Answer:
+    """What answers with a file of the folder web."""
     content = (WEB / name).read_bytes()
 
     async def answer(_request: Request) -> Response:
@@ -53,9 +62,28 @@ def _read(name: str) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
+def read_folder(name: str) -> dict[str, Answer]:
+    """What answers for each address of a folder of the folder web: `/name`, `/name/`, and one for each other file.
+
+    The first goes to the second, which the page's links are relative to; by a relative address, as a proxy may add a
+    path.
+    """
+
+    async def go(_request: Request) -> Response:
+        return RedirectResponse(f"{name}/")
+
+    paths = {file.name: "" if file.name == "index.html" else file.name for file in (WEB / name).iterdir()}
+    return {f"/{name}": go} | {f"/{name}/{path}": read_file(f"{name}/{file}") for file, path in paths.items()}
+
+
 # The files are few and small: each has its route, and nothing else of the disk can be asked for.
-index = _read("index.html")
-FILES = {file.name: _read(f"page/{file.name}") for file in (WEB / "page").iterdir()}
+_index = read_file("index.html")
+FILES = {file.name: read_file(f"page/{file.name}") for file in (WEB / "page").iterdir()}
+
+
+async def index(request: Request) -> Response:
+    """The page; the lesson where there is no model to show."""
+    return await _index(request) if request.app.state.service.models else RedirectResponse("learn/")
 
 
 async def models(request: Request) -> Response:
@@ -73,7 +101,10 @@ async def examples(request: Request) -> Response:
 
 
 async def look(request: Request) -> Response:
-    """Pixels of one image or many in; out float32 probabilities; of one, also float32 peaks and int8 maps by stage."""
+    """Pixels of one image or many in; out float32 probabilities, then familiarities, NaN where a file does not tell.
+
+    Of one image, with `maps`, also float32 peaks and int8 maps by stage.
+    """
     service: Service = request.app.state.service
     maps = _read_number(request, "maps")
     model = service.find_model(request.path_params["name"])
@@ -85,10 +116,12 @@ async def look(request: Request) -> Response:
             422, "bad_pixels", f"{len(body):,} bytes are not the pixels of whole images. Expected {size:,} an image."
         )
     images = np.frombuffer(body, np.uint8).reshape(count, *model.classifier.input_shape)
-    answer = (await service.predict(model, images)).astype("<f4").tobytes()
+    answers = await service.predict(model, images)
+    told = np.full(count, np.nan) if answers.familiarity is None else answers.familiarity
+    answer = answers.probabilities.astype("<f4").tobytes() + told.astype("<f4").tobytes()
     if maps:
         stages = (await _shown(request)).stages[model.name]
-        answer += await _in_thread(service, _maps, model.classifier, images, stages)
+        answer += await in_thread(service, _maps, model.classifier, images, stages)
     return Response(answer, media_type="application/octet-stream")
 
 
@@ -119,10 +152,11 @@ def _maps(classifier: Classifier, images: npt.NDArray[np.uint8], stages: list[St
 async def _shown(request: Request) -> Shown:
     state = request.app.state
     if not hasattr(state, "shown"):
-        state.shown = await _in_thread(state.service, Shown, state.service)
+        state.shown = await in_thread(state.service, Shown, state.service)
     shown: Shown = state.shown
     return shown
 
 
-async def _in_thread(service: Service, work: Callable[..., Any], *arguments: Any) -> Any:
+async def in_thread(service: Service, work: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns that takes too long for the event loop."""
     return await asyncio.get_running_loop().run_in_executor(service.threads, work, *arguments)

@@ -6,8 +6,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from convladder.inference.classifier import Answers
 from convladder.serving.refusals import Refusal
-from convladder.serving.service import Model, Probabilities, Service
+from convladder.serving.service import Model, Service
 from convladder.serving.uploads import Upload, read_pictures
 
 TOP = 5  # classes that an answer names, unless told otherwise
@@ -40,10 +41,10 @@ async def predict(request: Request) -> Response:
     return Response(json.dumps({"model": model.name, "predictions": answers}), media_type="application/json")
 
 
-def answer(model: Model, upload: Upload, row: Probabilities, top: int, all_probabilities: bool) -> dict[str, Any]:
+def answer(model: Model, upload: Upload, found: Answers, top: int, all_probabilities: bool) -> dict[str, Any]:
     """What `convladder predict --json` says of a picture, its classes cut to `top`."""
-    said = vars(model.classifier.prediction(upload[0], row, top))
-    return said | {"probabilities": row.tolist()} if all_probabilities else said
+    said = vars(model.classifier.prediction(upload[0], found, top=top))
+    return said | {"probabilities": found.probabilities[0].tolist()} if all_probabilities else said
 
 
 def _read_top(text: str) -> int:

@@ -8,7 +8,7 @@ not keep others waiting. What that buys stands in docs/decisions/0009-serving.md
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from convladder.data.decoding import name_defect, open_picture, read_pixels
 from convladder.errors import ConvladderError, check_choice
-from convladder.inference.classifier import Classifier
+from convladder.inference.classifier import Answers, Classifier, join_answers
 from convladder.processors import count_processors
 from convladder.serving.limits import Limits
 from convladder.serving.observing import Observations
@@ -30,8 +30,7 @@ BATCH_IMAGES = 64
 BATCH_PLACES = 1 << 20  # of a batch's images together, so that the maps between layers stay small
 
 Pixels = npt.NDArray[np.uint8]
-Probabilities = npt.NDArray[np.float32]
-Answer = Probabilities | Refusal
+Answer = Answers | Refusal  # for one picture
 
 
 class Model:
@@ -47,25 +46,25 @@ class Model:
         self.classifier = classifier
         height, width, _ = classifier.input_shape
         self.batch = max(1, min(BATCH_IMAGES, BATCH_PLACES // (height * width)))
-        self.waiting: list[tuple[Pixels, asyncio.Future[Probabilities]]] = []
+        self.waiting: list[tuple[Pixels, asyncio.Future[Answers]]] = []
         blank = np.zeros((1, *classifier.input_shape), dtype=np.uint8)
         classifier.predict_probabilities(blank)
         start = time.perf_counter()
         classifier.predict_probabilities(blank)
         self.quick = time.perf_counter() - start < QUICK_SECONDS
 
-    def predict(self, images: Pixels, check: Callable[[], None] = lambda: None) -> Probabilities:
-        """Probabilities of images of any number, a batch at a time; `check` may raise between two of them."""
+    def predict(self, images: Pixels, check: Callable[[], None] = lambda: None) -> Answers:
+        """Answers for images of any number, a batch at a time; `check` may raise between two of them."""
         answers = []
         for start in range(0, len(images), self.batch):
             check()
-            answers.append(self.classifier.predict_probabilities(images[start : start + self.batch]))
-        return answers[0] if len(answers) == 1 else np.concatenate(answers)
+            answers.append(self.classifier.answer(images[start : start + self.batch]))
+        return join_answers(answers)
 
-    async def predict_together(self, images: Pixels) -> Probabilities:
-        """Probabilities, computed with those of all requests that are at this point in this turn of the event loop."""
+    async def predict_together(self, images: Pixels) -> Answers:
+        """Answers, computed with those of all requests that are at this point in this turn of the event loop."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Probabilities] = loop.create_future()
+        future: asyncio.Future[Answers] = loop.create_future()
         self.waiting.append((images, future))
         if len(self.waiting) == 1:
             loop.call_soon(self._predict_waiting)
@@ -75,7 +74,7 @@ class Model:
         waiting, self.waiting = self.waiting, []
         try:
             images = waiting[0][0] if len(waiting) == 1 else np.concatenate([images for images, _ in waiting])
-            probabilities = self.predict(images)
+            answers = self.predict(images)
         except Exception as error:
             for _, future in waiting:
                 if not future.done():
@@ -85,7 +84,7 @@ class Model:
         for images, future in waiting:
             stop = start + len(images)
             if not future.done():  # it is where its request was cancelled
-                future.set_result(probabilities[start:stop])
+                future.set_result(answers.part(start, stop))
             start = stop
 
 
@@ -116,6 +115,8 @@ class Service:
         Raises:
             Refusal: No model has that name; 404.
         """
+        if not self.models:
+            raise Refusal(404, "no_such_model", "No model is served here, only the lesson at /learn/.")
         if name is None:
             return next(iter(self.models.values()))
         try:
@@ -125,7 +126,7 @@ class Service:
         return self.models[name]
 
     async def classify(self, model: Model, uploads: Sequence[Upload]) -> list[Answer]:
-        """What a model makes of pictures: probabilities of each, or why it was refused.
+        """What a model makes of pictures: its answer for each, or why it was refused.
 
         Raises:
             Refusal: The pictures have too many pixels together, or took too long.
@@ -151,7 +152,7 @@ class Service:
         except Refusal:  # few bytes, and many pixels
             return None
         images = _stack(decoded)
-        return _merge(decoded, () if images is None else await model.predict_together(images))
+        return _merge(decoded, None if images is None else await model.predict_together(images))
 
     async def decode(self, model: Model, upload: Upload) -> Pixels:
         """The pixels that a model takes of a picture, of its input shape.
@@ -166,8 +167,8 @@ class Service:
             raise decoded
         return decoded
 
-    async def predict(self, model: Model, images: Pixels) -> Probabilities:
-        """Probabilities of images that need no decoding."""
+    async def predict(self, model: Model, images: Pixels) -> Answers:
+        """Answers for images that need no decoding."""
         self.observations.images.labels(model.name).inc(len(images))
         if len(images) <= QUICK_IMAGES and model.quick:
             return await model.predict_together(images)
@@ -220,7 +221,7 @@ def _chunks(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:
 def _classify(model: Model, uploads: Sequence[Upload], allowance: Allowance) -> list[Answer]:
     decoded = _decode(model.classifier, uploads, allowance)
     images = _stack(decoded)
-    return _merge(decoded, () if images is None else model.predict(images, allowance.check_time))
+    return _merge(decoded, None if images is None else model.predict(images, allowance.check_time))
 
 
 def _stack(decoded: Sequence[Pixels | Refusal]) -> Pixels | None:
@@ -228,9 +229,10 @@ def _stack(decoded: Sequence[Pixels | Refusal]) -> Pixels | None:
     return images[0][np.newaxis] if len(images) == 1 else np.stack(images) if images else None
 
 
-def _merge(decoded: Sequence[Pixels | Refusal], probabilities: Iterable[Probabilities]) -> list[Answer]:
-    """The refusals of those that were refused, and a row of probabilities for each of the others."""
-    rows = iter(probabilities)
+def _merge(decoded: Sequence[Pixels | Refusal], answers: Answers | None) -> list[Answer]:
+    """The refusals of those that were refused, and an answer for each of the others, if there are any."""
+    count = 0 if answers is None else len(answers.probabilities)
+    rows = (answers.part(row, row + 1) for row in range(count) if answers)
     return [item if isinstance(item, Refusal) else next(rows) for item in decoded]
 
 

@@ -16,7 +16,8 @@ from convladder.data.dataset import Split
 from convladder.evaluating.calibration import SMALLEST, choose_temperature, row_slices, temper
 from convladder.exporting.parity import LARGEST_DIFFERENCE
 from convladder.exporting.pretrained import predict_quickly
-from convladder.models.blocks import ALL_VIEWS, split_views
+from convladder.models.blocks import ALL_VIEWS
+from convladder.models.own_layers import split_views
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Answers:
         validation: Shape (count, num_classes).
         labels: Labels of the validation pictures, shape (count,).
         test: Answers for the test pictures.
+        features: Those of the training and of the validation pictures, shape (count, features) each.
         by_folds: If the network is fitted to the test pictures too: the answers of other networks that are not, at
             their own temperatures.
         folds: Number of such networks.
@@ -45,6 +47,7 @@ class Answers:
     validation: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     test: npt.NDArray[np.float32]
+    features: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
     by_folds: npt.NDArray[np.float32] | None = None
     folds: int = 0
 

@@ -28,6 +28,10 @@ from convladder.training.recipes import Recipe
 STEPS_PER_LOOK = 32
 MACS_PER_LOOK = 1.2e11  # of the forward pass: enough for 32 steps of any rung on MNIST in batches of 128
 
+# A training of few steps has more looks, so that there is a film of it, unless the network is so small that they cost.
+LOOKS = 40
+LEAST_MACS_PER_LOOK = 2e9
+
 FIRST_GUESS = 1000  # steps of a training with a time limit, before the first steps are timed
 
 ROWS_A_READ = 16  # from a mapped file: 16 rows count as 40 MB of memory, 512 as 430; a batch takes 1.5 ms, not 1.2
@@ -76,7 +80,7 @@ def fit(
     steps = passes if keeper.pace else recipe.epochs * passes / rounds
     try:
         # Keras ends an epoch after a look, so an epoch must be a whole number of looks.
-        looks = max(1, math.ceil(steps / steps_per_look(model, recipe.batch_size)))
+        looks = _count_looks(steps, rounds, recipe.batch_size * count_macs(model))
         copy.steps_per_execution = max(1, round(steps / looks))
         steps_an_epoch = looks * copy.steps_per_execution
         if schedule:
@@ -164,7 +168,22 @@ def _row_reader(images: npt.NDArray[np.uint8]) -> Callable[[Any], npt.NDArray[np
 
 def steps_per_look(model: keras.Model, batch_size: int) -> int:
     """Number of steps between two looks: so many that they take seconds, but at most STEPS_PER_LOOK."""
-    return max(1, min(STEPS_PER_LOOK, int(MACS_PER_LOOK / (batch_size * max(1, count_macs(model))))))
+    return _steps_per_look(batch_size * count_macs(model))
+
+
+def _steps_per_look(macs: float) -> int:
+    return max(1, min(STEPS_PER_LOOK, int(MACS_PER_LOOK / max(1, macs))))
+
+
+def _count_looks(steps: float, epochs: int, macs: float) -> int:
+    """Number of looks in each of so many epochs, given the steps of an epoch and the multiplications of a step."""
+    least = max(1, math.ceil(steps / _steps_per_look(macs)))
+    wanted = min(math.ceil(LOOKS / epochs), int(steps * macs / LEAST_MACS_PER_LOOK), int(steps))
+    if wanted <= least:
+        return least
+    # Of numbers alike, the one that needs the least rounding of the steps.
+    alike = range(wanted, wanted + max(1, wanted // 4) + 1)
+    return min(alike, key=lambda looks: abs(looks * round(steps / looks) - steps))
 
 
 def compile_copy(model: keras.Model, recipe: Recipe, precision: str) -> tuple[keras.Model, "OneCycle | None"]:

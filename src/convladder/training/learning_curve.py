@@ -101,6 +101,7 @@ class LearningCurve:
         reason: Why it cannot be estimated.
         classes: The classes that are used, in the order of the labels.
         left_out: Classes with fewer than four pictures.
+        commonest: Share of the most frequent class among the test pictures.
     """
 
     pictures: int
@@ -111,6 +112,7 @@ class LearningCurve:
     reason: str
     classes: tuple[ClassErrors, ...]
     left_out: tuple[str, ...]
+    commonest: float
 
     @property
     def worst(self) -> ClassErrors:
@@ -195,6 +197,7 @@ def measure_learning_curve(dataset: Dataset, features: Features, labels: Labels)
         reason=reason,
         classes=tuple(_describe_classes(labels[tested], answers[max(answers)], names)),
         left_out=tuple(name for name, count in zip(dataset.class_names, counts, strict=True) if count < FEWEST_A_CLASS),
+        commonest=float(np.bincount(labels[tested]).max() / len(tested)),
     )
 
 

@@ -245,3 +245,15 @@ def rung_side(rung: str, dataset: "Dataset") -> int:
     side = dataset.input_shape[0]
     named = dataset.source is None or dataset.source["image_size"] is not None
     return SIDE if rung in PRETRAINED and dataset.photographs and not named else side
+
+
+def idle_options(recipe: Recipe, ensemble: int, minutes: str = "--minutes") -> list[str]:
+    """The given options that have no effect on a head that is solved, not trained."""
+    idle = {
+        "--ensemble": ensemble > 1,
+        minutes: recipe.minutes is not None,
+        "--until": recipe.until is not None,
+        "--augment": recipe.augment != "none",
+        "--views digits": recipe.views == "digits",
+    }
+    return [option for option, asked in idle.items() if asked]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from convladder.data.dataset import Dataset
 from convladder.data.leaks import leaked
 from convladder.evaluating.calibration import choose_threshold, reliability, temper
+from convladder.evaluating.familiarity import write_familiarity
 from convladder.evaluating.learned import beside_constant
 from convladder.evaluating.metrics import describe_predictions, predict_probabilities, without
 from convladder.exporting.onnx_file import export_onnx
@@ -18,8 +19,9 @@ from convladder.exporting.parity import check_agreement, parity_images
 from convladder.exporting.pretrained import predict_quickly
 from convladder.files import whole_file, write_arrays, write_csv, write_json
 from convladder.runs.examples import choose_examples
-from convladder.runs.run import LEARNED, embedded_name
+from convladder.runs.run import FAMILIARITY_FILE, LEARNED, embedded_name
 from convladder.training.assembling import Answers, Calibration, calibrate
+from convladder.training.familiarizing import familiarize
 
 
 def write_results(
@@ -61,7 +63,10 @@ def write_results(
         check_agreement(shipped[: len(images)], expected[: len(shipped)], "The head")
     fitted = {"temperature": calibration.temperature, "threshold": threshold}
     described = fitted | _describe_shipped(model, data, metrics["test"], answers)
-    parity = export_onnx(model, folder / "model.onnx", described, images, expected)
+    familiarity = familiarize(model, data, answers)
+    if familiarity:
+        write_familiarity(folder / FAMILIARITY_FILE, familiarity)
+    parity = export_onnx(model, folder / "model.onnx", described, images, expected, familiarity)
     write_json(folder / "metrics.json", metrics | {"parity": parity})
     accuracies = {f"{split}_accuracy": scores["accuracy"] for split, scores in metrics.items()}
     reasons = {"temperature_reason": calibration.reason, "threshold_reason": why}

@@ -18,7 +18,7 @@ from convladder.models.backbone import BACKBONE, FEATURES
 from convladder.training.assembling import VIEWS, Answers
 from convladder.training.head import Solution, judge_by_folds, solve
 from convladder.training.keeping import Fitted
-from convladder.training.recipes import Recipe
+from convladder.training.recipes import Recipe, idle_options
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,6 @@ class Solved:
         }
         folds = self.answers.folds
         return {"head": head} | ({"tested_by": f"{folds}-fold cross-validation"} if folds else {})
-
-
-def idle_options(recipe: Recipe, ensemble: int, minutes: str = "--minutes") -> list[str]:
-    """The given options that have no effect on a head that is solved, not trained."""
-    idle = {
-        "--ensemble": ensemble > 1,
-        minutes: recipe.minutes is not None,
-        "--until": recipe.until is not None,
-        "--augment": recipe.augment != "none",
-        "--views digits": recipe.views == "digits",
-    }
-    return [option for option, asked in idle.items() if asked]
 
 
 def check_solvable(recipe: Recipe, ensemble: int) -> None:
@@ -123,7 +111,8 @@ def solve_head(
         on_validation = score(solution.probabilities, solution.labels)
         row |= {"validation_accuracy": on_validation["accuracy"], "validation_loss": on_validation["loss"]}
     fitted.history.append(row)
-    answers = Answers(solution.probabilities, solution.labels, head.predict(test[:views]))
+    seen = train[0], validation[0]
+    answers = Answers(solution.probabilities, solution.labels, head.predict(test[:views]), seen)
     if by_folds:
         judged, folds = judge_by_folds(train, labels, data.num_classes, views)
         answers = replace(answers, by_folds=judged, folds=folds)

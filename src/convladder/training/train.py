@@ -27,6 +27,7 @@ from convladder.training.adopting import adopt
 from convladder.training.assembling import VIEWS, Answers, assemble
 from convladder.training.checkpoint import Checkpoint, Part
 from convladder.training.describing import describe_data, describe_machine
+from convladder.training.filming import Camera
 from convladder.training.finetuning import finetune
 from convladder.training.fitting import Interrupted, fit
 from convladder.training.keeping import Fitted
@@ -114,7 +115,7 @@ def _carry_out(
     building: float,
 ) -> Run:
     """Train into a folder, from its checkpoint on if there is one. `building` is the seconds that `first` took."""
-    trained = _Trained(plan, checkpoint := Checkpoint(folder))
+    trained = _Trained(plan, folder, checkpoint := Checkpoint(folder))
     if checkpoint.left is not None:
         began = time.monotonic() + checkpoint.left - 60 * (plan.recipe.minutes or 0)
     deadline = _deadline(began, building, plan)
@@ -264,7 +265,9 @@ class _Trained:
 
     Attributes:
         plan: What is trained, and how.
+        folder: Of the run, where the film of its first network is kept.
         checkpoint: Of the run.
+        camera: What films it; None where a head is solved, or was filmed before the run was resumed.
         network: The one that is or was fitted last.
         members: With their best weights.
         history: A row an epoch.
@@ -275,7 +278,9 @@ class _Trained:
     """
 
     plan: _Plan
+    folder: Path
     checkpoint: Checkpoint
+    camera: Camera | None = None
     network: keras.Model | None = None
     members: list[keras.Model] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -297,6 +302,9 @@ class _Trained:
         if number < len(self.checkpoint.fitted):  # before the run was resumed
             self.keep(network, *_fitted(self.checkpoint.fitted[number]))
             return
+        if number == 0 and plan.rung != "transfer":
+            self.camera = Camera(self.folder, data, recipe)
+            callbacks = [*callbacks, self.camera]
         how: dict[str, Any] = {"seed": plan.seed + number, "callbacks": callbacks, "deadline": deadline}
         how["checkpoint"] = self.checkpoint
         if plan.rung == "finetune" and plan.backbone == BACKBONE:
@@ -334,7 +342,8 @@ class _Trained:
     @property
     def account(self) -> dict[str, Any]:
         """What run.json says of the fitting."""
-        return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs} | dict(self.details)
+        filmed = {"film_seconds": self.camera.seconds} if self.camera else {}
+        return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs} | filmed | dict(self.details)
 
 
 def _fitted(part: Part) -> tuple[Fitted, Mapping[str, Any]]:

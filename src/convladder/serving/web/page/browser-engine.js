@@ -45,11 +45,13 @@ export class Engine {
     const session = await this.#session(model);
     const input = new ort.Tensor("float32", Float32Array.from(pixels), [count, ...model.input_shape]);
     const [first] = session.outputNames;
-    const wanted = maps ? [first, ...model.stages.map((stage) => stage.name)] : [first];
+    const told = session.outputNames.includes("familiarity");
+    const wanted = [first, ...(told ? ["familiarity"] : []), ...(maps ? model.stages.map((stage) => stage.name) : [])];
     const outputs = await session.run({ [session.inputNames[0]]: input }, wanted);
     const probabilities = outputs[first].data;
-    if (!maps) return { probabilities };
-    return { probabilities, maps: model.stages.map((stage) => thin(outputs[stage.name].data, stage)) };
+    const familiarity = told ? outputs.familiarity.data : new Float32Array(count).fill(NaN);
+    if (!maps) return { probabilities, familiarity };
+    return { probabilities, familiarity, maps: model.stages.map((stage) => thin(outputs[stage.name].data, stage)) };
   }
 
   #session(model) {
@@ -59,7 +61,7 @@ export class Engine {
 }
 
 async function open(model) {
-  const response = await fetch(model.file);
+  const response = await fetch(new URL(`../${model.file}`, import.meta.url));
   if (!response.ok) throw new Error(`${model.file}: ${response.status} ${response.statusText}`);
   return ort.InferenceSession.create(new Uint8Array(await response.arrayBuffer()));
 }

@@ -1,9 +1,12 @@
 // The page: a picture in, from the pad, a file or the test images; answers out, while it changes.
 
 import { openEngine, pixelCount } from "./engine.js";
+import { lookedFigures, paintOcclusion, paintShifts } from "./looked.js";
 import { Pad } from "./pad.js";
 import { hidden, paint, shiftPixels, shifts, strokesToPixels } from "./picture.js";
 import * as views from "./views.js";
+import * as words from "./words.js";
+import { Zoom } from "./zoom.js";
 
 const LARGEST_DRAWN = 64; // gray models of at most this side can be drawn for
 const A_PAGE_OF_EXAMPLES = 12;
@@ -15,15 +18,20 @@ const selects = { a: at("model-a"), b: at("model-b") };
 const bars = new views.Bars(at("bars"));
 const pairs = Object.fromEntries(["occlusion", "stages", "accounts"].map((id) => [id, new views.Pair(at(id))]));
 const pad = new Pad(at("pad"), { changed: drawn, shift: shiftBy, say });
+const zoom = new Zoom();
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const narrow = matchMedia("(max-width: 60rem)"); // as in style.css
 
 let engine;
 let models;
-let source = { kind: "none" }; // or strokes; file, with its pixels by model; example, with its pixels
+let source = { kind: "none" }; // or strokes; file, with its pixels by model; example, with its pixels and truth
 let shift = [0, 0];
 let examples = { list: [], first: 0 };
+const readings = new Map(); // of models, to their test images
 let answering = null; // a promise while answers are under way
 let underWay = 0;
 let asked = null; // the newest wish while answers are under way
+let latest = []; // answers, of which the feature maps are shown
 let rest; // the timer behind PAUSE
 let described; // the input shape that the page is laid out for
 let generation = 0; // of the picture: what was computed for an older one is dropped
@@ -39,13 +47,9 @@ async function start() {
     : "Pictures go to the server that this page came from, and nowhere else; it keeps none.";
   selects.a.replaceChildren(...models.map(option));
   for (const select of Object.values(selects)) select.addEventListener("change", () => during(choose()));
-  // Of several models first the best beside the worst, which shows the most.
-  const score = (model) => model.account.test_accuracy ?? 0;
-  const ranked = [...models].sort((one, other) => score(other) - score(one));
-  selects.a.value = ranked[0].name;
   wire();
-  await choose(ranked.at(-1).name);
-  if (examples.list.length) showExample(0);
+  await choose();
+  if (examples.list.length) showExample(examples.list[0]);
 }
 
 function option(model) {
@@ -59,43 +63,44 @@ function chosen() {
 }
 
 // The second network takes and gives what the first does, so that both see one picture.
-async function choose(second = selects.b.value) {
+async function choose() {
+  const second = selects.b.value;
   const first = models.find((model) => model.name === selects.a.value);
   const kind = (model) => JSON.stringify([model.input_shape, model.class_names]);
   const alike = models.filter((model) => model !== first && kind(model) === kind(first));
   selects.b.replaceChildren(...alike.map(option));
   if (alike.some((model) => model.name === second)) selects.b.value = second;
   selects.b.parentElement.hidden = !alike.length;
-  at("answer").classList.toggle("single", !alike.length);
   describe(first, alike.length > 0);
   pairs.accounts.columns(chosen(), views.showAccount);
   bars.clear();
-  await loadExamples(first);
+  await loadExamples();
   await refresh();
 }
 
 function describe(model, two) {
   const [height, width, channels] = model.input_shape;
   const drawable = channels === 1 && Math.max(height, width) <= LARGEST_DRAWN && height === width;
-  const what = drawable ? "Draw, or show a picture" : "Show a picture";
-  at("lead").textContent = `${what}: see what ${two ? "two networks make" : "the network makes"} of it, and how.`;
-  at("pad-hint").textContent = drawable ? "Draw here\nor drop a picture" : "Drop or paste a picture here";
-  at("pad-help").textContent = drawable
-    ? "Mouse, finger or pen; or arrow keys to move and the space bar to put the pen down and up. Pictures can be dropped and pasted."
-    : "Pictures can be dropped and pasted too.";
-  at("preparing").textContent = (drawable
-    ? `Drawings are prepared as MNIST’s digits were: the longer side scaled to ${Math.round((20 / 28) * width)} pixels, the centre of mass moved to the middle of ${width}×${height}. `
-    : "") + `Pictures are brought to ${width}×${height} in ${channels === 1 ? "gray" : "colours"} (${model.fit}), as they were for training.`;
+  at("lead").textContent = words.lead(drawable, two);
+  at("pad-hint").textContent = words.hint(drawable);
+  at("pad-help").textContent = words.help(drawable);
+  at("input-caption").textContent = words.inputCaption(chosen());
+  at("first").textContent = two ? "First network" : "Network";
+  at("answer").classList.toggle("single", !two);
+  const letters = Math.max(...model.class_names.flatMap((name) => name.split(/[\s-]+/)).map((word) => word.length));
+  document.documentElement.style.setProperty("--letters", letters); // for what must hold a class's name
+  at("answer").classList.toggle("named", letters > 3);
   pad.drawable = drawable;
   at("pad").classList.toggle("drawable", drawable);
   at("undo").hidden = !drawable;
   const kind = JSON.stringify(model.input_shape);
-  if (described !== kind && described) {
-    pad.show(null);
+  if (described !== kind && described && source.kind !== "file") {
     source = { kind: "none" };
-    shift = [0, 0];
+    pad.show(null);
   }
+  if (described !== kind) shift = [0, 0];
   described = kind;
+  pad.draw();
   tidy();
 }
 
@@ -125,14 +130,14 @@ function wire() {
     event.preventDefault();
     showFile(event.dataTransfer.files[0]);
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => refresh());
+  dark.addEventListener("change", () => refresh());
+  narrow.addEventListener("change", () => showStages(latest));
 }
 
 // Sources
 
 function drawn(time) {
   source = pad.strokes.length ? { kind: "strokes" } : { kind: "none" };
-  unpress();
   tidy();
   refresh(time);
 }
@@ -145,58 +150,66 @@ async function decodeAndShow(file) {
   const pixels = new Map();
   for (const model of chosen()) pixels.set(model.name, await engine.decode(model, file));
   source = { kind: "file", file, pixels };
-  pad.show(await createImageBitmap(file).catch(() => [pixels.values().next().value, chosen()[0].input_shape]));
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  pad.show(bitmap ?? [pixels.values().next().value, chosen()[0].input_shape], file.name || "a pasted picture");
   shift = [0, 0];
-  unpress();
   tidy();
   await refresh();
 }
 
-function showExample(index) {
-  const { pixels, label } = examples.list[index];
-  source = { kind: "example", pixels, label };
-  pad.show([pixels, chosen()[0].input_shape]);
+function showExample({ pixels, truth }) {
+  source = { kind: "example", pixels, truth };
+  pad.show([pixels, chosen()[0].input_shape], `test image: ${truth}`);
   shift = [0, 0];
-  unpress();
-  at("thumbnails").children[index - examples.first]?.setAttribute("aria-pressed", "true");
   tidy();
   refresh();
 }
 
-function unpress() {
-  for (const button of at("thumbnails").children) button.setAttribute("aria-pressed", "false");
+async function loadExamples() {
+  const teller = chosen().find((model) => model.examples);
+  const list = teller ? await readExamples(teller) : [];
+  if (teller !== chosen().find((model) => model.examples)) return; // others were chosen meanwhile
+  examples = { list, first: 0 };
+  at("examples").hidden = !list.length;
+  if (teller) at("examples-note").textContent = words.examplesNote(teller);
+  showThumbnails();
 }
 
-async function loadExamples(model) {
-  examples = { list: [], first: 0 };
-  if (model.examples) {
+async function readExamples(model) {
+  if (!readings.has(model.name)) {
     const response = await fetch(model.examples.file);
-    if (response.ok) {
-      const bytes = new Uint8Array(await response.arrayBuffer());
-      const size = pixelCount(model);
-      examples.list = model.examples.labels.map((label, index) => ({
-        label,
-        misjudged: model.examples.misjudged[index],
-        pixels: bytes.subarray(index * size, (index + 1) * size),
-      }));
-    }
+    if (!response.ok) return [];
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    const size = pixelCount(model);
+    readings.set(model.name, model.examples.labels.map((label, index) => ({
+      truth: model.class_names[label],
+      misjudged: model.examples.misjudged[index],
+      pixels: bytes.subarray(index * size, (index + 1) * size),
+    })));
   }
-  at("examples").hidden = !examples.list.length;
-  showThumbnails();
+  return readings.get(model.name);
 }
 
 function showThumbnails() {
   const [model] = chosen();
   const shown = examples.list.slice(examples.first, examples.first + A_PAGE_OF_EXAMPLES);
-  at("thumbnails").replaceChildren(...shown.map(({ pixels, label, misjudged }, place) => {
+  at("thumbnails").replaceChildren(...shown.map((example, place) => {
+    const { pixels, truth, misjudged } = example;
     const canvas = views.element("canvas", { "aria-hidden": "true" });
     paint(canvas, pixels, model.input_shape);
-    const name = `Test image ${examples.first + place + 1}: ${model.class_names[label]}${misjudged ? ", misjudged" : ""}`;
-    const button = views.element("button", { type: "button", "aria-label": name, "aria-pressed": "false" }, canvas);
+    const name = `Test image ${examples.first + place + 1}: ${truth}${misjudged ? ", misjudged" : ""}`;
+    const button = views.element("button", { type: "button", "aria-label": name }, canvas, views.element("span", {}, truth));
     button.classList.toggle("misjudged", misjudged);
-    button.addEventListener("click", () => showExample(examples.first + place));
+    button.addEventListener("click", () => showExample(example));
     return button;
   }));
+  press();
+}
+
+function press() {
+  [...at("thumbnails").children].forEach((button, place) => {
+    button.setAttribute("aria-pressed", String(source.pixels === examples.list[examples.first + place].pixels));
+  });
 }
 
 function shiftBy([across, down]) {
@@ -217,17 +230,16 @@ function tidy() {
   if (shift[0]) parts.push(`${Math.abs(shift[0])} px ${shift[0] > 0 ? "right" : "left"}`);
   if (shift[1]) parts.push(`${Math.abs(shift[1])} px ${shift[1] > 0 ? "down" : "up"}`);
   at("shifted").textContent = parts.length ? parts.join(", ") : "not shifted";
+  at("preparing").textContent = words.preparation(chosen(), source.kind, pad.drawable);
+  press();
 }
 
 async function pixelsFor(model) {
-  let pixels;
-  if (source.kind === "strokes") pixels = strokesToPixels(pad.strokes, model.input_shape[0]);
-  else if (source.kind === "example") pixels = source.pixels;
-  else {
-    if (!source.pixels.has(model.name)) source.pixels.set(model.name, await engine.decode(model, source.file));
-    pixels = source.pixels.get(model.name);
-  }
-  return pixels;
+  const { kind, pixels, file } = source; // which may be another one after a wait
+  if (kind === "strokes") return strokesToPixels(pad.strokes, model.input_shape[0]);
+  if (kind === "example") return pixels;
+  if (!pixels.has(model.name)) pixels.set(model.name, await engine.decode(model, file));
+  return pixels.get(model.name);
 }
 
 // Answers
@@ -235,6 +247,7 @@ async function pixelsFor(model) {
 // One round of answers at a time; what changes meanwhile is answered in the next, and only its latest state.
 function refresh(time = performance.now()) {
   generation++;
+  at("occlusion").setAttribute("aria-busy", "true"); // what it shows is of the picture before
   clearTimeout(rest);
   asked = { time };
   answering ??= during(answerAsked());
@@ -268,41 +281,64 @@ async function during(work) {
 
 async function answer(time) {
   const shown = chosen();
-  if (source.kind === "none") return showNothing();
+  const { kind, truth } = source;
+  if (kind === "none") return showNothing();
   const answers = await Promise.all(shown.map(async (model) => {
     const pixels = shiftPixels(await pixelsFor(model), model.input_shape, ...shift);
-    return { model, pixels, ...(await engine.answer(model, pixels, { maps: true })) };
+    return { model, pixels, truth, ...(await engine.answer(model, pixels, { maps: true })) };
   }));
   paint(at("input"), answers[0].pixels, shown[0].input_shape);
-  answers.forEach(({ model, probabilities }, index) => views.showVerdict("ab"[index], model, probabilities));
+  answers.forEach((answered, index) => views.showVerdict("ab"[index], answered));
+  at("truth").hidden = truth === undefined;
+  at("truth").textContent = `Right answer: ${truth}`;
   bars.show(answers);
   const took = performance.now() - time;
   performance.measure("stroke to bars", { start: time, end: time + took });
-  at("timing").textContent = `${Math.max(1, Math.round(took))} ms from your hand to these bars`;
-  const figures = pairs.stages.columns(shown, views.stageFigures);
-  answers.forEach(({ model, maps }, index) => views.paintStages(figures[index], model, maps, colours(index)));
-  rest = setTimeout(() => atRest(answers).catch(complain), PAUSE);
+  at("timing").textContent = `Answered in ${Math.max(1, Math.round(took))} ms`;
+  showStages(answers);
+  if (!asked) rest = setTimeout(() => atRest(answers).catch(complain), PAUSE);
+}
+
+// Their size is the window's: once that changes they are painted again, without a question to the networks.
+function showStages(answers) {
+  latest = answers;
+  const figures = pairs.stages.columns(
+    answers.map(({ model }) => model),
+    (model, column) => views.stageFigures(model, column, zoom),
+  );
+  const across = narrow.matches ? 4 : 8;
+  answers.forEach(({ model, maps }, index) => views.paintStages(figures[index], model, maps, colours(index), across));
 }
 
 function showNothing() {
   const [model] = chosen();
   paint(at("input"), new Uint8Array(pixelCount(model)), model.input_shape);
-  at("input").setAttribute("aria-label", "What the network gets: nothing yet");
+  at("input").setAttribute("aria-label", "Input: nothing yet");
   views.clearVerdict("a");
   views.clearVerdict("b");
+  at("truth").hidden = true;
   bars.clear();
+  pairs.occlusion.columns([]);
+  showStages([]);
   at("timing").textContent = "\u00a0";
 }
 
 async function atRest(answers) {
-  const said = answers.map(({ model, probabilities }) => {
+  const [{ truth }] = answers;
+  const said = answers.map((answered) => {
+    const { model, probabilities } = answered;
     const top = views.best(probabilities);
-    return `${model.name} says ${model.class_names[top]}, ${views.percent(probabilities[top])}`;
+    const unlike = views.isUnlike(answered) ? `, but the picture is ${views.UNLIKE}` : "";
+    return `${model.name} says ${model.class_names[top]}, ${views.percent(probabilities[top])}${unlike}`;
   });
-  const truth = source.kind === "example" ? ` It is ${answers[0].model.class_names[source.label]}.` : "";
-  say(`${said.join("; ")}.${truth}`);
-  at("input").setAttribute("aria-label", `What the network gets: ${at("shifted").textContent}. ${said.join("; ")}.`);
-  const figures = pairs.occlusion.columns(answers.map(({ model }) => model), lookedFigures);
+  say(`${said.join("; ")}.${truth === undefined ? "" : ` The right answer is ${truth}.`}`);
+  at("input").setAttribute("aria-label", `Input: ${at("shifted").textContent}. ${said.join("; ")}.`);
+  // What a photograph shows has no empty ground to be shifted on.
+  at("shifting").hidden = !pad.drawable;
+  const figures = pairs.occlusion.columns(
+    answers.map(({ model }) => model),
+    (model, column) => lookedFigures(model, column, pad.drawable),
+  );
   const mine = generation;
   for (const [index, answered] of answers.entries()) {
     const { model, pixels, probabilities } = answered;
@@ -312,26 +348,16 @@ async function atRest(answers) {
     const without = await answerAll(model, squares.places.map(squares.picture), () => mine === generation);
     if (!without) return;
     const drops = squares.places.map((_, place) => probabilities[top] - without[place * classes + top]);
-    views.paintOcclusion(figures[index].looked, answered, squares, drops, colours(index).above);
+    paintOcclusion(figures[index].looked, answered, squares, drops);
     if (!figures[index].shifted) continue;
     const moves = shifts(model.input_shape);
     const unshifted = await pixelsFor(model);
     const pictures = moves.map((move) => shiftPixels(unshifted, model.input_shape, ...move));
     const moved = await answerAll(model, pictures, () => mine === generation);
     if (!moved) return;
-    views.paintShifts(figures[index].shifted, model, moves, moved, shift, colours(index));
+    paintShifts(figures[index].shifted, model, moves, moved, shift, colours(index));
   }
-}
-
-function lookedFigures(model, column) {
-  const figure = (name) => {
-    const canvas = views.element("canvas", { role: "img", "aria-label": `What ${model.name} looked at: not yet known`, class: name });
-    const caption = views.element("figcaption");
-    column.append(views.element("figure", {}, canvas, caption));
-    return { canvas, caption };
-  };
-  at("shifting").hidden = !pad.drawable; // what a photograph shows has no empty ground to be shifted on
-  return { looked: figure("hiding"), shifted: pad.drawable ? figure("shifts") : null };
+  at("occlusion").setAttribute("aria-busy", "false");
 }
 
 // The probabilities of many pictures, or null once they are not wanted any more.

@@ -18,6 +18,7 @@ export class Pad {
   #pen = false; // whether the keyboard's pen is down
   #keyboard = false;
   #shown = null; // what lies on the pad instead of strokes: a bitmap, or [pixels, shape]
+  #what; // the name of that
 
   strokes = [];
   drawable = false;
@@ -38,8 +39,9 @@ export class Pad {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
-  show(picture) {
+  show(picture, what = "a picture") {
     this.#shown = picture;
+    this.#what = what;
     this.strokes = [];
     this.#pen = false;
     this.draw();
@@ -66,7 +68,7 @@ export class Pad {
     else if (this.#shown) this.#drawBitmap();
     drawStrokes(context, this.strokes, SIDE, WIDTH);
     if (this.#keyboard && this.drawable) this.#drawCursor(style.getPropertyValue("--second"));
-    this.#canvas.setAttribute("aria-label", `Drawing pad, ${this.#description()}`);
+    this.#canvas.setAttribute("aria-label", `${this.drawable ? "Drawing pad" : "Picture"}, ${this.#description()}`);
   }
 
   #down(event) {
@@ -171,7 +173,7 @@ export class Pad {
   }
 
   #description() {
-    if (this.#shown) return "a picture lies on it";
+    if (this.#shown) return this.#what;
     const points = this.strokes.flat();
     if (!points.length) return "empty";
     const span = (axis) => {

@@ -7,24 +7,25 @@ export class Engine {
 
   async answer(model, pixels, { count = 1, maps = false } = {}) {
     const answered = await post(`look/${encodeURIComponent(model.name)}?maps=${maps ? 1 : 0}`, pixels);
-    // float32 probabilities, then a float32 peak a stage, then int8 maps, all in the order of models.json
+    // float32 probabilities and familiarities, then a float32 peak a stage, then int8 maps, in the order of models.json
     const classes = model.class_names.length;
     const probabilities = new Float32Array(answered, 0, count * classes);
-    if (!maps) return { probabilities };
-    const peaks = new Float32Array(answered, 4 * count * classes, model.stages.length);
-    let offset = 4 * (count * classes + model.stages.length);
+    const familiarity = new Float32Array(answered, 4 * count * classes, count);
+    if (!maps) return { probabilities, familiarity };
+    const peaks = new Float32Array(answered, 4 * count * (classes + 1), model.stages.length);
+    let offset = 4 * (count * (classes + 1) + model.stages.length);
     const stages = model.stages.map((stage, index) => {
       const size = stage.channels * stage.rows * stage.columns;
       const values = new Int8Array(answered, offset, size);
       offset += size;
       return { values, peak: peaks[index] };
     });
-    return { probabilities, maps: stages };
+    return { probabilities, familiarity, maps: stages };
   }
 }
 
 async function post(path, body) {
-  const response = await fetch(path, {
+  const response = await fetch(new URL(`../${path}`, import.meta.url), {
     method: "POST",
     headers: { "Content-Type": "application/octet-stream" },
     body,

@@ -1,10 +1,12 @@
-// What is drawn of the answers: verdicts, bars, feature maps, what was looked at, accounts.
+// What is drawn of the answers: verdicts, bars, feature maps, accounts.
 
-import { paint } from "./picture.js";
+import { colours as inColours, otherProportions } from "./words.js";
 
 const MOST_BARS = 12;
 const TILE = 40; // canvas pixels a map, about
-const ZOOM = 24; // canvas pixels a shift
+const UNIT = 12; // canvas pixels a unit of a fully connected layer
+const MOST_ROWS = 4; // of maps a stage
+const MOST_UNITS = 32; // of a fully connected layer beside one another
 const MNIST = "MNIST, by Yann LeCun and Corinna Cortes, CC BY-SA 3.0";
 
 export function element(name, attributes = {}, ...children) {
@@ -28,23 +30,39 @@ export function best(probabilities) {
   return probabilities.reduce((top, value, index) => (value > probabilities[top] ? index : top), 0);
 }
 
-export function showVerdict(letter, model, probabilities) {
+export const UNLIKE = "unlike its training pictures";
+
+export function isUnlike({ model, familiarity }) {
+  return familiarity[0] < model.unlike_below; // not where it is NaN
+}
+
+// answered: what the engine answered, with the model, and truth, the right answer's name, if it is known
+export function showVerdict(letter, answered) {
+  const { model, probabilities, truth } = answered;
   const label = document.getElementById(`label-${letter}`);
-  const sure = document.getElementById(`sure-${letter}`);
   const top = best(probabilities);
   const name = model.class_names[top];
   const unsure = probabilities[top] < model.threshold;
   label.textContent = name;
-  label.classList.toggle("long", name.length > 3);
-  label.parentElement.classList.toggle("unsure", unsure);
-  sure.textContent = unsure
+  const unlike = isUnlike(answered);
+  label.parentElement.classList.toggle("unsure", unsure || unlike);
+  const sure = unsure
     ? `not sure: ${percent(probabilities[top])}, under its ${percent(model.threshold)}`
     : `${percent(probabilities[top])} sure`;
+  document.getElementById(`sure-${letter}`).textContent = unlike ? `${sure}, but ${UNLIKE}` : sure;
+  const judged = document.getElementById(`judged-${letter}`);
+  judged.classList.toggle("right", name === truth);
+  judged.textContent = truth === undefined ? "" : judge(model, name, truth);
+}
+
+export function judge(model, name, truth) {
+  if (name === truth) return "right";
+  return model.class_names.includes(truth) ? "wrong" : `it does not know ${truth}`;
 }
 
 export function clearVerdict(letter) {
   document.getElementById(`label-${letter}`).textContent = "–";
-  document.getElementById(`sure-${letter}`).textContent = "";
+  for (const part of ["sure", "judged"]) document.getElementById(`${part}-${letter}`).textContent = "";
 }
 
 export class Bars {
@@ -130,31 +148,59 @@ export class Pair {
   }
 }
 
-export function stageFigures(model, column) {
+export function stageFigures(model, column, zoom) {
+  if (!model.stages.length) column.append(element("p", { class: "note" }, "This network has no feature maps to show."));
   return model.stages.map((stage) => {
-    const shown = stage.channels < stage.of ? `the first ${stage.channels} of ${stage.of} maps` : `${stage.of} maps`;
-    const size = stage.strip ? `${stage.columns} units` : `${shown} of ${stage.height}×${stage.width}`;
-    const text = `${stage.name}: ${size}`;
-    const canvas = element("canvas", { role: "img", "aria-label": text, class: stage.strip ? "strip" : "maps" });
-    column.append(element("figure", {}, canvas, element("figcaption", {}, text)));
-    return { canvas, text };
+    const canvas = element("canvas", { class: stage.strip ? "strip" : "maps" });
+    const button = stage.strip ? null : element("button", { type: "button", class: "enlarge" }, canvas);
+    const caption = element("figcaption");
+    column.append(element("figure", {}, button ?? canvas, caption));
+    const figure = { canvas, caption, named: button ?? canvas, across: 1, count: 1, show: null };
+    canvas.setAttribute(...(button ? ["aria-hidden", "true"] : ["role", "img"]));
+    button?.addEventListener("click", (event) => {
+      if (figure.show) zoom.open(tileAt(event, figure), stage.channels, figure.show);
+    });
+    return figure;
   });
 }
 
-export function paintStages(figures, model, maps, colours) {
+// The tile that was clicked; by keyboard the first.
+function tileAt({ detail, offsetX, offsetY }, { canvas, across, count }) {
+  if (!detail) return 0;
+  const column = Math.floor((across * offsetX) / canvas.clientWidth);
+  const row = Math.floor((Math.ceil(count / across) * offsetY) / canvas.clientHeight);
+  return Math.max(0, Math.min(count - 1, row * across + Math.min(across - 1, column)));
+}
+
+// `most` maps stand beside one another, in at most four rows: more would be too small, or too long a page.
+export function paintStages(figures, model, maps, colours, most) {
   model.stages.forEach((stage, index) => {
-    const { canvas, text } = figures[index];
+    const figure = figures[index];
     const { values, peak } = maps[index];
-    paintMaps(canvas, values, stage, colours);
-    canvas.setAttribute("aria-label", `${text}; strongest answer ${peak.toPrecision(2)}`);
+    figure.across = Math.min(stage.strip ? stage.columns : stage.channels, stage.strip ? MOST_UNITS : most);
+    figure.count = stage.strip ? stage.columns : Math.min(stage.channels, MOST_ROWS * most);
+    const shape = stage.strip ? [1, 1] : [stage.rows, stage.columns];
+    paintMaps(figure.canvas, values, shape, figure, colours);
+    if (stage.strip) figure.canvas.style.width = `${(100 * figure.across) / MOST_UNITS}%`;
+    const size = `${stage.height}×${stage.width}`;
+    const shown = figure.count < stage.of ? `the first ${figure.count} of ${stage.of} maps` : `${stage.of} maps`;
+    const text = stage.strip ? `${stage.name}: ${stage.columns} units` : `${stage.name}: ${shown} of ${size}`;
+    figure.caption.textContent = text;
+    figure.named.setAttribute("aria-label", `${text}; strongest answer ${peak.toPrecision(2)}${stage.strip ? "" : ". Enlarge"}`);
+    figure.show = (place, canvas) => {
+      const own = values.subarray(place * stage.rows * stage.columns, (place + 1) * stage.rows * stage.columns);
+      paintMaps(canvas, own, shape, { across: 1, count: 1 }, colours);
+      const [low, high] = [Math.min(...own), Math.max(...own)].map((value) => ((value * peak) / 127).toPrecision(2));
+      const thinned = stage.step > 1 ? `, one row and column in ${stage.step} shown` : "";
+      return { title: `${model.name}, ${stage.name}: map ${place + 1} of ${stage.of}`, note: `From ${low} to ${high}. ${size} places${thinned}.` };
+    };
   });
 }
 
-function paintMaps(canvas, values, { channels, rows, columns }, { ground, above, below, gap }) {
-  const across = Math.min(channels, 8);
-  const down = Math.ceil(channels / across);
-  const zoom = Math.max(1, Math.round(TILE / Math.max(rows, columns)));
-  const space = channels > 1 ? 3 : 0;
+function paintMaps(canvas, values, [rows, columns], { across, count }, { ground, above, below, gap }) {
+  const down = Math.ceil(count / across);
+  const zoom = rows * columns > 1 ? Math.max(1, Math.round(TILE / Math.max(rows, columns))) : UNIT;
+  const space = count > 1 ? 3 : 0;
   const [wide, high] = [columns * zoom + space, rows * zoom + space];
   canvas.width = across * wide - space;
   canvas.height = down * high - space;
@@ -167,7 +213,7 @@ function paintMaps(canvas, values, { channels, rows, columns }, { ground, above,
     const towards = value < 0 ? below : above;
     return packed(ground.map((part, place) => part + (towards[place] - part) * Math.min(1, Math.abs(value))));
   });
-  for (let channel = 0; channel < channels; channel++) {
+  for (let channel = 0; channel < count; channel++) {
     const start = Math.floor(channel / across) * high * canvas.width + (channel % across) * wide;
     for (let row = 0; row < rows * zoom; row++) {
       const from = (channel * rows + Math.floor(row / zoom)) * columns;
@@ -184,76 +230,6 @@ function packed([red, green, blue]) {
   return ((255 << 24) | (Math.round(blue) << 16) | (Math.round(green) << 8) | Math.round(red)) >>> 0;
 }
 
-export function paintOcclusion({ canvas, caption }, { model, pixels, probabilities }, { side, places }, drops, colour) {
-  const [height, width, channels] = model.input_shape;
-  const label = model.class_names[best(probabilities)];
-  const heat = new Float32Array(height * width);
-  const covers = new Float32Array(height * width);
-  places.forEach(([top, left], index) => {
-    for (let row = Math.max(0, top); row < Math.min(height, top + side); row++) {
-      for (let column = Math.max(0, left); column < Math.min(width, left + side); column++) {
-        heat[row * width + column] += Math.max(0, drops[index]);
-        covers[row * width + column]++;
-      }
-    }
-  });
-  const means = heat.map((sum, place) => (covers[place] ? sum / covers[place] : 0));
-  const most = Math.max(0.1, means.reduce((a, b) => Math.max(a, b)));
-  const shown = new Uint8Array(height * width * 3);
-  for (let place = 0; place < height * width; place++) {
-    const share = means[place] / most;
-    for (let part = 0; part < 3; part++) {
-      const own = channels === 3 ? pixels[3 * place + part] : pixels[place];
-      shown[3 * place + part] = 0.45 * own * (1 - share) + (0.35 * own + 0.65 * colour[part]) * share;
-    }
-  }
-  paint(canvas, shown, [height, width, 3]);
-  const worst = best(drops);
-  const before = probabilities[best(probabilities)];
-  const where = region(places[worst], side, height, width);
-  const text = drops[worst] > 0.005
-    ? `Hiding the ${where} takes ${label} from ${percent(before)} to ${percent(Math.max(0, before - drops[worst]))}.`
-    : `Hiding any one place leaves ${label} at ${percent(before)}.`;
-  caption.textContent = text;
-  canvas.setAttribute("aria-label", `What ${model.name} looked at. ${text}`);
-}
-
-// A square a shift, from the middle; coloured, the stronger the surer, where the answer is the one in the middle.
-export function paintShifts({ canvas, caption }, model, moves, answered, [here, there], { ground, above, ink }) {
-  const classes = model.class_names.length;
-  const rows = moves.map((_, index) => answered.subarray(index * classes, (index + 1) * classes));
-  const label = best(rows[rows.length >> 1]);
-  const side = Math.sqrt(moves.length);
-  canvas.width = canvas.height = side * ZOOM;
-  const context = canvas.getContext("2d");
-  let kept = 0;
-  moves.forEach(([across, down], index) => {
-    const stays = best(rows[index]) === label;
-    kept += stays;
-    const share = stays ? 0.3 + 0.7 * rows[index][label] : 0;
-    const [left, top] = [(index % side) * ZOOM, Math.floor(index / side) * ZOOM];
-    context.fillStyle = `rgb(${ground.map((part, place) => Math.round(part + (above[place] - part) * share))})`;
-    context.fillRect(left, top, ZOOM - 1, ZOOM - 1);
-    if (across === here && down === there) {
-      context.strokeStyle = `rgb(${ink})`;
-      context.lineWidth = 2;
-      context.strokeRect(left + 1, top + 1, ZOOM - 3, ZOOM - 3);
-    }
-  });
-  const reach = Math.max(...moves.map(([across]) => across));
-  const text = `${model.class_names[label]} at ${kept} of ${moves.length} shifts, up to ${reach} pixels each way.`;
-  caption.textContent = text;
-  canvas.setAttribute("aria-label", `${model.name}: ${text}`);
-}
-
-function region([top, left], side, height, width) {
-  const third = (value, size) => Math.min(2, Math.max(0, Math.floor((3 * (value + side / 2)) / size)));
-  const down = ["top", "middle", "bottom"][third(top, height)];
-  const across = ["left", "", "right"][third(left, width)];
-  if (down === "middle") return across ? `${across} side` : "middle";
-  return across ? `${down} ${across}` : down;
-}
-
 export function showAccount(model, column) {
   const { account, input_shape: [height, width, channels] } = model;
   const facts = [
@@ -261,7 +237,7 @@ export function showAccount(model, column) {
     ["Data", account.embedded === "mnist" ? MNIST : account.dataset],
     ["Trained on", account.training_images && `${account.training_images.toLocaleString("en")} images, in ${account.fit_seconds.toFixed(1)} s`],
     ["Parameters", account.parameters?.toLocaleString("en")],
-    ["Takes", `${height}×${width}, ${channels === 1 ? "gray" : "colours"}; other proportions: ${model.fit}`],
+    ["Takes", `${height}×${width}, ${inColours(channels)}; other proportions are ${otherProportions(model)}`],
     ["Data’s fingerprint", account.fingerprint?.slice(0, 12)],
   ];
   if (account.test_accuracy !== null) {
