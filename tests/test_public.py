@@ -31,6 +31,7 @@ NAMES = {
     "load_dataset",
     "occlude",
     "train",
+    "tune",
     "write_report",
 }
 
@@ -92,7 +93,7 @@ def test_every_optional_dependency_has_its_extra() -> None:
         "optional-dependencies"
     ]
     modules = {"scikit-learn": "sklearn", "mlflow-skinny": "mlflow", "tensorflow-cpu": "tensorflow"}
-    for extra in ("train", "ray", "tensorboard", "mlflow", "openvino", "litert"):
+    for extra in ("train", "ray", "tensorboard", "mlflow", "openvino", "litert", "tune"):
         for requirement in extras[extra]:
             name = requirement.partition(">")[0]
             assert EXTRAS[modules.get(name, name.replace("-", "_"))] == extra

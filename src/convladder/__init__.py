@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from convladder.training.recipes import DEFAULT as DEFAULT
     from convladder.training.recipes import Recipe as Recipe
     from convladder.training.train import train as train
+    from convladder.tuning.tune import tune as tune
 
 __version__ = "0.1.0"
 
@@ -58,13 +59,14 @@ _HOMES = {
     "load_dataset": "data.loading",
     "occlude": "inference.occlusion",
     "train": "training.train",
+    "tune": "tuning.tune",
     "write_report": "reporting.report",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 (a literal list would say the names a third time)
 
 
-_ON_KERAS = ("comparing", "models", "reporting", "training")  # import it when they are imported
+_ON_KERAS = ("comparing", "models", "reporting", "training", "tuning")  # import it when they are imported
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ EXTRAS = {
     "mlflow": "mlflow",
     "onnx": "train",
     "openvino": "openvino",
+    "optuna": "tune",
     "ray": "ray",
     "scipy": "train",
     "sklearn": "train",

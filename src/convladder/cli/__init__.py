@@ -17,6 +17,7 @@ from convladder.cli import (  # noqa: F401  # isort: skip
     train,
     reproduce,
     compare,
+    tune,
     report,
     audit,
     export,

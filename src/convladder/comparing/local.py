@@ -7,7 +7,7 @@ would: nothing of the trial before may change its result or its time. Where that
 import contextlib
 import signal
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -96,14 +96,11 @@ class _Trainer:
                 if word == "started":
                     started = True
                 elif word == "event":
-                    method, arguments, params = content
-                    for callback in callbacks:
-                        callback.set_params(params)
-                        getattr(callback, method, bool)(*arguments)  # one of Keras's has none for scoring
+                    replay(content, callbacks)
                 elif word == "warning":
                     warnings.warn(content, stacklevel=2)
                 elif word in ("result", "raised"):
-                    done = content if word == "result" else _Done(error=_describe(content))
+                    done = content if word == "result" else _Done(error=describe(content))
                     self._as_new, self._used = done.as_new, True
                     if done.path is not None:
                         return Outcome(trial, Run(done.path))
@@ -116,18 +113,25 @@ class _Trainer:
                 callback.on_train_end()  # a progress bar must not stay, whatever has happened
 
     def _interrupt(self) -> str:
-        """Stop the run, and return what it says when it has stopped. After a second signal, wait only briefly."""
-        for seconds in (None, SECONDS_TO_END / 2):
-            with contextlib.suppress(KeyboardInterrupt, Ended, TimeoutError):
-                self._worker.interrupt()
-                while True:
-                    word, content = self._worker.hear(seconds)
-                    if word in ("result", "raised"):
-                        return content.kept if word == "result" else ""
-        return ""
+        """Stop the run, and return what it says when it has stopped."""
+        done = interrupt(self._worker)
+        return done.kept if done else ""
 
 
-def _describe(error: Exception) -> str:
+def interrupt(worker: Worker) -> Any:
+    """Have a worker stop, and return its result, if it still has one. After a second signal, wait only briefly."""
+    for seconds in (None, SECONDS_TO_END / 2):
+        with contextlib.suppress(KeyboardInterrupt, Ended, TimeoutError):
+            worker.interrupt()
+            while True:
+                word, content = worker.hear(seconds)
+                if word in ("result", "raised"):
+                    return content if word == "result" else None
+    return None
+
+
+def describe(error: Exception) -> str:
+    """Why a trial has no result."""
     return str(error) if isinstance(error, ValueError | Ended) else f"{type(error).__name__}: {error}"
 
 
@@ -143,27 +147,36 @@ def _train(dataset: Dataset, tell: Tell, trial: Trial, directory: Path) -> _Done
     import convladder.training.train  # noqa: F401
 
     keras.backend.clear_session()
-    _heed(signal.SIG_DFL)
+    heed(signal.SIG_DFL)
     try:
         with defer_signals(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: tell("warning", str(message))
             tell("started", None)
-            path = run_trial(trial, dataset, directory, [_relay(tell)])
-            _heed(signal.SIG_IGN)
+            path = run_trial(trial, dataset, directory, [relay(tell)])
+            heed(signal.SIG_IGN)
         return _Done(path, as_new=not keeps_freed_memory())
     except KeyboardInterrupt as stop:  # it alone was told to stop, or its caller has passed it on
         kept = stopped(stop).kept
         return _Done(error=f"its process was told to stop. {kept}".rstrip(". "), kept=kept)
     finally:
-        _heed(signal.SIG_IGN)
+        heed(signal.SIG_IGN)
 
 
-def _heed(handler: signal.Handlers) -> None:
+def heed(handler: signal.Handlers) -> None:
+    """What signals do in this process from now on."""
     for number in SIGNALS:
         signal.signal(number, handler)
 
 
-def _relay(tell: Tell) -> "keras.callbacks.Callback":
+def replay(event: Any, callbacks: "Sequence[keras.callbacks.Callback]") -> None:
+    """Tell callbacks what a `relay` in another process was told."""
+    method, arguments, params = event
+    for callback in callbacks:
+        callback.set_params(params)
+        getattr(callback, method, bool)(*arguments)  # one of Keras's has none for scoring
+
+
+def relay(tell: Tell) -> "keras.callbacks.Callback":
     """A callback that tells the caller what a training tells its callbacks."""
     import keras
 
@@ -171,7 +184,7 @@ def _relay(tell: Tell) -> "keras.callbacks.Callback":
         if position and not isinstance(position[-1], int):  # Keras passes the logs either way
             position, logs = position[:-1], position[-1]
         numbers = {key: float(value) for key, value in (logs or {}).items()}
-        tell("event", (method, (*position, numbers), relay.params))
+        tell("event", (method, (*position, numbers), told.params))
 
-    relay = keras.callbacks.LambdaCallback(**{method: partial(pass_on, method) for method in RELAYED})
-    return relay
+    told = keras.callbacks.LambdaCallback(**{method: partial(pass_on, method) for method in RELAYED})
+    return told

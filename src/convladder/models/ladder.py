@@ -13,7 +13,16 @@ from convladder.engine import Later
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.models import applications
 from convladder.models.backbone import BACKBONE, PRETRAINED, build_features, load_weights
-from convladder.models.blocks import convolve, hidden_layers, inception_module, normalize, normalize_and_activate, pool
+from convladder.models.blocks import (
+    PADDINGS,
+    POOLINGS,
+    convolve,
+    hidden_layers,
+    inception_module,
+    normalize,
+    normalize_and_activate,
+    pool,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -261,6 +270,8 @@ RANGES: Mapping[str, tuple[str, float, float]] = {
     "l1": ("l1", 0, 1_000),
     "l2": ("l2", 0, 1_000),
 }
+# What the choices that are texts can be.
+OPTIONS: Mapping[str, tuple[str, ...]] = {"padding": PADDINGS, "pooling": POOLINGS, "module": MODULES}
 
 
 def build_model(

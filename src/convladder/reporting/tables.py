@@ -9,7 +9,14 @@ from rich.cells import cell_len
 from rich.table import Column, Table
 from rich.text import Text
 
-from convladder.comparing.settings import DIFFERING_COLUMNS, MARK, describe_tuned, differing, value_in_words
+from convladder.comparing.settings import (
+    DIFFERING_COLUMNS,
+    MARK,
+    describe_settings,
+    describe_tuned,
+    differing,
+    value_in_words,
+)
 from convladder.evaluating.few import FEW_FOR_DETAIL, caution, leaks_in_words, rounded
 
 if TYPE_CHECKING:
@@ -262,3 +269,24 @@ def of_robustness(robustness: dict[str, Any]) -> Table:
         cells = (f"{point['severity']:g}: {point['accuracy']:.3f}" for point in curve["points"])
         table.add_row(f"{curve['name']}, {curve['unit']}", *cells)
     return table
+
+
+def of_tuning(trials: Sequence[Mapping[str, Any]], best: Sequence[Mapping[str, Any]]) -> Parts:
+    """The table of `tune`: a row a trial, beside what the best were with new seeds."""
+    anew = {row["trial"]: row for row in best if row["seeds"]}
+    several = len({row["name"] for row in trials}) > 1
+    table = Table(Column("trial", justify="right"), box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column("differs from the default", overflow="fold")
+    for title in ("validation accuracy", "with new seeds", "95 % interval", "seconds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in trials:
+        differs = describe_settings(row["differs"], list(row["differs"])) or "default"
+        accuracy = row["state"] if row["validation_accuracy"] is None else f"{row['validation_accuracy']:.4f}"
+        again = anew.get(row["trial"])
+        cells = (
+            [f"{again['validation_accuracy']:.4f}", f"{again['low']:.4f}–{again['high']:.4f}"] if again else ["", ""]
+        )
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
+        words = f"{row['name']}: {differs}" if several else differs
+        table.add_row(str(row["trial"]), words, accuracy, *cells, seconds)
+    yield table

@@ -1,0 +1,1 @@
+"""Tuning: a search for a rung, its choices and its recipe."""

@@ -1,0 +1,128 @@
+"""Carriers: what carries out the trials of a search, one after the other in a worker."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from convladder.comparing.local import SECONDS_A_LOOK, interrupt, replay
+from convladder.comparing.trials import Late, Trial
+from convladder.data.dataset import Dataset
+from convladder.engine import import_engine
+from convladder.errors import ConvladderError
+from convladder.signals import check_stop, stopped
+from convladder.tuning.space import Space
+from convladder.tuning.studies import fail, open_storage, open_study
+from convladder.workers import Ended, Tell, Worker
+
+if TYPE_CHECKING:
+    import keras
+
+Parts = Mapping[str, Dataset]  # by rung, the data at its size, without test images
+LookOn = Callable[[str, Trial], "Sequence[keras.callbacks.Callback]"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process is asked to do: one trial, the next that waits in a study, or a new one.
+
+    Attributes:
+        place: Where the study is kept.
+        study: Its name.
+        space: What is searched.
+        seed: Of the trials of the search.
+        wanted: Number of trials of the search.
+        anew: `parameters` and `seed` of what is trained again; empty for the search.
+    """
+
+    place: str
+    study: str
+    space: Space
+    seed: int
+    wanted: int
+    anew: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Carrier(Protocol):
+    """Carries out jobs. What becomes of them is in their study."""
+
+    def __call__(self, jobs: Iterator[Job | None], parts: Parts, *, look_on: LookOn, late: Late) -> Iterator[None]:
+        """Carry out jobs, and yield after each. The next one is taken when there is a free place.
+
+        Args:
+            jobs: None where there is none yet.
+            parts: The data of all of them.
+            look_on: From a trial's name, and the trial, to Keras callbacks that see its epochs and steps.
+            late: Whether unfinished trials must be stopped now. They wait for another call.
+        """
+
+
+def carry_out_here(jobs: Iterator[Job | None], parts: Parts, *, look_on: LookOn, late: Late) -> Iterator[None]:
+    """Carry out jobs one after the other, in another process, which may crash; a Carrier.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; once the trial under way waits for another call.
+    """
+    worker: Worker | None = None
+    try:
+        for job in jobs:
+            if job is None:
+                check_stop()
+                time.sleep(SECONDS_A_LOOK)
+                continue
+            worker = worker or Worker(partial(_work, parts))
+            if not _carry_out(worker, job, look_on, late):
+                worker.end()
+                worker = None
+            yield
+    finally:
+        if worker is not None:
+            worker.end()
+
+
+def _work(parts: Parts, tell: Tell, job: Job) -> None:
+    import_engine()
+    from convladder.tuning.work import work
+
+    work(parts, tell, job)
+
+
+def _carry_out(worker: Worker, job: Job, look_on: LookOn, late: Late) -> bool:
+    """Have a job carried out, and pass on what is heard; return whether the worker can take another."""
+    worker.send(job)
+    number: int | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    try:
+        while True:
+            try:
+                word, content = worker.hear(SECONDS_A_LOOK)
+            except TimeoutError:
+                word, content = "nothing", None
+            except Ended as ended:
+                if number is None:
+                    raise ConvladderError(f"A trial could not begin: {ended}.", exit_status=1) from ended
+                fail(open_study(open_storage(job.place), job.study), number, str(ended))
+                return False
+            check_stop()
+            if number is not None and late():
+                interrupt(worker)
+                return False
+            if word == "begun":
+                number, name, trial = content
+                callbacks = look_on(name, trial)
+            elif word == "event":
+                replay(content, callbacks)
+            elif word == "warning":
+                warnings.warn(content, stacklevel=2)
+            elif word == "result":
+                return True
+            elif word == "raised":
+                raise content
+    except KeyboardInterrupt as stop:
+        interrupt(worker)
+        raise stopped(stop) from None
+    finally:
+        for callback in callbacks:
+            callback.on_train_end()  # a progress bar must not stay, whatever has happened

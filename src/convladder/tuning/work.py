@@ -1,0 +1,141 @@
+"""Work: one trial of a study, in the process that trains, here or on a node of a cluster."""
+
+import signal
+import time
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import keras
+import optuna
+from optuna.trial import TrialState
+
+from convladder.comparing.local import describe, heed, relay
+from convladder.data.dataset import Dataset
+from convladder.signals import defer_signals
+from convladder.training.validating import validate
+from convladder.tuning.carriers import Job
+from convladder.tuning.studies import (
+    ANEW,
+    DEFAULT,
+    ERROR,
+    RIGHT,
+    SECONDS,
+    SURPLUS,
+    TENTHS,
+    fresh,
+    open_storage,
+    open_study,
+    pack,
+    retry,
+)
+from convladder.workers import Tell
+
+
+def work(parts: Mapping[str, Dataset], tell: Tell, job: Job) -> None:
+    """Carry out one trial. What becomes of it is in the study; `tell` hears that it began, and its epochs.
+
+    Args:
+        parts: By rung, the data at its size, without test images.
+        tell: Called with "begun", and the trial's number, name and recipe; "event" and "warning" as in `comparing`.
+        job: The trial.
+    """
+    keras.backend.clear_session()
+    study = _open(job.place, job.study)
+    begun: list[int] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        begun.append(trial.number)
+        return _carry_out(trial, job, parts, tell)
+
+    heed(signal.SIG_DFL)
+    try:
+        with defer_signals(), warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: tell("warning", str(message))
+            study.optimize(objective, n_trials=1, catch=(Exception,))
+            heed(signal.SIG_IGN)
+    except KeyboardInterrupt:  # it alone was told to stop, or its caller has passed it on
+        if begun and study.trials[begun[0]].state is TrialState.FAIL:
+            retry(study, begun[0])
+    finally:
+        heed(signal.SIG_IGN)
+
+
+@cache
+def _open(place: str, name: str) -> optuna.Study:
+    return open_study(open_storage(place), name)
+
+
+def _carry_out(trial: optuna.Trial, job: Job, parts: Mapping[str, Dataset], tell: Tell) -> float:
+    """Train what the trial says; return its accuracy on the validation images."""
+    claim = _claim_anew if job.anew else _claim
+    parameters, seed = claim(trial, job)
+    tried = job.space.trial(parameters, seed)
+    tell("begun", (trial.number, job.space.words(parameters), tried))
+    callbacks = [relay(tell)]
+    if not job.anew and DEFAULT not in trial.user_attrs:
+        callbacks.append(_Judge(trial))
+    began = time.monotonic()
+    try:
+        done = validate(
+            tried.rung, parts[tried.rung], tried.recipe, seed=seed, choices=tried.choices, callbacks=callbacks
+        )
+    except optuna.TrialPruned:
+        raise
+    except ValueError as error:  # it diverged, or its choices do not go together
+        trial.set_user_attr(ERROR, str(error))
+        raise optuna.TrialPruned from error
+    except Exception as error:
+        trial.set_user_attr(ERROR, describe(error))
+        raise
+    finally:
+        trial.set_user_attr(SECONDS, time.monotonic() - began)
+    trial.set_user_attr(RIGHT, pack(done.right))
+    return done.accuracy
+
+
+def _claim(trial: optuna.Trial, job: Job) -> tuple[Mapping[str, Any], int]:
+    """The parameters and seed of a trial of the search. Of processes that search together, one may be too many."""
+    counted = [other.number for other in fresh(trial.study.get_trials(deepcopy=False))]
+    if trial.number in counted and counted.index(trial.number) >= job.wanted:
+        _leave(trial)
+    job.space.suggest(trial)
+    return trial.params, job.seed
+
+
+def _claim_anew(trial: optuna.Trial, job: Job) -> tuple[Mapping[str, Any], int]:
+    """Like `_claim`, for what is trained again; the first process to claim it does it."""
+    anew = trial.user_attrs.get(ANEW) or dict(job.anew)  # it has one if it waited for another process
+    trial.set_user_attr(ANEW, anew)
+    for other in trial.study.get_trials(deepcopy=False)[: trial.number]:
+        same = other.user_attrs.get(ANEW) == anew and SURPLUS not in other.user_attrs
+        if same and (other.state is not TrialState.FAIL or ERROR in other.user_attrs):
+            _leave(trial)
+    return anew["parameters"], anew["seed"]
+
+
+def _leave(trial: optuna.Trial) -> None:
+    trial.set_user_attr(SURPLUS, True)
+    raise optuna.TrialPruned
+
+
+class _Judge(keras.callbacks.Callback):
+    """Ends a training whose accuracy is below the median of the others', at the same share of the training."""
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        super().__init__()
+        self._trial = trial
+        self._last = 0
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Report the accuracy, at most once in a tenth of the training."""
+        total = self.params.get("total") or self.params["epochs"] * self.params["steps"]
+        tenth = min(TENTHS, int(TENTHS * int(self.model.optimizer.iterations) / total + 1e-6))
+        accuracy = (logs or {}).get("validation_accuracy")
+        if accuracy is None or tenth <= self._last:
+            return
+        self._last = tenth
+        self._trial.report(accuracy, tenth)
+        if tenth < TENTHS and self._trial.should_prune():
+            raise optuna.TrialPruned
