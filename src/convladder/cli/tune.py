@@ -76,7 +76,7 @@ def tune(
     from convladder.tuning.tune import Plan, search
 
     data = dataset()
-    fixed = {name for name, value in choose.keywords.items() if value is not None and name != "recipe"}
+    fixed = {name: value for name, value in choose.keywords.items() if value is not None and name != "recipe"}
     named = [name.strip() for name in models.split(",")]
     space = make_space(data, named, recipe_for, fixed=fixed, choices=choices, say=remark)
     plan = Plan(space, runs, study, storage, trials, seeds, seed, minutes, startup.BEGAN)
@@ -84,17 +84,16 @@ def tune(
     def kept() -> str:
         return "The trials that have ended are kept; the same command goes on from there."
 
+    def tell(line: str) -> None:
+        remark.release()  # nothing is refused any more
+        remark(line)
+
+    def bar(name: str, trial: Any) -> Any:
+        return [ProgressBar(name, trial.recipe.batch_size, errors)]
+
     # What a library prints meanwhile is no result.
     with when_stopped(kept), contextlib.redirect_stdout(sys.stderr):
-        found = search(
-            plan,
-            data,
-            look_on=lambda name, trial: [ProgressBar(name, trial.recipe.batch_size, errors)],
-            look_at_run=lambda label: [
-                ProgressBar(label, space.defaults[label.partition(",")[0]].recipe.batch_size, errors)
-            ],
-            say=remark,
-        )
+        found = search(plan, data, look_on=bar, say=tell)
     if as_json:
         print(json.dumps(found.content, indent=2))
         return

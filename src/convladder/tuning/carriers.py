@@ -1,5 +1,6 @@
 """Carriers: what carries out the trials of a search, one after the other in a worker."""
 
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from convladder.comparing.local import SECONDS_A_LOOK, interrupt, replay
+from convladder.comparing.local import SECONDS_A_LOOK, heed, interrupt, replay
 from convladder.comparing.trials import Late, Trial
 from convladder.data.dataset import Dataset
 from convladder.engine import import_engine
@@ -86,7 +87,11 @@ def _work(parts: Parts, tell: Tell, job: Job) -> None:
     import_engine()
     from convladder.tuning.work import work
 
-    work(parts, tell, job)
+    heed(signal.SIG_DFL)
+    try:
+        work(parts, tell, job)
+    finally:
+        heed(signal.SIG_IGN)
 
 
 def _carry_out(worker: Worker, job: Job, look_on: LookOn, late: Late) -> bool:

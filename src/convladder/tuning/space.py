@@ -132,7 +132,7 @@ def make_space(
         dataset: Has validation images, which choose.
         rungs: Names from MODELS, at least one.
         recipe_for: From a rung and the data to its recipe, with what the user gave of it.
-        fixed: Names of what the user gave of the recipe. Minutes take the place of epochs.
+        fixed: What the user gave of the recipe. Minutes take the place of epochs.
         choices: What the user gave of the rungs' choices.
         say: Takes a line for the user: which rungs a choice is for.
 

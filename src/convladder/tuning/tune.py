@@ -16,7 +16,6 @@ from optuna.trial import TrialState
 
 from convladder.comparing.compare import climb
 from convladder.comparing.local import run_in_processes
-from convladder.comparing.trials import LookOn as LookAtRun
 from convladder.comparing.trials import Runner, Say
 from convladder.data.dataset import Dataset, Split
 from convladder.data.loading import at_size
@@ -155,7 +154,6 @@ def search(
     carrier: Carrier = carry_out_here,
     runner: Runner = run_in_processes,
     look_on: LookOn = lambda *_: (),
-    look_at_run: LookAtRun = lambda _: (),
     say: Say = lambda _: None,
 ) -> Tuned:
     """Carry out a plan; `tune` says how.
@@ -166,7 +164,6 @@ def search(
         carrier: What carries out trials.
         runner: What trains the run of what is named.
         look_on: From a trial's name, and the trial, to Keras callbacks that see its epochs and steps.
-        look_at_run: The same for the run, from its name.
         say: Takes a line for the user: what became of each trial.
     """
     if not plan.storage:
@@ -185,15 +182,13 @@ def search(
             told(study)
 
     told = _Told(say, space)
-    told.note(
-        searched,
-        f"of {max(plan.trials, len(space.rungs))} trials are there already, in {without_password(plan.place)}.",
-    )
+    count = max(plan.trials, len(space.rungs))
+    say(f"{told.note(searched)} of {count} trials are there already, in {without_password(plan.place)}.")
     carry_out(_jobs(plan, searched, clock), searched, told, partial(clock.late, plan.seeds))
     result = Tuned(plan.name, space, searched.get_trials())
     _check_default(result)
     told = _Told(say, space, "Again: ")
-    told.note(anew, "of the best are trained again already.")
+    told.note(anew)
     with _alone(plan.directory):
         carry_out(_jobs_anew(plan, result, anew, clock), anew, told, partial(clock.late, 0))
         result = replace(result, anew=anew.get_trials())
@@ -201,7 +196,7 @@ def search(
             return result
         trial = space.trial(result.parameters(result.named), plan.seed + plan.seeds + 1)
         say(f"Named: {result.words(result.named)}. It is trained once more, with seed {trial.seed}, and tested.")
-        (outcome,) = climb([trial], dataset, plan.directory, runner=runner, look_on=look_at_run)
+        (outcome,) = climb([trial], dataset, plan.directory, runner=runner, look_on=lambda name: look_on(name, trial))
         if outcome.run is None:
             raise ConvladderError(
                 f"{trial.label}, which the search named, failed: {outcome.error}. The same command tries it again.",
@@ -305,14 +300,13 @@ class _Told:
         self._say, self._space, self._prefix = say, space, prefix
         self._told: set[int] = set()
 
-    def note(self, study: optuna.Study, words: str) -> None:
-        """Say how many have ended before."""
-        ended = [number for number, trial in enumerate(newest(study.get_trials())) if trial.state in ENDED]
-        self._told |= set(ended)
-        if ended:
-            self._say(f"{len(ended)} {words}")
+    def note(self, study: optuna.Study) -> int:
+        """Leave out what has ended before; return how many that is."""
+        self._told |= {number for number, trial in enumerate(newest(study.get_trials())) if trial.state in ENDED}
+        return len(self._told)
 
     def __call__(self, study: optuna.Study) -> None:
+        """Say what has ended."""
         for number, trial in enumerate(newest(study.get_trials())):
             if trial.state not in ENDED or number in self._told or SURPLUS in trial.user_attrs:
                 continue

@@ -9,7 +9,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from convladder.comparing.costs import count_of
-from convladder.comparing.differences import BETTER, level_of
+from convladder.comparing.differences import BETTER
 from convladder.evaluating.few import points_of, rounded
 from convladder.evaluating.significance import RightAnswers, estimate_difference, mean_accuracy
 from convladder.runs.run import Run
@@ -18,6 +18,7 @@ from convladder.tuning.studies import ANEW, DEFAULT, ERROR, RIGHT, SECONDS, newe
 
 FINALISTS = 3  # trained anew, besides the default
 FEWEST_SEEDS = 2  # to tell a lead from luck
+LEVEL = "95 % is for the differences of all {} finalists from the default at once (Šidák)."
 STATES = {
     TrialState.COMPLETE: "done",
     TrialState.PRUNED: "pruned",
@@ -95,18 +96,18 @@ class Tuned:
             return None
         default = self.best[0]
         best = max(others, key=lambda row: float(row["validation_accuracy"]))
-        level = level_of(1 + len(others))  # for all pairs, because which is the best is known only afterwards
+        # For all finalists at once, because which is the best is known only afterwards.
         difference = estimate_difference(self._answers(best["trial"]), self._answers(0))
-        low, high = difference.interval(level["differences"])
+        low, high = difference.interval(len(others))
         return {
             "trial": best["trial"],
             "in_search": best["search_accuracy"] - default["search_accuracy"],
             "difference": difference.value,
             "low": low,
             "high": high,
-            "p_value": difference.p_value(level["differences"]),
+            "p_value": difference.p_value(len(others)),
             "verdict": BETTER if low > 0 else "not more accurate",
-            "level": level["words"],
+            "level": LEVEL.format(len(others)) if len(others) > 1 else "",
         }
 
     @property
@@ -134,7 +135,7 @@ class Tuned:
             ]
         said = [self._judgement]
         if self.lead is not None:
-            said += [self._luck(int(self.lead["trial"])), self.lead["level"]]
+            said += filter(None, [self._luck(int(self.lead["trial"])), self.lead["level"]])
         if self.run is not None:
             test = self.run.metrics["test"]
             accuracy, low, high = (rounded(test[key], test["images"]) for key in ("accuracy", "low", "high"))
@@ -199,7 +200,8 @@ class Tuned:
         if self.lead["verdict"] == BETTER:
             return f"Take {name}: {found}."
         return (
-            f"Nothing beats the default beyond the spread of seeds and images: take it. The best was {name}: {found}."
+            "Nothing beats the default beyond the spread of seeds and images: take it, or try more --seeds. The best was "
+            f"{name}: {found}."
         )
 
     def _luck(self, number: int) -> str:

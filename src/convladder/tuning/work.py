@@ -1,6 +1,5 @@
 """Work: one trial of a study, in the process that trains, here or on a node of a cluster."""
 
-import signal
 import time
 import warnings
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ import keras
 import optuna
 from optuna.trial import TrialState
 
-from convladder.comparing.local import describe, heed, relay
+from convladder.comparing.local import describe, relay
 from convladder.data.dataset import Dataset
 from convladder.signals import defer_signals
 from convladder.training.validating import validate
@@ -49,17 +48,13 @@ def work(parts: Mapping[str, Dataset], tell: Tell, job: Job) -> None:
         begun.append(trial.number)
         return _carry_out(trial, job, parts, tell)
 
-    heed(signal.SIG_DFL)
     try:
         with defer_signals(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: tell("warning", str(message))
             study.optimize(objective, n_trials=1, catch=(Exception,))
-            heed(signal.SIG_IGN)
     except KeyboardInterrupt:  # it alone was told to stop, or its caller has passed it on
         if begun and study.trials[begun[0]].state is TrialState.FAIL:
             retry(study, begun[0])
-    finally:
-        heed(signal.SIG_IGN)
 
 
 @cache
@@ -72,7 +67,8 @@ def _carry_out(trial: optuna.Trial, job: Job, parts: Mapping[str, Dataset], tell
     claim = _claim_anew if job.anew else _claim
     parameters, seed = claim(trial, job)
     tried = job.space.trial(parameters, seed)
-    tell("begun", (trial.number, job.space.words(parameters), tried))
+    name = f"{tried.rung} again, seed {seed}" if job.anew else f"{tried.rung}, trial {trial.number}"
+    tell("begun", (trial.number, name, tried))
     callbacks = [relay(tell)]
     if not job.anew and DEFAULT not in trial.user_attrs:
         callbacks.append(_Judge(trial))
