@@ -200,8 +200,8 @@ class Tuned:
         if self.lead["verdict"] == BETTER:
             return f"Take {name}: {found}."
         return (
-            "Nothing beats the default beyond the spread of seeds and images: take it, or try more --seeds. The best was "
-            f"{name}: {found}."
+            "Nothing beats the default beyond the spread of seeds and images: take it, or try more --seeds. "
+            f"The best was {name}: {found}."
         )
 
     def _luck(self, number: int) -> str:

@@ -1,0 +1,371 @@
+"""Searches: killed and called again, shared by processes, and honest about luck. Trials are real, on 300 digits."""
+
+# ruff: noqa: F811 (a fixture from another file)
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+import convladder as cl
+from convladder.data.dataset import Split
+from convladder.errors import ConvladderError
+from convladder.signals import Stopped
+from convladder.training.recipes import default_recipe_for
+from convladder.tuning import studies
+from convladder.tuning.carriers import Job, Parts
+from convladder.tuning.space import Space, make_space
+from convladder.tuning.studies import newest, open_storage, open_study, pack, unpack
+from convladder.tuning.tune import Plan, search
+from convladder.tuning.tuned import Tuned
+from convladder.tuning.work import work
+from test_cli import convladder  # noqa: F401 (a fixture)
+from test_comparing_resuming import here as run_here
+
+pytestmark = pytest.mark.xdist_group("tuning")  # in one process, so that its search is made once
+
+FIXED = {"epochs": 1.0, "batch_size": 32, "augment": "none", "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def digits(small: cl.Dataset) -> cl.Dataset:
+    def first(split: Split, count: int) -> Split:
+        return Split(split.images[:count], split.labels[:count])
+
+    return replace(
+        small, train=first(small.train, 200), validation=first(small.validation, 60), test=first(small.test, 40)
+    )
+
+
+def space_of(data: cl.Dataset, *rungs: str, **choices: Any) -> Space:
+    def recipe_for(rung: str, data: cl.Dataset) -> cl.Recipe:
+        return replace(default_recipe_for(rung, data), **FIXED)
+
+    return make_space(data, rungs, recipe_for, fixed=FIXED, choices=choices)
+
+
+class Here:
+    """A carrier in this process, which has imported TensorFlow already; `stop` ends it after so many trials."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        self.stop, self.done = stop, 0
+        self.tested: set[int] = set()
+
+    def __call__(self, jobs: Iterator[Job | None], parts: Parts, **_: Any) -> Iterator[None]:
+        self.tested |= {len(data.test) for data in parts.values()}
+        for job in jobs:
+            if self.done == self.stop:
+                raise Stopped(2)
+            assert job is not None
+            work(parts, lambda *_: None, job)
+            self.done += 1
+            yield
+
+
+@pytest.fixture(scope="module")
+def tuned(digits: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tuned, list[str], Here]:
+    """A search of three trials that was stopped after the first one, and again among the other seeds."""
+    plan = Plan(space_of(digits, "dense"), tmp_path_factory.mktemp("tuned"), trials=3, seeds=2)
+    said: list[str] = []
+    for stop in (1, 4):
+        with pytest.raises(Stopped):
+            search(plan, digits, carrier=Here(stop), runner=run_here())
+    carrier = Here()
+    return search(plan, digits, carrier=carrier, runner=run_here(), say=said.append), said, carrier
+
+
+def test_a_search_that_was_ended_goes_on_and_repeats_nothing(tuned: tuple[Tuned, list[str], Here]) -> None:
+    found, said, carrier = tuned
+    assert said[0].startswith("3 of 3 trials are there already, in sqlite:///")
+    assert carrier.done == 3 * 2 - 2  # two of the six other seeds were there
+    assert [row["state"] for row in found.trials] == ["done"] * 3
+    assert [row["seeds"] for row in found.best] == [2, 2, 2]
+
+
+def test_the_default_is_trial_0_and_what_is_tried_differs_from_it(tuned: tuple[Tuned, list[str], Here]) -> None:
+    found, _, _ = tuned
+    assert found.trials[0]["differs"] == {}
+    for row in found.trials[1:]:
+        assert set(row["differs"]) <= {"learning_rate", "weight_decay", "label_smoothing", "hidden"}
+        assert 16 <= row["differs"].get("hidden", 32) <= 64
+
+
+def test_trials_get_no_test_images_and_what_is_named_is_a_run_that_says_where_it_came_from(
+    tuned: tuple[Tuned, list[str], Here], digits: cl.Dataset
+) -> None:
+    found, _, carrier = tuned
+    assert carrier.tested == {0}
+    assert found.run is not None
+    (folder,) = found.run.path.parent.glob("*/run.json")  # of all that was trained, one was tested
+    assert folder.parent == found.run.path
+    by = found.run.info["tuned_by"]
+    assert (by["study"], by["trial"], by["trials"]) == ("dense", found.named, 3)
+    assert found.run.info["seed"] not in (0, 1, 2)
+    assert found.run.metrics["test"]["images"] == len(digits.test)
+    assert found.content["test_accuracy"] == found.run.info["test_accuracy"]
+
+
+def answers(rng: np.random.Generator, accuracy: float, images: int = 10_000) -> str:
+    return pack(rng.random(images) < accuracy)
+
+
+def imagine(digits: cl.Dataset, searched: list[float], anew: list[float], seeds: int = 4) -> Tuned:
+    """A search whose trials had these accuracies, and then others with new seeds."""
+    rng, space = np.random.default_rng(0), space_of(digits, "dense")
+    parameters = [space.default_parameters("dense") | {"dense.hidden": 32 + number} for number in range(len(searched))]
+
+    def trial(number: int, accuracy: float, params: dict[str, Any], **attributes: Any) -> FrozenTrial:
+        right = answers(rng, accuracy)
+        made = optuna.create_trial(
+            value=float(unpack(right).mean()),
+            params=params,
+            distributions={
+                name: optuna.distributions.CategoricalDistribution([value]) for name, value in params.items()
+            },
+            user_attrs={"right": right, "seconds": 1.0} | attributes,
+        )
+        made.number = number
+        return made
+
+    first = [
+        trial(number, accuracy, parameters[number], **({} if number else {"default": "dense"}))
+        for number, accuracy in enumerate(searched)
+    ]
+    again = [
+        trial(seed * len(anew) + number, accuracy, {}, anew={"parameters": parameters[number], "seed": seed})
+        for seed in range(seeds)
+        for number, accuracy in enumerate(anew)
+    ]
+    return Tuned("imagined", space, first, again)
+
+
+def test_a_lead_that_new_seeds_do_not_confirm_is_luck_and_the_default_is_named(digits: cl.Dataset) -> None:
+    found = imagine(digits, [0.90, 0.94], [0.90, 0.90])
+    assert found.named == 0
+    assert found.sentences[0].startswith("Nothing beats the default beyond the spread of seeds and images: take it")
+    best = found.best[1]
+    right = [
+        unpack(trial.user_attrs["right"])
+        for trial in found.anew
+        if trial.user_attrs["anew"]["parameters"]["dense.hidden"] == 33
+    ]
+    assert best["luck"] == pytest.approx(best["search_accuracy"] - np.mean(right))
+    assert best["luck_low"] > 0
+    assert "of it were luck" in found.sentences[1]
+
+
+def test_a_lead_that_new_seeds_confirm_is_named_with_its_interval(digits: cl.Dataset) -> None:
+    found = imagine(digits, [0.80, 0.95, 0.70, 0.69, 0.68], [0.80, 0.95, 0.70, 0.69, 0.68])
+    assert found.finalists == [0, 1, 2, 3]
+    assert found.named == 1
+    assert found.lead is not None
+    assert found.lead["low"] > 0
+    assert found.sentences[0].startswith("Take trial 1 (dense, hidden 33): ")
+    assert "all 3 finalists" in found.lead["level"]
+
+
+def test_without_the_other_seeds_nothing_is_named(digits: cl.Dataset) -> None:
+    found = imagine(digits, [0.80, 0.95], [0.80, 0.95], seeds=1)
+    assert (found.named, found.lead) == (None, None)
+    assert found.sentences[0].startswith("Nothing is named: the minutes were over")
+
+
+def test_the_best_of_many_equal_trials_is_hardly_ever_named(digits: cl.Dataset) -> None:
+    """The search takes the luckiest of thirty; the other seeds do not."""
+    rng = np.random.default_rng(1)
+    named = 0
+    for _ in range(40):
+        luck = sorted(rng.normal(0.9, 0.01, 30), reverse=True)[:3]
+        found = imagine(digits, [0.9, *luck], [0.9] * 4, seeds=3)
+        named += found.named != 0
+    assert named <= 6
+
+
+def test_a_hopeless_trial_is_pruned_and_an_impossible_one_says_why(digits: cl.Dataset, tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/tune.db"
+    study = open_study(open_storage(place), "dense")
+    space = replace(space_of(digits, "dense"))
+    longer = replace(space.defaults["dense"], recipe=replace(space.defaults["dense"].recipe, epochs=4.0))
+    space = Space({"dense": longer}, space.ranges)
+    for _ in range(6):
+        study.add_trial(optuna.create_trial(value=0.99, intermediate_values=dict.fromkeys((2, 5, 7), 0.99)))
+    study.enqueue_trial(space.default_parameters("dense"))
+    work({"dense": digits}, lambda *_: None, Job(place, "dense", space, 0, 9))
+    hopeless = study.trials[6]
+    assert hopeless.state is TrialState.PRUNED
+    assert "error" not in hopeless.user_attrs
+    assert max(hopeless.intermediate_values) == 5  # half of the training was enough to see it
+    tiny = replace(digits, **{name: cut(getattr(digits, name)) for name in ("train", "validation", "test")})
+    pooled = space_of(tiny, "pool")
+    study = open_study(open_storage(place), "pool")
+    study.enqueue_trial(pooled.default_parameters("pool") | {"pool.pool_size": 4})
+    work({"pool": tiny}, lambda *_: None, Job(place, "pool", pooled, 0, 9))
+    assert study.trials[0].state is TrialState.PRUNED
+    assert "pooling window" in study.trials[0].user_attrs["error"]
+
+
+def cut(split: Split) -> Split:
+    return Split(np.ascontiguousarray(split.images[:, 10:18, 10:18]), split.labels)
+
+
+KILLED = """
+import os, signal, sys
+from convladder.engine import import_engine
+import_engine()
+sys.path.insert(0, sys.argv[1])
+import test_tuning_tune as test
+from convladder.data.loading import load_dataset
+from convladder.tuning import studies
+from convladder.tuning.carriers import Job
+from convladder.tuning.tune import _enqueue_defaults
+from convladder.tuning.work import work
+studies.SECONDS_A_BEAT, studies.SECONDS_TO_LIVE = 1, 3
+data = load_dataset(sys.argv[2])
+space = test.space_of(data, "dense")
+_enqueue_defaults(studies.open_study(studies.open_storage(sys.argv[3]), "dense"), space)
+def tell(word, content):
+    if word == "event" and content[0] == "on_train_batch_end":
+        os.kill(os.getpid(), signal.SIGKILL)
+work({"dense": data}, tell, Job(sys.argv[3], "dense", space, 0, 2))
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_a_trial_that_was_killed_is_carried_out_again_with_its_parameters(
+    kind: str, small_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"sqlite:///{tmp_path}/tune.db" if kind == "sqlite" else str(tmp_path / "tune.journal")
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(small_npz), place],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == -9, ended.stderr
+    monkeypatch.setattr(studies, "SECONDS_A_BEAT", 1)
+    monkeypatch.setattr(studies, "SECONDS_TO_LIVE", 3)
+    study = open_study(open_storage(place), "dense")
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    data = cl.load_dataset(small_npz)
+    space, jobs = space_of(data, "dense"), Job(place, "dense", space_of(data, "dense"), 0, 2)
+    while len([trial for trial in newest(study.trials) if trial.state is TrialState.COMPLETE]) < 2:
+        studies.fail_stale(study)
+        waiting = any(trial.state is TrialState.WAITING for trial in study.trials)
+        if waiting or len(newest(study.trials)) < 2:
+            work({"dense": data}, lambda *_: None, jobs)
+    first, second = newest(study.trials)
+    assert len(study.trials) == 3  # the one that was killed, it again, and the second
+    assert study.trials[0].state is TrialState.FAIL
+    assert first.params == space.default_parameters("dense")
+    assert second.params != first.params
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_of_two_processes_one_too_many_leaves_its_trial(kind: str, digits: cl.Dataset, tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/tune.db" if kind == "sqlite" else str(tmp_path / "tune.journal")
+    other = open_study(open_storage(place), "dense")
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        other.ask()  # another process, which works on the only trial that is wanted
+    space = space_of(digits, "dense")
+    work({"dense": digits}, lambda *_: None, Job(place, "dense", space, 0, 1))
+    assert len(other.trials) == 2
+    assert len(newest(other.trials)) == 1
+    anew = {"parameters": space.default_parameters("dense"), "seed": 1}
+    for _ in range(2):  # who claims second what is trained again leaves it too
+        work({"dense": digits}, lambda *_: None, Job(place, "dense anew", space, 0, 0, anew))
+    trials = open_study(open_storage(place), "dense anew").trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.PRUNED]
+    assert len(newest(trials)) == 1
+
+
+def test_the_space_is_that_of_the_ladder_around_the_default_without_what_is_given(digits: cl.Dataset) -> None:
+    space = space_of(digits, "pool", "regularized", kernel_size=5)
+    assert space.defaults["pool"].choices == {"kernel_size": 5}
+    assert "kernel_size" not in space.ranges["pool"]
+    assert not set(space.ranges["pool"]) & set(FIXED)
+    assert space.ranges["pool"]["pooling"].values == ("max", "average", "min")  # type: ignore[union-attr]
+    low, high, log = space.ranges["regularized"]["l2"]  # type: ignore[misc]
+    assert (low, high, log) == (pytest.approx(1e-5), pytest.approx(1e-3), True)
+    assert space.differences(space.default_parameters("regularized")) == {}
+    parameters = space.default_parameters("regularized") | {"regularized.dropout": 0.41239}
+    tried = space.trial(parameters, seed=7)
+    assert (tried.rung, tried.seed, dict(tried.choices)) == ("regularized", 7, {"dropout": 0.412})
+    assert space.words(parameters) == "regularized, dropout 0.412"
+
+
+def test_what_cannot_be_searched_is_refused(digits: cl.Dataset, tmp_path: Path) -> None:
+    for rungs, data, told in [
+        (["pol"], digits, "Did you mean pool?"),
+        (["transfer"], digits, "its head is solved"),
+        (["dense"], digits.without_validation(), "has no validation pictures"),
+    ]:
+        with pytest.raises(ConvladderError, match=told):
+            space_of(data, *rungs)
+    plan = Plan(space_of(digits, "dense"), tmp_path)
+    other = replace(digits, test=Split(digits.test.images[:9], digits.test.labels[:9]))
+    search_some = {"carrier": Here(0), "runner": run_here()}
+    with pytest.raises(Stopped):
+        search(plan, digits, **search_some)  # type: ignore[arg-type]
+    with pytest.raises(ConvladderError, match=r"dense in sqlite.* was begun with other data\. Expected the same"):
+        search(plan, other, **search_some)  # type: ignore[arg-type]
+    with pytest.raises(ConvladderError, match="was begun with other models and settings"):
+        search(replace(plan, study="dense", space=space_of(digits, "fast")), digits, **search_some)  # type: ignore[arg-type]
+    with pytest.raises(ConvladderError, match="'epoch' is not a setting of a recipe"):
+        cl.tune(digits, "dense", fixed={"epoch": 1})
+
+
+def test_the_command_refuses_in_one_line_and_leaves_nothing(convladder: Any, small_npz: Path, tmp_path: Path) -> None:
+    for given, told in [
+        (["--models", "pol"], "'pol' is not a rung"),
+        (["--recipe", "article"], "is all trained on by this recipe"),
+        (["--epochs", 1, "--trial-minutes", 1], "both say how long to train"),
+        (["--storage", "nowhere/tune.journal"], "nowhere/tune.journal cannot be reached (No such file"),
+        (["--storage", "sqlite:////nowhere/tune.db"], "cannot be reached (unable to open database file"),
+        (
+            ["--storage", "postgresql://me:secret@127.0.0.1:1/none"],
+            "postgresql://me@127.0.0.1:1/none cannot be reached (",
+        ),
+        (["--storage", "wrong://x"], "wrong://x cannot be reached"),
+    ]:
+        refused = convladder("tune", "--data", small_npz, "--models", "dense", *given)
+        (line,) = refused.err.splitlines()
+        assert told in line, line
+        assert (refused.status, refused.out) == (2, "")
+        assert "secret" not in line
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long
+def test_two_commands_search_together_and_one_that_is_killed_loses_nothing(small_npz: Path, tmp_path: Path) -> None:
+    code = (
+        "from convladder.tuning import studies; studies.SECONDS_A_BEAT, studies.SECONDS_TO_LIVE = 1, 6\n"
+        "from convladder.cli import main; main()"
+    )
+    given = ["tune", "--data", small_npz, "--models", "dense", "--epochs", 2, "--trials", 6, "--seeds", 2, "--json"]
+    command = [sys.executable, "-c", code, *map(str, given), "--storage", "tune.journal"]
+    settings: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    killed, *others = (subprocess.Popen(command, **settings) for _ in range(3))
+    assert killed.stderr
+    while "epoch 1/" not in (line := killed.stderr.readline()):
+        assert line
+    killed.kill()
+    killed.communicate()
+    found = []
+    for process in others:
+        out, told = process.communicate()
+        assert process.returncode == 0, told
+        found.append(json.loads(out))
+    assert found[0]["trials"] == found[1]["trials"]
+    assert len(found[0]["trials"]) == 6
+    assert all(row["state"] in ("done", "pruned") for row in found[0]["trials"])
+    assert [row["seeds"] for row in found[0]["best"]] == [2] * len(found[0]["best"])
+    assert found[0]["run"] == found[1]["run"] == "runs/dense-1"
+    assert len(list((tmp_path / "runs").iterdir())) == 1
