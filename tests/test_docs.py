@@ -58,6 +58,7 @@ NOT_RUN = {
         "convladder compare --data clothes",
         "convladder compare --models residual",
         "convladder reproduce",
+        "convladder tune",
         "python benchmarks/time_to_accuracy.py",
         "python benchmarks/accuracy.py",
         "python benchmarks/input_pipeline.py",
@@ -87,6 +88,8 @@ NOT_RUN = {
         "import numpy as np, tritonclient",
     ],
     "is nginx's configuration; test_serving_proxies.py runs nginx with it": ["server {"],
+    "what a search on 400 digits printed": ["trial  differs from the default"],
+    "searches for minutes; test_tuning_tune.py does it on fewer images": ["import convladder as cl\n\nfound = cl.tune"],
     "what make run printed; its figures that are no measurements are tested below": ["rung         epochs"],
 }
 

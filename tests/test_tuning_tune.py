@@ -333,6 +333,7 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(convladder: Any, sma
             ["--storage", "postgresql://me:secret@127.0.0.1:1/none"],
             "postgresql://me@127.0.0.1:1/none cannot be reached (",
         ),
+        (["--storage", "sqlite://"], "sqlite:// keeps nothing for other processes"),
         (["--storage", "wrong://x"], "wrong://x cannot be reached"),
     ]:
         refused = convladder("tune", "--data", small_npz, "--models", "dense", *given)
@@ -341,6 +342,38 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(convladder: Any, sma
         assert (refused.status, refused.out) == (2, "")
         assert "secret" not in line
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.cluster
+@pytest.mark.xdist_group("ray")
+def test_a_search_on_a_cluster_of_this_machine_is_kept_as_any_other(small_npz: Path, tmp_path: Path) -> None:
+    given = [
+        "--data",
+        small_npz,
+        "--models",
+        "dense",
+        "--epochs",
+        1,
+        "--trials",
+        3,
+        "--seeds",
+        2,
+        "--ray",
+        "--cores",
+        1,
+    ]
+    finished = subprocess.run(
+        [sys.executable, "-m", "convladder", "tune", *map(str, given), "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert [row["state"] for row in found["trials"]] == ["done"] * 3
+    assert [row["seeds"] for row in found["best"]] == [2, 2, 2]
+    assert found["run"] == "runs/dense-1"
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -55,6 +56,16 @@ def tune(
             "Default: tune.db among the runs."
         ),
     ] = "",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Ray cluster to search on; without one, a cluster of this machine is started.",
+            rich_help_panel="Cluster",
+        ),
+    ] = None,
+    cores: Annotated[
+        int, typer.Option(min=1, max=1024, help="Processor cores a trial gets there.", rich_help_panel="Cluster")
+    ] = 2,
     runs: RunsDirectory = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +79,13 @@ def tune(
         raise ConvladderError("--epochs and --trial-minutes both say how long to train. Expected one of them.")
     if minutes is not None:
         check_range("minutes", minutes, 0.01)
+    if ray not in (None, "local") and (not storage or storage.startswith("sqlite")):
+        raise ConvladderError(
+            "The nodes of a cluster cannot reach a SQLite file of this machine. Expected --storage with a PostgreSQL "
+            "URL, or with a journal on a disk that they share."
+        )
     import_engine()
+    carrier = _choose_carrier(ray, cores)
     import optuna  # noqa: F401 (before the data are loaded: it is then that a missing extra is said)
 
     from convladder.training.progress import ProgressBar
@@ -93,10 +110,23 @@ def tune(
 
     # What a library prints meanwhile is no result.
     with when_stopped(kept), contextlib.redirect_stdout(sys.stderr):
-        found = search(plan, data, look_on=bar, say=tell)
+        found = search(plan, data, carrier=carrier, look_on=bar, say=tell)
     if as_json:
         print(json.dumps(found.content, indent=2))
         return
     show(tables.of_tuning(found.trials, found.best))
     for sentence in found.sentences:
         say(sentence)
+
+
+def _choose_carrier(ray: str | None, cores: int) -> Any:
+    """What carries out the trials; what it needs is imported before the data are loaded."""
+    from convladder.tuning.carriers import carry_out_here
+
+    if ray is None:
+        return carry_out_here
+    importlib.import_module("ray")  # a missing extra is said now
+
+    from convladder.tuning.cluster import carry_out_on_ray
+
+    return functools.partial(carry_out_on_ray, address=ray, cores=cores)

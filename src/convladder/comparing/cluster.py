@@ -61,19 +61,15 @@ def run_on_ray(
         ConvladderError: The cluster does not exist, or none of its nodes has enough cores.
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP, after the current runs have written their best weights so far.
     """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns about a future change
     import ray
 
     home = os.environ.get("HOME") if address == LOCAL else None
-    handler = signal.getsignal(signal.SIGTERM)
-    _connect(address)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which exits
+    connect(address)
     waiting: dict[Any, Trial] = {}
     try:
-        _check_cores(cores)
+        check_cores(cores)
         # By image size, because a rung can have its own.
-        shared = functools.cache(lambda side: ray.put(_in_memory(at_size(dataset, side))))
+        shared = functools.cache(lambda side: ray.put(in_memory(at_size(dataset, side))))
         starts, fingerprint = _count_starts(), dataset.fingerprint
         task = ray.remote(num_cpus=cores, max_retries=RETRIES)(_task)
         target = storage or str(directory.resolve())
@@ -106,6 +102,21 @@ def run_on_ray(
         raise
     finally:
         ray.shutdown()
+
+
+def connect(address: str) -> None:
+    """Connect to a Ray cluster, or start one on this machine if the address is "local".
+
+    Raises:
+        ConvladderError: There is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns about a future change
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        _connect(address)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which exits
 
 
 def _connect(address: str) -> None:
@@ -154,8 +165,8 @@ def _bare_folder() -> Iterator[None]:
                 os.environ["HOME"] = home
 
 
-def _check_cores(cores: int) -> None:
-
+def check_cores(cores: int) -> None:
+    """Raise a ConvladderError unless some node of the cluster has so many cores."""
     largest = max(node["Resources"].get("CPU", 0) for node in _nodes() if node["Alive"])
     if cores > largest:
         raise ConvladderError(
@@ -169,7 +180,7 @@ def _nodes() -> list[dict[str, Any]]:
     return ray.nodes()  # type: ignore[no-untyped-call]
 
 
-def _in_memory(dataset: Dataset) -> Dataset:
+def in_memory(dataset: Dataset) -> Dataset:
     """The data set with arrays instead of mapped files, which other machines do not have."""
     train, validation, test = (
         Split(np.asarray(split.images), split.labels) for split in (dataset.train, dataset.validation, dataset.test)
@@ -177,18 +188,23 @@ def _in_memory(dataset: Dataset) -> Dataset:
     return replace(dataset, train=train, validation=validation, test=test)
 
 
-def _task(trial: Trial, dataset: Dataset, target: str, key: str, cores: int, starts: Any, home: str | None) -> str:
-    """Carry out one trial on a node. Returns the path of its folder, or its key in the storage."""
-    import ray
-
-    if home is not None:  # the caller's home, on this machine; Ray's processes were started with another
+def begin_task(cores: int, home: str | None) -> None:
+    """Prepare a process of a cluster: the caller's home, if it is on this machine, and TensorFlow on so many cores."""
+    if home is not None:  # Ray's processes were started with another
         os.environ["HOME"] = home
-    ray.get(starts.note.remote(trial.label))
     # Before TensorFlow is imported, or it takes every core of the node.
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(cores)
     from convladder.engine import import_engine
 
     import_engine()
+
+
+def _task(trial: Trial, dataset: Dataset, target: str, key: str, cores: int, starts: Any, home: str | None) -> str:
+    """Carry out one trial on a node. Returns the path of its folder, or its key in the storage."""
+    import ray
+
+    ray.get(starts.note.remote(trial.label))
+    begin_task(cores, home)
     import keras
 
     keras.backend.clear_session()  # Ray can reuse the process of another trial

@@ -86,6 +86,10 @@ def facts_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
         "started": f"{min(info['started'] for info in infos)} to {max(info['started'] for info in infos)}",
         "deterministic": several(["yes" if info["deterministic"] else "no" for info in infos]),
     }
+    if tuned := [
+        f"{info['rung']}, seed {info['seed']}: {info['tuned_by']['words']}" for info in infos if "tuned_by" in info
+    ]:
+        facts["found by a search"] = several(tuned)
     return list(facts.items())
 
 

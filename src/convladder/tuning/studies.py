@@ -24,6 +24,7 @@ from convladder.errors import ConvladderError
 
 SECONDS_A_BEAT = 5
 SECONDS_TO_LIVE = 60  # without a beat
+MOST_RETRIES = 10  # of a trial whose processes die
 SECONDS_FOR_LOCK = 60.0  # of SQLite, which several processes write
 STARTUP_TRIALS = 5  # before any is pruned
 TENTHS = 10  # of a training: accuracies are compared at the same share of the learning rate's schedule
@@ -74,9 +75,11 @@ def open_storage(place: str) -> BaseStorage:
         ConvladderError: It cannot be reached.
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    if place.startswith("sqlite") and (place.endswith("://") or ":memory:" in place):
+        raise ConvladderError(f"{place} keeps nothing for other processes. Expected a file: sqlite:///FILE.")
     try:
         with quiet():
-            retry = RetryHeartbeatStaleTrialCallback()
+            retry = RetryHeartbeatStaleTrialCallback(MOST_RETRIES)
             if "://" not in place:
                 return BeatingJournal(place, retry)
             engine = {"connect_args": {"timeout": SECONDS_FOR_LOCK}} if place.startswith("sqlite") else None
@@ -176,6 +179,15 @@ def without_password(place: str) -> str:
     scheme, rest = place.split("://", 1)
     who, where = rest.rsplit("@", 1)
     return f"{scheme}://{who.partition(':')[0]}@{where}"
+
+
+def absolute(place: str) -> str:
+    """The same place, from any current directory."""
+    if "://" not in place:
+        return str(Path(place).absolute())
+    scheme, path = place.split("://", 1)
+    relative = scheme.startswith("sqlite") and path.startswith("/") and not path.startswith(("//", "/:"))
+    return f"{scheme}:///{Path(path[1:]).absolute()}" if relative else place
 
 
 def default_place(directory: Path) -> str:

@@ -32,6 +32,7 @@ from convladder.tuning.studies import (
     ERROR,
     SECONDS,
     SURPLUS,
+    absolute,
     check_about,
     default_place,
     fail_stale,
@@ -89,8 +90,8 @@ class Plan:
 
     @property
     def place(self) -> str:
-        """Where it is kept."""
-        return self.storage or default_place(self.directory)
+        """Where it is kept. Processes of a cluster run in other folders."""
+        return absolute(self.storage) if self.storage else default_place(self.directory)
 
 
 def tune(
@@ -242,12 +243,15 @@ def _jobs_anew(plan: Plan, result: Tuned, study: optuna.Study, clock: "_Clock") 
         for seed in range(1, plan.seeds + 1)
         for number in result.finalists
     ]
+    given: list[Any] = []
     while clock.fits(0):
         fail_stale(study)
         states = [(trial.user_attrs.get(ANEW), trial.state) for trial in newest(study.get_trials(deepcopy=False))]
         known = [item for item, _ in states]
         if missing := [item for item in items if item not in known]:
-            yield replace(job, anew=missing[0])
+            item = min(missing, key=given.count)  # a cluster takes several before the study knows the first
+            given.append(item)
+            yield replace(job, anew=item)
         elif any(state is TrialState.WAITING for _, state in states):
             yield replace(job, anew=items[0])
         elif any(state is TrialState.RUNNING for _, state in states):

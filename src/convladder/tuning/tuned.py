@@ -225,7 +225,7 @@ class Tuned:
         return np.stack(found) if found else np.empty((0, 0), bool)
 
     def _failed(self, number: int) -> int:
-        return sum(ERROR in trial.user_attrs for trial in self._again(number))
+        return sum(trial.state in (TrialState.FAIL, TrialState.PRUNED) for trial in self._again(number))
 
     def _again(self, number: int) -> list[FrozenTrial]:
         """What was trained again of a row of `trials`."""
