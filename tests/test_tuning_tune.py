@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 import convladder as cl
 from convladder.data.dataset import Split
 from convladder.errors import ConvladderError
+from convladder.reporting.repeating import facts_of
 from convladder.signals import Stopped
 from convladder.training.recipes import default_recipe_for
 from convladder.tuning import studies
@@ -111,6 +112,7 @@ def test_trials_get_no_test_images_and_what_is_named_is_a_run_that_says_where_it
     assert found.run.info["seed"] not in (0, 1, 2)
     assert found.run.metrics["test"]["images"] == len(digits.test)
     assert found.content["test_accuracy"] == found.run.info["test_accuracy"]
+    assert f"dense, seed 3: {found.sentences[0]}" in dict(facts_of([found.run]))["found by a search"]
 
 
 def answers(rng: np.random.Generator, accuracy: float, images: int = 10_000) -> str:
@@ -266,6 +268,19 @@ def test_a_trial_that_was_killed_is_carried_out_again_with_its_parameters(
     assert study.trials[0].state is TrialState.FAIL
     assert first.params == space.default_parameters("dense")
     assert second.params != first.params
+
+
+def test_a_process_that_died_before_its_first_heartbeat_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study(open_storage(f"sqlite:///{tmp_path}/tune.db"), "dense")
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        study.ask()
+    studies.fail_stale(study)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    monkeypatch.setattr(studies, "SECONDS_TO_LIVE", -1)
+    studies.fail_stale(study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])

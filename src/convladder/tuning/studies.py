@@ -25,12 +25,17 @@ from convladder.errors import ConvladderError
 SECONDS_A_BEAT = 5
 SECONDS_TO_LIVE = 60  # without a beat
 MOST_RETRIES = 10  # of a trial whose processes die
+SECONDS_TO_MAKE_TABLES = 1.0
 SECONDS_FOR_LOCK = 60.0  # of SQLite, which several processes write
 STARTUP_TRIALS = 5  # before any is pruned
 TENTHS = 10  # of a training: accuracies are compared at the same share of the learning rate's schedule
 FIRST_PRUNED = 5  # tenths: at the peak of the learning rate accuracy tells little
 # Attributes of trials.
 DEFAULT, ANEW, SURPLUS, ERROR, RIGHT, SECONDS = "default", "anew", "surplus", "error", "right", "seconds"
+
+BEGUN = "begun"  # its value is the trial's number, because a trial that is carried out again has the attributes of the first
+
+_seen: dict[int, float] = {}  # when this process first saw a trial that has not begun
 
 Retry = Callable[[optuna.Study, FrozenTrial], None]
 
@@ -78,24 +83,31 @@ def open_storage(place: str) -> BaseStorage:
     if place.startswith("sqlite") and (place.endswith("://") or ":memory:" in place):
         raise ConvladderError(f"{place} keeps nothing for other processes. Expected a file: sqlite:///FILE.")
     try:
-        with quiet():
-            retry = RetryHeartbeatStaleTrialCallback(MOST_RETRIES)
-            if "://" not in place:
-                return BeatingJournal(place, retry)
-            engine = {"connect_args": {"timeout": SECONDS_FOR_LOCK}} if place.startswith("sqlite") else None
-            return RDBStorage(
-                place,
-                engine,
-                heartbeat_interval=SECONDS_A_BEAT,
-                grace_period=SECONDS_TO_LIVE,
-                heartbeat_stale_trial_callback=retry,
-            )
+        try:
+            return _open(place)
+        except Exception:  # another process may have made the tables at the same moment
+            time.sleep(SECONDS_TO_MAKE_TABLES)
+            return _open(place)
     except Exception as error:  # of SQLAlchemy, of a driver, of the system, or of Optuna where it is no such database
         reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ConvladderError(
             f"{without_password(place)} cannot be reached ({reason}). Expected postgresql://USER:PASSWORD@HOST/DATABASE"
             ", sqlite:///FILE or the path of a journal, in a folder that is there."
         ) from error
+
+
+def _open(place: str) -> BaseStorage:
+    with quiet():
+        retry = RetryHeartbeatStaleTrialCallback(MOST_RETRIES)
+        if "://" not in place:
+            return BeatingJournal(place, retry)
+        return RDBStorage(
+            place,
+            {"connect_args": {"timeout": SECONDS_FOR_LOCK}} if place.startswith("sqlite") else None,
+            heartbeat_interval=SECONDS_A_BEAT,
+            grace_period=SECONDS_TO_LIVE,
+            heartbeat_stale_trial_callback=retry,
+        )
 
 
 def open_study(storage: BaseStorage, name: str) -> optuna.Study:
@@ -148,6 +160,16 @@ def fail_stale(study: optuna.Study) -> None:
     """Have the trials of dead processes wait for another."""
     with quiet():
         optuna.storages.fail_stale_trials(study)
+    now = time.monotonic()
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        # One whose process died before its first beat is stale to no database.
+        if (
+            trial.user_attrs.get(BEGUN) != trial.number
+            and now - _seen.setdefault(trial._trial_id, now) > SECONDS_TO_LIVE
+        ):
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
+                study.tell(trial.number, state=TrialState.FAIL)
+                retry(study, trial.number)
 
 
 def retry(study: optuna.Study, number: int) -> None:

@@ -31,7 +31,6 @@ from convladder.tuning.studies import (
     DEFAULT,
     ERROR,
     SECONDS,
-    SURPLUS,
     absolute,
     check_about,
     default_place,
@@ -306,15 +305,15 @@ class _Told:
 
     def note(self, study: optuna.Study) -> int:
         """Leave out what has ended before; return how many that is."""
-        self._told |= {number for number, trial in enumerate(newest(study.get_trials())) if trial.state in ENDED}
+        self._told |= {trial.number for trial in newest(study.get_trials()) if trial.state in ENDED}
         return len(self._told)
 
     def __call__(self, study: optuna.Study) -> None:
         """Say what has ended."""
         for number, trial in enumerate(newest(study.get_trials())):
-            if trial.state not in ENDED or number in self._told or SURPLUS in trial.user_attrs:
+            if trial.state not in ENDED or trial.number in self._told:
                 continue
-            self._told.add(number)
+            self._told.add(trial.number)
             anew = trial.user_attrs.get(ANEW)
             words = self._space.words(anew["parameters"] if anew else trial.params)
             name = f"{words}, seed {anew['seed']}" if anew else f"trial {number}, {words}"

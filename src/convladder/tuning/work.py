@@ -17,6 +17,7 @@ from convladder.training.validating import validate
 from convladder.tuning.carriers import Job
 from convladder.tuning.studies import (
     ANEW,
+    BEGUN,
     DEFAULT,
     ERROR,
     RIGHT,
@@ -64,6 +65,7 @@ def _open(place: str, name: str) -> optuna.Study:
 
 def _carry_out(trial: optuna.Trial, job: Job, parts: Mapping[str, Dataset], tell: Tell) -> float:
     """Train what the trial says; return its accuracy on the validation images."""
+    trial.set_user_attr(BEGUN, trial.number)
     claim = _claim_anew if job.anew else _claim
     parameters, seed = claim(trial, job)
     tried = job.space.trial(parameters, seed)
@@ -93,9 +95,12 @@ def _carry_out(trial: optuna.Trial, job: Job, parts: Mapping[str, Dataset], tell
 
 def _claim(trial: optuna.Trial, job: Job) -> tuple[Mapping[str, Any], int]:
     """The parameters and seed of a trial of the search. Of processes that search together, one may be too many."""
-    counted = [other.number for other in fresh(trial.study.get_trials(deepcopy=False))]
-    if trial.number in counted and counted.index(trial.number) >= job.wanted:
-        _leave(trial)
+    counted = fresh(trial.study.get_trials(deepcopy=False))
+    before = [other for other in counted if other.number < trial.number]
+    if any(other.number == trial.number for other in counted):  # else it stands in for one that counts
+        rung = trial.user_attrs.get(DEFAULT)
+        if len(before) >= job.wanted or (rung and any(other.user_attrs.get(DEFAULT) == rung for other in before)):
+            _leave(trial)
     job.space.suggest(trial)
     return trial.params, job.seed
 
