@@ -33,7 +33,7 @@ FIRST_PRUNED = 5  # tenths: at the peak of the learning rate accuracy tells litt
 # Attributes of trials.
 DEFAULT, ANEW, SURPLUS, ERROR, RIGHT, SECONDS = "default", "anew", "surplus", "error", "right", "seconds"
 
-BEGUN = "begun"  # its value is the trial's number, because a trial that is carried out again has the attributes of the first
+BEGUN = "begun"  # its value is the trial's number, because what is carried out again keeps the other attributes
 
 _seen: dict[int, float] = {}  # when this process first saw a trial that has not begun
 
@@ -89,7 +89,9 @@ def open_storage(place: str) -> BaseStorage:
             time.sleep(SECONDS_TO_MAKE_TABLES)
             return _open(place)
     except Exception as error:  # of SQLAlchemy, of a driver, of the system, or of Optuna where it is no such database
-        reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        first = error.__cause__ or error
+        reason = getattr(first, "strerror", None) or str(first).strip() or type(first).__name__
+        reason = reason.splitlines()[0].rstrip(".")
         raise ConvladderError(
             f"{without_password(place)} cannot be reached ({reason}). Expected postgresql://USER:PASSWORD@HOST/DATABASE"
             ", sqlite:///FILE or the path of a journal, in a folder that is there."
