@@ -33,7 +33,7 @@ from test_comparing_resuming import here as run_here
 
 pytestmark = pytest.mark.xdist_group("tuning")  # in one process, so that its search is made once
 
-FIXED = {"epochs": 1.0, "batch_size": 32, "augment": "none", "precision": "float32"}
+FIXED: dict[str, Any] = {"epochs": 1.0, "batch_size": 32, "augment": "none", "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_a_hopeless_trial_is_pruned_and_an_impossible_one_says_why(digits: cl.Da
     assert hopeless.state is TrialState.PRUNED
     assert "error" not in hopeless.user_attrs
     assert max(hopeless.intermediate_values) == 5  # half of the training was enough to see it
-    tiny = replace(digits, **{name: cut(getattr(digits, name)) for name in ("train", "validation", "test")})
+    tiny = replace(digits, train=cut(digits.train), validation=cut(digits.validation), test=cut(digits.test))
     pooled = space_of(tiny, "pool")
     study = open_study(open_storage(place), "pool")
     study.enqueue_trial(pooled.default_parameters("pool") | {"pool.pool_size": 4})
@@ -244,9 +244,8 @@ work({"dense": data}, tell, Job(sys.argv[3], "dense", space, 0, 2))
 def test_a_trial_that_was_killed_is_carried_out_again_with_its_parameters(
     kind: str, digits: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named = {"train": digits.train, "test": digits.test}
-    arrays = {f"x_{name}": split.images[..., 0] for name, split in named.items()}
-    np.savez(tmp_path / "digits.npz", **arrays, **{f"y_{name}": split.labels for name, split in named.items()})
+    (x_train, y_train), (x_test, y_test) = digits.train, digits.test
+    np.savez(tmp_path / "digits.npz", x_train=x_train[..., 0], y_train=y_train, x_test=x_test[..., 0], y_test=y_test)
     place = f"sqlite:///{tmp_path}/tune.db" if kind == "sqlite" else str(tmp_path / "tune.journal")
     ended = subprocess.run(
         [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path / "digits.npz"), place],
@@ -331,17 +330,17 @@ def test_what_cannot_be_searched_is_refused(digits: cl.Dataset, tmp_path: Path) 
     other = replace(digits, test=Split(digits.test.images[:9], digits.test.labels[:9]))
     search_some = {"carrier": Here(0), "runner": run_here()}
     with pytest.raises(Stopped):
-        search(plan, digits, **search_some)  # type: ignore[arg-type]
+        search(plan, digits, **search_some)
     with pytest.raises(ConvladderError, match=r"dense in sqlite.* was begun with other data\. Expected the same"):
-        search(plan, other, **search_some)  # type: ignore[arg-type]
+        search(plan, other, **search_some)
     with pytest.raises(ConvladderError, match="was begun with other models and settings"):
-        search(replace(plan, study="dense", space=space_of(digits, "fast")), digits, **search_some)  # type: ignore[arg-type]
+        search(replace(plan, study="dense", space=space_of(digits, "fast")), digits, **search_some)
     with pytest.raises(ConvladderError, match="'epoch' is not a setting of a recipe"):
         cl.tune(digits, "dense", fixed={"epoch": 1})
 
 
 def test_the_command_refuses_in_one_line_and_leaves_nothing(convladder: Any, small_npz: Path, tmp_path: Path) -> None:
-    for given, told in [
+    refusals: list[tuple[list[Any], str]] = [
         (["--models", "pol"], "'pol' is not a rung"),
         (["--recipe", "article"], "is all trained on by this recipe"),
         (["--epochs", 1, "--trial-minutes", 1], "both say how long to train"),
@@ -353,7 +352,8 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(convladder: Any, sma
         ),
         (["--storage", "sqlite://"], "sqlite:// keeps nothing for other processes"),
         (["--storage", "wrong://x"], "wrong://x cannot be reached"),
-    ]:
+    ]
+    for given, told in refusals:
         refused = convladder("tune", "--data", small_npz, "--models", "dense", *given)
         (line,) = refused.err.splitlines()
         assert told in line, line

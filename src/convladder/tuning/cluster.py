@@ -43,9 +43,10 @@ def carry_out_on_ray(
     waiting: list[Any] = []
     try:
         check_cores(cores)
-        shared = ray.put({rung: in_memory(data) for rung, data in parts.items()})
+        shared: Any = ray.put({rung: in_memory(data) for rung, data in parts.items()})
         task = ray.remote(num_cpus=cores, max_retries=0)(_task)  # the study knows which trials were lost
-        places = max(1, int(ray.cluster_resources()["CPU"]) // cores)
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        places = max(1, int(resources["CPU"]) // cores)
         following = functools.partial(next, jobs, False)
         more = True
         while more or waiting:
