@@ -28,6 +28,7 @@ from convladder.cli.application import (
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_range
 from convladder.reporting import tables
+from convladder.training.recipes import MOST_MINUTES
 
 
 @app.command()
@@ -74,11 +75,13 @@ def tune(
     What you give of a recipe or a rung is fixed; the rest is searched, around its default. The same command goes on
     after any end, and several processes can search together.
     """
-    recipe_for = choose(minutes=trial_minutes)
-    if trial_minutes is not None and choose.keywords["epochs"] is not None:
-        raise ConvladderError("--epochs and --trial-minutes both say how long to train. Expected one of them.")
+    if trial_minutes is not None:
+        check_range("trial minutes", trial_minutes, 0.05, MOST_MINUTES)
+        if choose.keywords["epochs"] is not None:
+            raise ConvladderError("--epochs and --trial-minutes both say how long to train. Expected one of them.")
     if minutes is not None:
-        check_range("minutes", minutes, 0.01)
+        check_range("minutes", minutes, 0.01, MOST_MINUTES)
+    recipe_for = choose(minutes=trial_minutes)
     if ray not in (None, "local") and (not storage or storage.startswith("sqlite")):
         raise ConvladderError(
             "The nodes of a cluster cannot reach a SQLite file of this machine. Expected --storage with a PostgreSQL "

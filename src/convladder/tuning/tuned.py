@@ -128,6 +128,8 @@ class Tuned:
     @cached_property
     def sentences(self) -> list[str]:
         """What the search found, in sentences."""
+        if self.named is None and self.best[0]["failed"]:
+            return ["Nothing is named: the default failed with other seeds, so there is nothing to compare with."]
         if self.named is None:
             return [
                 "Nothing is named: the minutes were over before the best had been trained again with other seeds. The "
