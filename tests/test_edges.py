@@ -252,7 +252,7 @@ def test_a_number_that_cannot_be_is_one_line_before_anything_is_done(
     choice = option.removeprefix("--").replace("-", "_")
     if choice in cli.CHOICES:
         rung = next(rung for rung in MODELS if choice in rung_choices(rung))
-        several = dict.fromkeys(("compare", "tune"), ["--models", rung])
+        several = {name: ["--models", rung] for name in ("compare", "tune")}
         arguments = ({"summary": [rung]} | several).get(command, ["--model", rung])
     for number in ("nan", "inf", "-inf", "1e400", "-1", "1" + 30 * "0", "1" + 400 * "0"):
         result = convladder(command, *arguments, option, number)

@@ -22,7 +22,7 @@ from convladder.reporting.repeating import facts_of
 from convladder.signals import Stopped
 from convladder.training.recipes import default_recipe_for
 from convladder.tuning import studies
-from convladder.tuning.carriers import Job, Parts
+from convladder.tuning.jobs import Job, Parts
 from convladder.tuning.space import Space, make_space
 from convladder.tuning.studies import newest, open_storage, open_study, pack, unpack
 from convladder.tuning.tune import Plan, search
@@ -226,7 +226,7 @@ sys.path.insert(0, sys.argv[1])
 import test_tuning_tune as test
 from convladder.data.loading import load_dataset
 from convladder.tuning import studies
-from convladder.tuning.carriers import Job
+from convladder.tuning.jobs import Job
 from convladder.tuning.tune import _enqueue_defaults
 from convladder.tuning.work import work
 studies.SECONDS_A_BEAT, studies.SECONDS_TO_LIVE = 1, 3

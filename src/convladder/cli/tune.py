@@ -124,7 +124,7 @@ def tune(
 
 def _choose_carrier(ray: str | None, cores: int) -> Any:
     """What carries out the trials; what it needs is imported before the data are loaded."""
-    from convladder.tuning.carriers import carry_out_here
+    from convladder.tuning.local import carry_out_here
 
     if ray is None:
         return carry_out_here

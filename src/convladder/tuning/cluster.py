@@ -10,7 +10,7 @@ from convladder.comparing.cluster import CORES, LOCAL, SECONDS_TO_STOP, begin_ta
 from convladder.comparing.local import SECONDS_A_LOOK
 from convladder.comparing.trials import Late
 from convladder.signals import check_stop
-from convladder.tuning.carriers import Job, LookOn, Parts
+from convladder.tuning.jobs import Job, LookOn, Parts
 
 
 def carry_out_on_ray(

@@ -24,7 +24,8 @@ from convladder.files import create_folder, lock, write_json
 from convladder.runs.run import Run
 from convladder.signals import check_stop
 from convladder.training.recipes import MOST_MINUTES, Recipe, default_recipe_for, rung_side
-from convladder.tuning.carriers import Carrier, Job, LookOn, carry_out_here
+from convladder.tuning.jobs import Carrier, Job, LookOn
+from convladder.tuning.local import carry_out_here
 from convladder.tuning.space import Space, make_space
 from convladder.tuning.studies import (
     ANEW,

@@ -14,7 +14,7 @@ from convladder.comparing.local import describe, relay
 from convladder.data.dataset import Dataset
 from convladder.signals import defer_signals
 from convladder.training.validating import validate
-from convladder.tuning.carriers import Job
+from convladder.tuning.jobs import Job
 from convladder.tuning.studies import (
     ANEW,
     BEGUN,
