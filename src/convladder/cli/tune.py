@@ -88,7 +88,7 @@ def tune(
             "URL, or with a journal on a disk that they share."
         )
     import_engine()
-    carrier = _choose_carrier(ray, cores)
+    chosen = _choose_carrier(ray, cores)
     import optuna  # noqa: F401 (before the data are loaded: it is then that a missing extra is said)
 
     from convladder.training.progress import ProgressBar
@@ -112,7 +112,7 @@ def tune(
         return [ProgressBar(name, trial.recipe.batch_size, errors)]
 
     # What a library prints meanwhile is no result.
-    with when_stopped(kept), contextlib.redirect_stdout(sys.stderr):
+    with when_stopped(kept), contextlib.redirect_stdout(sys.stderr), chosen as carrier:
         found = search(plan, data, carrier=carrier, look_on=bar, say=tell)
     if as_json:
         print(json.dumps(found.content, indent=2))
@@ -123,13 +123,12 @@ def tune(
 
 
 def _choose_carrier(ray: str | None, cores: int) -> Any:
-    """What carries out the trials; what it needs is imported before the data are loaded."""
+    """What carries out the trials, for a `with`; what it needs is imported before the data are loaded."""
     from convladder.tuning.local import carry_out_here
 
     if ray is None:
-        return carry_out_here
+        return contextlib.nullcontext(carry_out_here)
     importlib.import_module("ray")  # a missing extra is said now
+    from convladder.tuning.cluster import on_ray
 
-    from convladder.tuning.cluster import carry_out_on_ray
-
-    return functools.partial(carry_out_on_ray, address=ray, cores=cores)
+    return on_ray(ray, cores)
