@@ -58,10 +58,15 @@ def _carry_out(
     try:
         while (more or waiting) and not late():
             check_stop()
-            job: Job | bool | None = None
-            while more and len(waiting) < places and (job := next(jobs, False)):
+            while more and len(waiting) < places:
+                try:
+                    job = next(jobs)
+                except StopIteration:
+                    more = False
+                    break
+                if job is None:
+                    break
                 waiting.append(task.remote(shared, job, cores, home))
-            more = job is not False
             if not waiting:
                 time.sleep(SECONDS_A_LOOK if more else 0)
                 continue
