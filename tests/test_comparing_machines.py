@@ -1,8 +1,10 @@
 """Runs made with other versions or on other machines: compare and the report say in what they differ, and where."""
 
+import html
 import json
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,6 @@ from typing import Any
 import pytest
 
 import convladder as cl
-from convladder import cli
 from convladder.comparing.comparison import Comparison
 from convladder.comparing.costs import measure_costs
 from convladder.comparing.machines import measured_on, unlike
@@ -55,19 +56,42 @@ def brief(rung: str, data: cl.Dataset) -> cl.Recipe:
     return replace(default_recipe_for(rung, data), epochs=0.2)
 
 
-def change(folder: Path, kind: str, name: str, value: Any) -> str:
-    """Change what one run.json says; gives what it said."""
+def change(folder: Path, *changes: tuple[str, str, Any]) -> None:
+    """Change what the second run says of its versions and hardware."""
     path = folder / "dense-2" / "run.json"
     info = json.loads(path.read_text())
-    was = info[kind][name]
-    info[kind][name] = value
+    for kind, name, value in changes:
+        info[kind][name] = value
     write_json(path, info)
-    return str(was)
 
 
 @pytest.fixture
 def copied(two: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(two, tmp_path / "runs"))
+
+
+@pytest.fixture(scope="module")
+def reported(two: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A report of two runs that have nothing in common."""
+    folder = Path(shutil.copytree(two, tmp_path_factory.mktemp("reported") / "runs"))
+    change(folder, *OTHER)
+    return write_report(folder, folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def printed(two: Path, small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What compare prints of finished runs that differ in all that it takes for the same."""
+    folder = Path(shutil.copytree(two, tmp_path_factory.mktemp("printed") / "runs"))
+    change(folder, *REUSED)
+    command = ["compare", "--data", str(small_npz), "--models", "dense", "--seeds", "2", "--epochs", "0.2"]
+    finished = subprocess.run(
+        [sys.executable, "-m", "convladder", *command, "--runs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "2 of 2 runs are there already" in finished.stderr
+    return " ".join(finished.stdout.split())
 
 
 def test_run_json_says_all_that_computes() -> None:
@@ -83,35 +107,18 @@ def test_of_runs_of_one_machine_nothing_is_said(two: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name", "value"), OTHER, ids=[name for _, name, _ in OTHER])
-def test_the_report_says_which(copied: Path, kind: str, name: str, value: Any) -> None:
-    was = change(copied, kind, name, value)
-    page = write_report(copied, copied / "report.html").read_text()
-    sentence = rf'<p class="warning">Trained with different [^<]*: {name} {re.escape(was)} \(<code>dense-1</code>\)'
-    assert re.search(rf"{sentence} and {re.escape(str(value))} \(<code>dense-2</code>\)\.</p>", page)
-    facts = page[page.index('id="again"') :]
-    assert str(value) in facts
+def test_the_report_says_which(two: Path, reported: str, kind: str, name: str, value: Any) -> None:
+    was = str(cl.Run(two / "dense-1").info[kind][name])
+    (sentence,) = re.findall(r'<p class="warning">Trained with different (.*)</p>', reported)
+    assert f"{name} {was} (<code>dense-1</code>) and {value} (<code>dense-2</code>)" in html.unescape(sentence)
+    facts = html.unescape(reported[reported.index('id="again"') :])
     assert was in facts
+    assert str(value) in facts
 
 
 @pytest.mark.parametrize(("kind", "name", "value"), REUSED, ids=[name for _, name, _ in REUSED])
-def test_compare_says_which(
-    copied: Path,
-    small_npz: Path,
-    kind: str,
-    name: str,
-    value: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    was = change(copied, kind, name, value)
-    command = ["compare", "--data", str(small_npz), "--models", "dense", "--seeds", "2", "--epochs", "0.2"]
-    monkeypatch.setattr(sys, "argv", ["convladder", *command, "--runs", str(copied)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    said = capsys.readouterr()
-    assert ended.value.code == 0
-    assert "2 of 2 runs are there already" in said.err
-    assert f"{name} {was} (`dense-1`) and {value} (`dense-2`)" in " ".join(said.out.split())
+def test_compare_says_which(two: Path, printed: str, kind: str, name: str, value: Any) -> None:
+    assert f"{name} {cl.Run(two / 'dense-1').info[kind][name]} (`dense-1`) and {value} (`dense-2`)" in printed
 
 
 def test_what_an_older_run_did_not_record_is_said_too(copied: Path) -> None:
@@ -124,7 +131,7 @@ def test_what_an_older_run_did_not_record_is_said_too(copied: Path) -> None:
 
 
 def test_runs_of_the_same_name_are_told_apart(copied: Path, two: Path) -> None:
-    change(copied, "versions", "numpy", "9.8.7")
+    change(copied, ("versions", "numpy", "9.8.7"))
     runs = (cl.Run(two / "dense-1"), cl.Run(copied / "dense-2"))
     assert Comparison(runs).machines["training"]["numpy"]["9.8.7"] == [f"{copied.name}/dense-2"]
 
@@ -149,9 +156,7 @@ def test_a_run_that_goes_on_elsewhere_says_so(copied: Path, tmp_path: Path) -> N
     here = {key: run.info[key] for key in ("versions", "hardware")}
     there = {"versions": here["versions"] | {"numpy": "9.8.7"}, "hardware": here["hardware"] | {"cores": 99}}
     assert note_machine(run.path, run.info, here) == {}
-    with pytest.warns(
-        UserWarning, match=r"dense-1 was trained with numpy .*, not 9\.8\.7; cores \d+, not 99\. It"
-    ):
+    with pytest.warns(UserWarning, match=r"dense-1 was trained with numpy .*, not 9\.8\.7; cores \d+, not 99\. It"):
         noted = note_machine(run.path, run.info, there)
     resumed = run.info | noted
     assert note_machine(run.path, resumed, there) == {}

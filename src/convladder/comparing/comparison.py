@@ -175,7 +175,7 @@ class Comparison:
 
     @cached_property
     def machines(self) -> dict[str, Unlike]:
-        """The versions, processors and cores in which the runs differ, and those in which the measurements of costs do."""
+        """The versions, processors and cores in which the runs differ, and those of their measured costs."""
         return {"training": unlike(self.runs, trained_on), "costs": unlike(self.runs, measured_on)}
 
     @property
