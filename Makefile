@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-long check lint docs pictures format parity load chaos clean
+.PHONY: run test test-long test-lowest check lint docs pictures format parity load chaos pins dist sbom clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -48,15 +48,54 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# A file in .venv marks what is installed, so that a second call installs nothing.
-.venv/train: pyproject.toml constraints.txt
+# The tests with the lowest versions that pyproject.toml allows.
+test-lowest: .venv/dev
+	.ci/uv venv --quiet --clear .venv/lowest
+	.ci/uv pip install --quiet --python .venv/lowest --resolution lowest-direct --editable '.[train,dev,docs]'
+	.venv/lowest/bin/pytest $(TESTS)
+
+# requirements/*.txt: exact versions with the SHA-256 of all their files, for every platform and Python with wheels. A
+# version stays until pyproject.toml excludes it. `make pins UPGRADE=--upgrade` takes the newest.
+PIN := .ci/uv pip compile --quiet --universal --python-version 3.11.5 --fork-strategy fewest \
+  --prerelease if-necessary --generate-hashes --no-annotate
+pins: export UV_CUSTOM_COMPILE_COMMAND := make pins
+pins: .venv/dev
+	$(PIN) pyproject.toml --extra train --extra dev --extra docs --output-file requirements/dev.txt $(UPGRADE)
+	$(PIN) pyproject.toml --extra train --constraint requirements/dev.txt --output-file requirements/train.txt
+	$(PIN) pyproject.toml --constraint requirements/dev.txt --output-file requirements/base.txt
+	printf 'hatchling\neditables\n' | $(PIN) - --constraint requirements/dev.txt --output-file requirements/build.txt
+	# The marker of all, because with it pip would install nothing on another Python, and not say so.
+	sed -i.bak "s/ ; python_full_version < '3.14' and sys_platform != 'win32'//; s/python_full_version < '3.14' and //" requirements/*.txt
+	rm requirements/*.bak
+
+# The sdist, and the wheel from it. The same files give the same bytes.
+dist: .venv/dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+# What an installation of the base, and of [train], consists of: CycloneDX files in dist/.
+sbom: dist
+	for part in base train; do \
+	  .ci/uv venv --quiet --clear .venv/$$part-alone && \
+	  .ci/uv pip install --quiet --python .venv/$$part-alone --require-hashes --requirement requirements/$$part.txt && \
+	  .ci/uv pip install --quiet --python .venv/$$part-alone --no-deps --no-index --find-links dist convladder && \
+	  $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+	    --output-file dist/convladder-$$part.cdx.json .venv/$$part-alone/bin/python || exit 1; \
+	done
+
+# A file in .venv marks what is installed, so that a second call installs nothing. pip refuses a file whose SHA-256 is not
+# in requirements/. No build is isolated, because pip would fetch its tools without hashes.
+INSTALL = $(BIN)/python -m pip install --quiet
+.venv/train: pyproject.toml requirements/train.txt requirements/build.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train]'
+	$(INSTALL) --require-hashes --requirement requirements/train.txt --requirement requirements/build.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
-.venv/dev: pyproject.toml constraints.txt
+.venv/dev: pyproject.toml requirements/dev.txt requirements/build.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev,docs]'
+	$(INSTALL) --require-hashes --requirement requirements/dev.txt --requirement requirements/build.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@ .venv/train
 
 clean:

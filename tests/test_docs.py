@@ -49,6 +49,7 @@ NOT_RUN = {
         "pip install",
         "convladder export runs/linear",
     ],
+    "needs two machines; test_comparing_machines.py writes the second": ["Trained with different versions"],
     "takes minutes": [
         "convladder compare --seeds 5",
         "convladder compare --seeds 2",

@@ -1,6 +1,7 @@
 """Describing: what run.json says of the data and the machine."""
 
 import platform
+from importlib.metadata import version
 from typing import Any
 
 import keras
@@ -11,6 +12,8 @@ from convladder import __version__
 from convladder.data.dataset import Dataset
 from convladder.processors import count_processors
 from convladder.training.hardware import processor_name
+
+COMPUTING = ("scipy", "scikit-learn", "onnxruntime", "pillow")  # besides Keras, TensorFlow and NumPy
 
 
 def describe_data(data: Dataset) -> dict[str, Any]:
@@ -38,6 +41,7 @@ def describe_machine() -> dict[str, Any]:
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
             "numpy": np.__version__,
+            **{name: version(name) for name in COMPUTING},
             "python": platform.python_version(),
         },
         "hardware": {"processor": processor_name(), "cores": count_processors()},

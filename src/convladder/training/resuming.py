@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,28 @@ def check_same(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any])
             "pictures, labels and splits: restore them, or train anew."
         )
     refuse(folder, told)
+
+
+def note_machine(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json adds if a run goes on with other versions or on another machine. A warning says it, too."""
+
+    def differences(earlier: Mapping[str, Any]) -> list[str]:
+        return [
+            in_words(name, was, value)
+            for kind in ("versions", "hardware")
+            for name, value in now[kind].items()
+            if (was := earlier.get(kind, {}).get(name)) != value
+        ]
+
+    machines = [started, *started.get("continued_on", [])]
+    if not all(map(differences, machines)):
+        return {}
+    warnings.warn(
+        f"{folder} was trained with {'; '.join(differences(machines[-1]))}. It goes on, and its numbers may differ "
+        "from those of a run that nothing interrupted.",
+        stacklevel=3,
+    )
+    return {"continued_on": [*machines[1:], {"versions": now["versions"], "hardware": now["hardware"]}]}
 
 
 def in_words(name: str, was: Any, wanted: Any) -> str:

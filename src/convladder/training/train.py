@@ -33,7 +33,7 @@ from convladder.training.fitting import Interrupted, fit
 from convladder.training.keeping import Fitted
 from convladder.training.pacing import Deadline, seconds_after
 from convladder.training.recipes import Recipe, default_recipe_for, resolve_precision, rung_side
-from convladder.training.resuming import check_same, in_use
+from convladder.training.resuming import check_same, in_use, note_machine
 from convladder.training.scoring import write_results, write_weights
 from convladder.training.solving import check_solvable, solve_head
 
@@ -100,7 +100,8 @@ def train(
             check_same(folder, started, info)
             if started["status"] == "finished":
                 return Run(folder)
-            info = started | {"status": "running", "resumed": started.get("resumed", 0) + 1}
+            again = {"status": "running", "resumed": started.get("resumed", 0) + 1}
+            info = started | again | note_machine(folder, started, info)
             info.pop("error", None)
         return _carry_out(plan, folder, info, first, callbacks, began, building)
 
