@@ -17,6 +17,7 @@ from convladder.engine import Later
 from convladder.errors import ConvladderError, check_choice
 from convladder.models.backbone import BACKBONE, FEATURES, enlarged
 from convladder.models.blocks import settle
+from convladder.models.reading import check_weights
 
 if TYPE_CHECKING:
     import keras
@@ -141,6 +142,7 @@ def _told_of_fetching(name: str) -> Iterator[None]:
 def _load(network: "keras.Model", build: Any, name: str, weights: str) -> None:
     """Load weights into a network without its last layer, from a file of that or of the whole network."""
     try:
+        check_weights(Path(weights))
         try:
             network.load_weights(weights)
         except Exception:
