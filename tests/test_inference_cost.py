@@ -38,7 +38,7 @@ def write(
     *,
     input_type: int = FLOAT,
     output_type: int = FLOAT,
-    channels: int = 8,
+    channels: int = 1,
     **more: Any,
 ) -> Path:
     """A network for pictures of 8×8 in one color: the nodes from `image` to `x`, then a head. It is sealed."""
@@ -59,7 +59,7 @@ def write(
 
 TURN = node("Transpose", "image", "turned", perm=[0, 3, 1, 2])
 CONVOLUTION = [TURN, node("Conv", "turned filters", "x", pads=[1, 1, 1, 1])]
-FILTERS = constant("filters", np.ones((8, 1, 3, 3)), np.float32)
+FILTERS = constant("filters", np.ones((1, 1, 3, 3)), np.float32)
 
 
 def test_a_small_network_is_accepted(tmp_path: Path) -> None:
@@ -102,10 +102,14 @@ COSTLY: dict[str, tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]] = {
     ),
     "a constant that fills memory before it runs": (
         [TURN, node("ConstantOfShape", "shape", "ones"), node("ReduceSum", "ones", "sum"), node("Add", "turned sum")],
-        [constant("shape", [10**5, 10**5, 100])],
-        "bytes of memory",
+        [constant("shape", [10**5, 10**5])],
+        "memory",
     ),
-    "Expand": ([TURN, node("Expand", "turned shape")], [constant("shape", [1, 1, 80_000, 8])], "memory"),
+    "Expand": (
+        [TURN, node("Expand", "one shape", "wide"), node("ReduceSum", "wide", "sum"), node("Add", "turned sum")],
+        [constant("one", 1, np.float32), constant("shape", [10**5, 10**5])],
+        "memory",
+    ),
     "Tile": ([TURN, node("Tile", "turned times")], [constant("times", [1, 1, 2000, 2000])], "memory"),
     "Resize": (
         [TURN, node("Resize", "turned nothing scales")],
@@ -120,7 +124,7 @@ COSTLY: dict[str, tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]] = {
     ),
     "a transposed convolution": (
         [TURN, node("ConvTranspose", "turned filters", strides=[9000, 9000])],
-        [constant("filters", np.ones((1, 8, 3, 3)), np.float32)],
+        [constant("filters", np.ones((1, 1, 3, 3)), np.float32)],
         "memory",
     ),
     "values that live at one time": (
@@ -163,8 +167,8 @@ COSTLY: dict[str, tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]] = {
     ),
     "a number of sides that depends on the picture": (
         [TURN, node("ReduceSum", "image", "all", keepdims=0), node("Cast", "all", "whole", to=INT64),
-         node("Unsqueeze", "whole zero", "shape"), node("Expand", "turned shape", "filled"),
-         node("ReduceSum", "filled", "sum", keepdims=0), node("Add", "turned sum")],
+         node("Unsqueeze", "whole zero", "sides"), node("Squeeze", "turned sides", "some"),
+         node("ReduceSum", "some", "sum", keepdims=0), node("Add", "turned sum")],
         [constant("zero", [0])],
         "depends on the picture",
     ),
@@ -188,7 +192,7 @@ def test_a_cost_out_of_proportion_or_unknown_is_refused(tmp_path: Path, kind: st
 
 
 def test_any_cost_allows_it(tmp_path: Path, convladder: Any) -> None:  # noqa: F811
-    path = write(tmp_path / "model.onnx", LOOP, [constant("times", 3), YES], channels=1)
+    path = write(tmp_path / "model.onnx", LOOP, [constant("times", 3), YES])
     pixels = np.full((1, 8, 8, 1), 7, np.uint8)
     assert cl.Classifier(path, any_cost=True).predict_probabilities(pixels).shape == (1, 2)
     Image.fromarray(pixels[0, ..., 0]).save(tmp_path / "one.png")
@@ -227,9 +231,9 @@ def test_what_is_no_layer_is_refused_at_any_cost(tmp_path: Path) -> None:
 
 
 def test_a_loop_in_a_loop_is_refused_without_opening_it(tmp_path: Path) -> None:
-    # ONNX Runtime infers the shapes of nested branches again for each branch around them: hours for 40 of them.
+    # ONNX Runtime infers the shapes of nested branches again for each branch around them: a minute for 20 of them.
     inner = branch("then")
-    for depth in range(40):
+    for depth in range(20):
         outer = helper.make_graph([], f"g{depth}", [], [helper.make_tensor_value_info(f"o{depth}", FLOAT, None)])
         outer.node.append(node("If", "yes", f"o{depth}", then_branch=inner, else_branch=branch(f"e{depth}")))
         inner = outer
