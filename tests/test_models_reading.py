@@ -72,7 +72,7 @@ def with_layer(part: dict[str, Any]) -> Change:
     return change
 
 
-def layer(module: str | None, name: str, registered: str | None = None, **config: Any) -> dict[str, Any]:
+def layer(module: str | None, name: str, registered: str | None = None, /, **config: Any) -> dict[str, Any]:
     return {"module": module, "class_name": name, "config": config, "registered_name": registered}
 
 
