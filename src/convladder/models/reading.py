@@ -77,12 +77,11 @@ def read_network(path: Path) -> "keras.Model":
     import convladder.models.own_layers  # noqa: F401 (registers our layers with Keras)
 
     config, values = _open(path)
-    for reason in _unknown(config):
+    for name in _find_unknown(config):
         raise ConvladderError(
-            f"{path} holds {reason}, which could run code or read files, so it was not loaded. Expected layers of "
+            f"{path} holds {name!r:.100}, which could run code or read files, so it was not loaded. Expected layers of "
             "Keras that compute: build the network in a script of your own, and give it to train."
         )
-    config["compile_config"] = None  # for training anew; it may name losses and metrics of any kind
     scope = keras.StatelessScope(initialize_variables=False)
     try:
         with scope:  # no weight takes memory yet
@@ -141,20 +140,21 @@ def _open(path: Path) -> tuple[dict[str, Any], int]:
     return config, values
 
 
-def _unknown(config: Any) -> Iterator[str]:
-    """What a description names, at any depth, and is not known."""
+def _find_unknown(config: Any) -> Iterator[str]:
+    """The names in a description, at any depth, that are not known. How it was compiled is removed from it."""
     waiting = [config]
     while waiting:
         part = waiting.pop()
         if isinstance(part, list):
             waiting += part
         elif isinstance(part, dict):
+            part.pop("compile_config", None)
             waiting += part.values()
             if ("class_name" in part or "registered_name" in part) and not _is_known(part):
                 named = [str(part.get(key)) for key in ("module", "class_name")]
                 if part.get("class_name") == "function":
                     named[1] = str(part.get("config"))
-                yield f"{'.'.join(named)!r:.100}"
+                yield ".".join(named)
 
 
 def _is_known(part: Mapping[str, Any]) -> bool:
