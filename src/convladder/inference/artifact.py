@@ -151,7 +151,7 @@ def read_artifact(path: Path) -> Artifact:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
     except OSError as error:
-        kind = name_folder(path) or error.strerror
+        kind = name_folder(path) or name_folder(path.parent) or error.strerror
         raise ConvladderError(f"Could not load {path} ({kind}). {EXPECTED}") from error
     if len(content) > LARGEST:
         raise ConvladderError(f"Could not load {path} (more than {LARGEST:,} bytes). {EXPECTED}")

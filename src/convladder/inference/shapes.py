@@ -24,8 +24,10 @@ _BYTES = {"float": 4, "int32": 4, "uint32": 4, "float16": 2, "bfloat16": 2, "int
     ("int8", "uint8", "bool", "int4", "uint4"), 1
 )
 _WIDEST = 8
-_GRAPH, _NODE, _NAME, _WEIGHT, _INPUT, _OUTPUT = 7, 1, 2, 5, 11, 12  # fields of a model and of a graph
+_GRAPH, _NODE, _NAME, _WEIGHT, _INPUT, _OUTPUT, _BETWEEN = 7, 1, 2, 5, 11, 12, 13  # fields of a model and of a graph
 _METADATA = 14
+
+COMPARISONS = ("GreaterOrEqual", "LessOrEqual")  # ONNX Runtime does not infer their shapes
 
 Shapes = Mapping[str, Sequence[Any]]  # of whole numbers, where they are known
 
@@ -123,9 +125,14 @@ def infer_shapes(
         _infer(parts, [*given, *constants.values()], remaining, shapes, widths)
         if all(map(is_known, shapes.values())):
             break
-        before = len(constants)
+        before = len(constants) + len(given)
+        for node in remaining:
+            (output, *_), known = node.outputs, all(is_known(shapes[name]) for name in node.inputs if name)
+            if node.kind in COMPARISONS and known and not is_known(shapes[output]):
+                shape = np.broadcast_shapes(*(tuple(shapes[name]) for name in node.inputs))
+                given.append(_value(_BETWEEN, output, _TYPES["bool"], shape))
         _compute(parts, constants, remaining, shapes)
-        if len(constants) == before:
+        if len(constants) + len(given) == before:
             break
         remaining = [node for node in remaining if not all(output in constants for output in node.outputs if output)]
     return shapes, widths
