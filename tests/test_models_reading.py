@@ -204,7 +204,7 @@ def test_what_a_file_says_of_compiling_is_not_read(whole: Path, marker: Path, tm
 
 def test_registered_layers_of_this_process_are_loaded(tmp_path: Path) -> None:
     @keras.saving.register_keras_serializable("mine")
-    class Doubled(keras.layers.Layer):
+    class Doubled(keras.layers.Layer):  # type: ignore[misc]
         def call(self, inputs: Any) -> Any:
             return 2 * inputs
 
@@ -329,7 +329,7 @@ def test_hostile_weights_of_a_backbone_are_refused(tmp_path: Path) -> None:
 def test_an_archive_that_is_not_as_keras_writes_it_is_refused(whole: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     with pytest.raises(cl.ConvladderError, match=r"holds .*assets/x.* Expected config\.json"):
-        read_network(rewrite(whole, path, **{"assets/x": b"", "metadata.json": b"{}"}))
+        read_network(rewrite(whole, path, None, **{"assets/x": b"", "metadata.json": b"{}"}))
     with pytest.raises(cl.ConvladderError, match="Could not load"):
         read_network(rewrite(whole, path, config__json=b"[" * 100_000))
     with pytest.raises(cl.ConvladderError, match="Expected a network"):

@@ -100,8 +100,8 @@ def test_a_file_of_another_kind_is_refused_under_any_name(
             result = convladder(command, name, *more)
             assert (result.status, len(result.err.splitlines())) == (2, 1)
             assert command == "watch" or said in result.err
-    for command in (["evaluate", folder, "--robustness"], ["export", folder], ["serve", folder]):
-        result = convladder(*command)
+    for arguments in (["evaluate", folder, "--robustness"], ["export", folder], ["serve", folder]):
+        result = convladder(*arguments)
         assert result.status == 2
         assert said in result.err
     assert not marker.exists()
@@ -115,7 +115,7 @@ def test_training_takes_no_file_for_a_network(small: cl.Dataset, tmp_path: Path,
     Path("model.h5").write_bytes(pickle.dumps(Evil(marker)))
     for model in ("model.h5", Path("model.h5")):
         with pytest.raises(cl.ConvladderError, match="Expected"):
-            cl.train(model, small)  # type: ignore[arg-type]
+            cl.train(model, small)
     options = ["--data", "clothes", "--image-size", 32, "--model", "transfer", "--backbone", "MobileNetV2"]
     for arguments in (["--model", "model.h5"], [*options, "--weights", "model.h5"]):
         result = convladder("train", *arguments)

@@ -17,6 +17,7 @@ import onnxruntime
 from convladder.inference.artifact import FLOAT, by_number, encode, fields, numbers_of
 
 MOST_ROUNDS = 200
+MOST_READ = 500_000  # nodes, in all rounds: some 20 seconds
 SMALL_WEIGHT = 1 << 14  # bytes; what is not larger takes part with its values, which can be shapes
 MOST_NUMBERS = 1024  # in a value that is computed
 _TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float64": 11}  # ONNX's numbers
@@ -121,7 +122,7 @@ def infer_shapes(
     parts = [field for number, field, _ in fields(content) if number not in (_GRAPH, _METADATA)]
     widths: dict[str, int] = {}
     remaining = list(nodes)
-    for _ in range(MOST_ROUNDS):
+    for _ in range(min(MOST_ROUNDS, 2 + MOST_READ // max(1, len(nodes)))):
         _infer(parts, [*given, *constants.values()], remaining, shapes, widths)
         if all(map(is_known, shapes.values())):
             break
@@ -129,8 +130,8 @@ def infer_shapes(
         for node in remaining:
             (output, *_), known = node.outputs, all(is_known(shapes[name]) for name in node.inputs if name)
             if node.kind in COMPARISONS and known and not is_known(shapes[output]):
-                shape = np.broadcast_shapes(*(tuple(shapes[name]) for name in node.inputs))
-                given.append(_value(_BETWEEN, output, _TYPES["bool"], shape))
+                sides = np.broadcast_shapes(*(tuple(shapes[name]) for name in node.inputs))
+                given.append(_value(_BETWEEN, output, _TYPES["bool"], sides))
         _compute(parts, constants, remaining, shapes)
         if len(constants) + len(given) == before:
             break
