@@ -104,6 +104,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "a class of Keras's insides": layer("keras.src.saving.file_editor", "KerasFileEditor", filepath="/etc/passwd"),
     "an activation": dense(activation=function("evil", "function")),
     "an activation that is a built-in": dense(activation=function("builtins", "eval")),
+    "a function that makes others": dense(activation=function("builtins", "deserialize")),
     "an initializer": dense(kernel_initializer=layer("evil", "Layer")),
     "a regularizer": dense(kernel_regularizer=function("evil", "function")),
     "a constraint": dense(bias_constraint=layer("keras.constraints", "get", identifier="evil:function")),

@@ -38,6 +38,7 @@ _SHAPE_OF_TENSOR, _TYPE_OF_TENSOR, _NAME_OF_TENSOR, _BYTES_OF_TENSOR = 1, 2, 8, 
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # fields of a tensor
 FLOAT = 1  # as the type of a tensor, float32
 VALUES_A_BYTE = 2  # at most: of 4 bits
+MOST_SIDES = 64  # of a tensor
 OWN_DOMAINS = (b"", b"ai.onnx")
 FOREIGN = {
     "function": "functions of its own",
@@ -277,8 +278,9 @@ def _find_foreign(content: bytes) -> str:
                 return f"the custom operator {name.decode(errors='replace')!r:.80}"
         if kind == "tensor":
             sides = numbers_of(by_number(message).get(_SHAPE_OF_TENSOR, []))
-            if min(sides, default=0) < 0 or math.prod(sides) > VALUES_A_BYTE * len(message):
-                return f"a weight of {math.prod(sides):,} values in {len(message):,} bytes"
+            few = len(sides) <= MOST_SIDES and min(sides, default=0) >= 0
+            if not few or math.prod(sides) > VALUES_A_BYTE * len(message):
+                return f"a weight of shape {sides!r:.80} in {len(message):,} bytes"
     return ""
 
 

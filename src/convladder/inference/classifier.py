@@ -298,13 +298,14 @@ def _decode(source: str, *, input_shape: tuple[int, int, int], resize: str) -> n
 
 def _check_input(artifact: Artifact, input_shape: tuple[int, int, int]) -> str:
     """The name of a graph's input, if it takes pictures of the size that it describes."""
-    if [(kind, *shape[1:]) for _, kind, shape in artifact.inputs] != [(FLOAT, *input_shape)]:
-        shapes = ", ".join(f"{shape} of type {kind}" for _, kind, shape in artifact.inputs) or "nothing"
+    inputs = artifact.inputs
+    if [(kind, *shape[1:]) for _, kind, shape in inputs] != [(FLOAT, *input_shape)]:
+        shapes = ", ".join(f"{shape} of type {kind}" for _, kind, shape in inputs) or "nothing"
         raise ConvladderError(
             f"{artifact.path} takes {shapes}, but describes {input_shape}. Expected one input of that shape after the "
             f"batch, of float32 (type {FLOAT}): export it again."
         )
-    return artifact.inputs[0][0]
+    return inputs[0][0]
 
 
 def _check_graph(classifier: Classifier, session: onnxruntime.InferenceSession, artifact: Artifact) -> list[str]:

@@ -180,7 +180,8 @@ def _is_known(part: Mapping[str, Any]) -> bool:
 
 
 def _is_activation(name: Any) -> bool:
-    return isinstance(name, str) and name.islower() and callable(getattr(keras.activations, name, None))
+    offered = isinstance(name, str) and name.islower() and callable(getattr(keras.activations, name, None))
+    return offered and name not in ("deserialize", "get", "serialize")
 
 
 def _check_proportion(network: Any, values: int, path: Path) -> None:
