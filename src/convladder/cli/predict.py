@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convladder.cli.application import MOST_CLASSES, AsJson, app, remark, when_stopped
+from convladder.cli.application import MOST_CLASSES, AnyCost, AsJson, app, remark, when_stopped
 from convladder.cli.sources import expand
 from convladder.errors import ConvladderError
 from convladder.markup import printable
@@ -34,6 +34,7 @@ def predict(
         Path | None,
         typer.Option(help="Write the answers to this file. After a kill the same command goes on."),
     ] = None,
+    any_cost: AnyCost = False,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV for a spreadsheet.")] = False,
     null: Annotated[
@@ -46,7 +47,7 @@ def predict(
 
     if as_json and as_csv:
         raise ConvladderError("--json and --csv were both given. Expected one of them.")
-    classifier = Classifier(model)
+    classifier = Classifier(model, any_cost=any_cost)
     named = min(top or 1, len(classifier.class_names))
     options = ["json" if as_json else "csv" if as_csv else "lines", top]
     file = AnswerFile(output, classifier.path, options) if output else None

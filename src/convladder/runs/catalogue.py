@@ -125,7 +125,7 @@ def find_examples(classifier: Classifier) -> Examples | None:
         return read_examples(run.path / "examples.npz")
     if (embedded_name(run.info) if run else classifier.metadata.get("embedded")) != "mnist":
         return None  # also for the user's own folder or file called mnist
-    with np.load(Path(str(files("convladder.data") / "mnist.npz"))) as archive:
+    with np.load(Path(str(files("convladder.data") / "mnist.npz")), allow_pickle=False) as archive:
         images, labels = archive["x_test"][..., np.newaxis], archive["y_test"].astype(np.int64)
     return choose_examples(images, labels, run.predictions["probabilities"].argmax(axis=1) if run else labels)
 

@@ -41,7 +41,7 @@ def _digits(classifiers: Mapping[str, Classifier]) -> Examples:
             found = find_examples(classifier)
             if found:
                 return found
-    with np.load(Path(str(files("convladder.data") / "mnist.npz"))) as archive:
+    with np.load(Path(str(files("convladder.data") / "mnist.npz")), allow_pickle=False) as archive:
         images, labels = archive["x_test"][..., np.newaxis], archive["y_test"].astype(np.int64)
     return choose_examples(images, labels, labels)
 

@@ -15,6 +15,7 @@ from convladder.data.loading import EMBEDDED
 from convladder.errors import ConvladderError
 from convladder.evaluating.learned import Beside, likely_cause, set_beside_constant
 from convladder.files import create_folder, unwritable
+from convladder.inference.kinds import name_file
 from convladder.markup import html_of
 
 if TYPE_CHECKING:
@@ -148,12 +149,14 @@ class Run:
         return data if self.info["images"]["validation"] else data.without_validation()
 
     def load_model(self) -> "keras.Model":
-        """The best weights, as a Keras model."""
-        import keras
+        """The best weights, as a Keras model, not compiled.
 
-        import convladder.models.own_layers  # noqa: F401 (registers our layers with Keras)
+        Raises:
+            ConvladderError: The file is missing or damaged, or holds what could run code (see docs/security.md).
+        """
+        from convladder.models.reading import read_network
 
-        return keras.saving.load_model(self.path / "model.keras")
+        return read_network(self.path / "model.keras")
 
     def classifier(self) -> "Classifier":
         """The shipped model of a finished run."""
@@ -165,8 +168,9 @@ class Run:
         try:
             content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
         except OSError as error:
+            kind = name_file(self.path) or f"{name}: {error.strerror}"
             raise ConvladderError(
-                f"{self.path} is not a finished run ({name}: {error.strerror}). Expected a folder that train wrote."
+                f"{self.path} is not a finished run ({kind}). Expected a folder that train wrote."
             ) from error
         except ValueError as error:
             raise ConvladderError(f"{self.path / name} is not JSON ({error}).") from error
