@@ -99,7 +99,7 @@ def test_a_clock_that_jumps_changes_nothing(
 ) -> None:
     """By years, back and forth, whenever it is looked at."""
     jumps = random.Random(0)
-    monkeypatch.setattr("time.time", lambda: jumps.uniform(0, 4e9))
+    monkeypatch.setattr("time.time", lambda: jumps.uniform(4e8, 4e9))
     began = time.monotonic()
     run = cl.train("dense", DATA, replace(BRIEF, minutes=minutes), directory=tmp_path)
     lasted = time.monotonic() - began
@@ -107,6 +107,21 @@ def test_a_clock_that_jumps_changes_nothing(
     assert all(0 < run.info[name] < lasted for name in ("fit_seconds", "film_seconds", "checkpoint_seconds"))
     assert all(0 < row["seconds"] < lasted for row in run.history)
     assert (np.diff(load_film(run.path / "film.npz", 3).seconds) > 0).all()
+
+
+@pytest.mark.parametrize("year", [1970, 2200])
+def test_a_clock_that_no_archive_can_hold_is_one_line_and_the_run_goes_on_when_it_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, year: int
+) -> None:
+    at = time.struct_time((year, 1, 1, 0, 0, 0, 3, 1, 0))
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(cl.ConvladderError, match=f"model.keras: .* says {year}") as failed,
+    ):
+        patch.setattr("time.localtime", lambda *_: at)
+        cl.train("dense", DATA, BRIEF, directory=tmp_path)
+    assert failed.value.exit_status == 1
+    assert cl.train("dense", DATA, BRIEF, resume=tmp_path / "dense-1").info["status"] == "finished"
 
 
 def own_network(activation: str = "relu") -> keras.Model:

@@ -195,7 +195,7 @@ def _build(folder: Path, paths: Sequence[str], shape: Shape, resize: str) -> Non
     target.touch()
     needed = len(paths) * size - 512 * target.stat().st_blocks
     if shutil.disk_usage(folder).free < needed:
-        raise OSError(0, f"{needed / 1e9:.1f} GB are needed")
+        raise OSError(0, f"{needed / 1e6:,.0f} MB are needed")
     journal = Journal(folder / JOURNAL, list(shape))
     with contextlib.closing(journal):
         journal.cut(_count_sound(journal.entries, target, size))

@@ -112,7 +112,9 @@ class BestWeights(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Tell the other callbacks which epochs a resumed run has: their steps, and rows of the history."""
         ends = self._ends
-        self.params["before"] = list(zip(ends, self.fitted.history[len(self.fitted.history) - len(ends) :], strict=True))
+        self.params["before"] = list(
+            zip(ends, self.fitted.history[len(self.fitted.history) - len(ends) :], strict=True)
+        )
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the epoch, or go on with it."""
