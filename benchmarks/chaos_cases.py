@@ -91,7 +91,7 @@ def cases(data: Path) -> list[Case]:
     """All long commands."""
     small, model = data / "small.npz", data / "runs" / "fast-1"
     brief = ("--data", str(small), "--epochs", "12", "--seed", "3")
-    tuned = ("--data", str(data / "pictures"), "--image-size", "32", "--epochs", "1", "--seed", "3")
+    tuned = ("--data", str(data / "few"), "--image-size", "32", "--epochs", "1", "--seed", "3")
     return [
         Case("train", train("--model", "batchnorm", "--augment", "digits", *brief), digest_runs),
         Case("ensemble", train("--model", "dense", "--ensemble", "3", *brief), digest_runs),
@@ -135,11 +135,12 @@ def prepare_data(folder: Path) -> None:
         x_test=mnist.test.images[:200, ::2, ::2, 0],
         y_test=mnist.test.labels[:200],
     )
-    for number in range(400):
-        path = folder / "pictures" / f"digit {number % 10}" / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        digit = Image.fromarray(mnist.train.images[number, ..., 0]).resize((300, 300))
-        Image.merge("RGB", [digit] * 3).save(path, compress_level=1)
+    for name, count, classes in (("pictures", 400, 10), ("few", 100, 2)):
+        for number in range(count):
+            path = folder / name / f"class {number % classes}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            digit = Image.fromarray(mnist.train.images[number, ..., 0]).resize((300, 300))
+            Image.merge("RGB", [digit] * 3).save(path, compress_level=1)
 
 
 def carry_out(arguments: Sequence[str]) -> None:

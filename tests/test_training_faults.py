@@ -54,13 +54,14 @@ def read_only(folder: Path) -> Iterator[None]:
         folder.chmod(mode)
 
 
+@pytest.mark.filterwarnings("ignore:Camera failed")
 def test_a_folder_that_is_read_only_for_a_while_costs_the_checkpoints_of_that_time(tmp_path: Path) -> None:
     stack = contextlib.ExitStack()
     locks = [
         At("on_epoch_begin", 2, lambda: stack.enter_context(read_only(tmp_path / "dense-1"))),
         At("on_epoch_begin", 4, stack.close),
     ]
-    denied = r"checkpoint\.npz \(Permission denied\).* the last one is kept"
+    denied = r"checkpoint\.npz \(Permission denied\).* The training goes on without a new checkpoint"
     with stack, pytest.warns(UserWarning, match=denied) as told:
         run = cl.train("dense", DATA, BRIEF, directory=tmp_path, callbacks=locks)
     assert len([warning for warning in told if checkpoint.FILE in str(warning.message)]) == 1
@@ -80,6 +81,7 @@ def test_what_a_read_only_folder_stops_goes_on_when_it_can_be_written(tmp_path: 
     assert_same(cl.train("dense", DATA, BRIEF, resume=tmp_path / "dense-1", **how), whole)
 
 
+@pytest.mark.filterwarnings("ignore:Camera failed")
 def test_a_run_folder_that_vanishes_is_one_line_without_a_way_on(tmp_path: Path) -> None:
     folder = tmp_path / "dense-1"
     vanish = [At("on_epoch_begin", 3, lambda: shutil.rmtree(folder))]
@@ -93,7 +95,7 @@ def test_a_run_folder_that_vanishes_is_one_line_without_a_way_on(tmp_path: Path)
         cl.train("dense", DATA, BRIEF, resume=folder)
 
 
-@pytest.mark.parametrize("minutes", [None, 0.03], ids=["epochs", "minutes"])
+@pytest.mark.parametrize("minutes", [None, 0.05], ids=["epochs", "minutes"])
 def test_a_clock_that_jumps_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float | None
 ) -> None:

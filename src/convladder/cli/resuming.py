@@ -1,6 +1,7 @@
 """`train --resume`: what a run was started with, and whether the options say anything else."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,7 @@ def name_way_on(folders: list[Path]) -> Iterator[None]:
     """If the training into the last of the folders ends early, also say how to go on."""
 
     def way() -> str:
-        there = folders and (folders[-1] / "run.json").exists()
+        there = folders and os.path.exists(folders[-1] / "run.json")
         return f"Go on with: convladder train --resume {folders[-1]}" if there else ""
 
     try:

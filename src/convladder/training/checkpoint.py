@@ -14,6 +14,7 @@ is finished.
 
 import contextlib
 import json
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -124,7 +125,7 @@ class Checkpoint:
                 np.savez(temporary, state=np.array(json.dumps(state)), **arrays)  # type: ignore[arg-type]
         except ConvladderError as error:
             if not self._told:
-                kept = "the last one is kept" if self.path.exists() else "there is none to resume from"
+                kept = "the last one is kept" if os.path.exists(self.path) else "there is none to resume from"
                 warnings.warn(f"{error} The training goes on without a new checkpoint; {kept}.", stacklevel=2)
                 self._told = True
         self._last = time.perf_counter()

@@ -20,7 +20,7 @@ def begun(folder: Path) -> Path:
     Raises:
         ConvladderError: It does not.
     """
-    if not (folder / "run.json").is_file():
+    if not os.path.isfile(folder / "run.json"):
         raise ConvladderError(
             f"{folder} holds no run.json. Expected the folder of a run that was stopped, killed or failed."
         )
