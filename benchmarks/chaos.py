@@ -114,17 +114,11 @@ def session_of(leader: int) -> list[int]:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """What a command that is done should have removed."""
-    forbidden = (
-        "**/.convladder-*",
-        "**/.*.former",
-        "**/*.part",
-        "**/*.new",
-        "**/checkpoint.npz",
-        "**/journal",
-        "tmp/*",
-    )
-    return [str(path) for pattern in forbidden for path in folder.glob(pattern)]
+    """What a command that is done should have removed. Of a few hundred bytes, TensorFlow's own files stay in tmp."""
+    names = (".convladder-*", ".*.former", "*.part", "*.new", "checkpoint.npz", "journal")
+    found = [path for name in names for path in folder.glob(f"**/{name}")]
+    found += [path for path in folder.glob("tmp/*") if not path.name.startswith("__autograph_generated_file")]
+    return [str(path) for path in found]
 
 
 class Disk:

@@ -95,14 +95,6 @@ def cases(data: Path) -> list[Case]:
     return [
         Case("train", train("--model", "batchnorm", "--augment", "digits", *brief), digest_runs),
         Case("ensemble", train("--model", "dense", "--ensemble", "3", *brief), digest_runs),
-        Case("finetune", train("--model", "finetune", *tuned), digest_runs),
-        Case(
-            "compare",
-            lambda folder: [
-                *("compare", "--models", "dense,fast", "--deterministic", *brief[:4], "--runs", str(folder / "runs")),
-            ],
-            digest_runs,
-        ),
         Case(
             "predict",
             lambda folder: [
@@ -120,6 +112,14 @@ def cases(data: Path) -> list[Case]:
             lambda folder: ["cache", str(data / "pictures"), str(folder / "fingerprint")],
             lambda folder: (folder / "fingerprint").read_text(encoding="utf-8"),
         ),
+        Case(
+            "compare",
+            lambda folder: [
+                *("compare", "--models", "dense,fast", "--deterministic", *brief[:4], "--runs", str(folder / "runs")),
+            ],
+            digest_runs,
+        ),
+        Case("finetune", train("--model", "finetune", *tuned), digest_runs),
     ]
 
 
