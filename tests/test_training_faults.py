@@ -71,7 +71,7 @@ def test_a_folder_that_is_read_only_for_a_while_costs_the_checkpoints_of_that_ti
 
 
 def test_what_a_read_only_folder_stops_goes_on_when_it_can_be_written(tmp_path: Path) -> None:
-    how = {"deterministic": True}
+    how: dict[str, Any] = {"deterministic": True}
     whole = cl.train("dense", DATA, BRIEF, directory=tmp_path / "whole", **how)
     stack = contextlib.ExitStack()
     locks = [At("on_scoring_begin", 1, lambda: stack.enter_context(read_only(tmp_path / "dense-1")))]
