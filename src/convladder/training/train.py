@@ -196,7 +196,7 @@ class _Plan:
         return {
             "rung": network.name,
             "own_network": not self.rung,
-            "layers": None if self.rung else digest_layers(network),
+            **({} if self.rung else {"layers": digest_layers(network)}),
             "choices": dict(self.choices),
             "ensemble": self.ensemble,
             "recipe": asdict(self.recipe),
