@@ -51,7 +51,7 @@ class Film:
         map_peaks: Shape (moments,).
         counts: How many filters and how many maps the layer has, shape (2,).
         epochs: A row for each epoch: its number, the steps, training loss and accuracy, validation loss and accuracy.
-        spent: Seconds that the film took so far, a single number.
+        spent: Seconds that the film took so far, shape (1,).
     """
 
     images: npt.NDArray[np.uint8]
@@ -69,7 +69,7 @@ class Film:
     map_peaks: npt.NDArray[np.float32]
     counts: npt.NDArray[np.int64]
     epochs: npt.NDArray[np.float64]
-    spent: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(()))
+    spent: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
 
     def fits(self, classes: int) -> bool:
         """Whether the arrays belong together, and the classes exist."""
@@ -92,7 +92,7 @@ class Film:
             and self.counts.shape == (2,)
             and self.epochs.ndim == 2
             and self.epochs.shape[1] == 6
-            and self.spent.shape == ()
+            and self.spent.shape == (1,)
         )
 
 

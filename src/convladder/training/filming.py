@@ -144,7 +144,7 @@ class Camera(keras.callbacks.Callback):
             count = int((film.step <= int(self.model.optimizer.iterations)).sum())
             columns = {name: getattr(film, name) for name in BY_MOMENT}
             self._moments = [{name: values[moment] for name, values in columns.items()} for moment in range(count)]
-            self.seconds = float(film.spent)
+            self.seconds = float(film.spent[0])
             if count:
                 self._started -= float(film.seconds[count - 1])
 
@@ -204,7 +204,7 @@ class Camera(keras.callbacks.Callback):
             labels=self._labels,
             counts=self._counts,
             epochs=np.reshape(np.asarray(self._epochs, np.float64), (-1, 6)),
-            spent=np.array(self.seconds),
+            spent=np.array([self.seconds]),
             **{name: np.stack([moment[name] for moment in self._moments]) for name in BY_MOMENT},
         )
         self._written = time.perf_counter()
