@@ -190,9 +190,12 @@ class Chaos:
         if case.name not in self.references:
             with self._folder() as folder:
                 began = time.monotonic()
-                status = wait(child := start(case.command(folder), folder), LONGEST)
-                if status != 0:
+                child = start(case.command(folder), folder)
+                try:
+                    status = wait(child, LONGEST)
+                finally:
                     self._end_all([child])
+                if status != 0:
                     told = (folder / "told").read_text(encoding="utf-8")
                     raise RuntimeError(f"{case.name} ended with {status}: {told[-2000:]}")
                 self.references[case.name] = case.result(folder), time.monotonic() - began
