@@ -151,7 +151,7 @@ class Disk:
 
     def unmount(self) -> None:
         if self.mounted:
-            subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+            subprocess.run(["umount", "--lazy", str(self.folder)], check=False)
 
     def _mount(self, *arguments: str) -> bool:
         return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode == 0
