@@ -20,6 +20,7 @@ import convladder as cl
 from convladder import cli
 from convladder.data.dataset import Split
 from convladder.files import whole_file
+from convladder.runs.film import FILM, read_film
 from convladder.signals import Stopped
 from convladder.training import checkpoint
 from convladder.training.recipes import default_recipe_for
@@ -86,6 +87,23 @@ def assert_same(run: cl.Run, expected: cl.Run) -> None:
     assert rows[0] == rows[1]
     assert run.info["best_epochs"] == expected.info["best_epochs"]
     assert {path.name for path in run.path.iterdir()} == {path.name for path in expected.path.iterdir()}
+    if (run.path / FILM).exists():
+        assert_whole_film(run)
+
+
+def assert_whole_film(run: cl.Run) -> None:
+    """One film over all attempts: in the order of the steps, none twice, and with every epoch."""
+    film = read_film(run)
+    assert film.step[0] == 0
+    assert (np.diff(film.step) > 0).all()
+    assert film.seconds[0] >= 0
+    assert (np.diff(film.seconds) > 0).all()
+    trained = 1 if run.info["rung"] == "finetune" else 0  # its first row is the solved head
+    epochs = [row for row in run.history if row["member"] == 1][trained:]
+    assert film.epochs[:, 0].tolist() == [row["epoch"] for row in epochs]
+    assert film.epochs[:, 5].tolist() == [row["validation_accuracy"] for row in epochs]
+    assert film.step[-1] == film.epochs[-1, 1]
+    assert run.info["film_seconds"] > 0
 
 
 @pytest.mark.parametrize(
@@ -353,7 +371,8 @@ def test_what_a_full_disk_stops_goes_on_when_there_is_space(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert failed.value.exit_status == 1
     folder = tmp_path / "regularized-1"
-    assert {path.name for path in folder.iterdir()} == {"checkpoint.npz", "film.npz", "history.csv", "run.json"}
+    kept = {"checkpoint.npz", "film.npz", "history.csv", "run.json"}  # whole ones
+    assert {path.name for path in folder.iterdir()} == kept
     assert_same(cl.train("regularized", few, RECIPE, resume=folder, **HOW), undisturbed)
 
 

@@ -77,17 +77,9 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
         if path.exists() and not (path / mark).is_file():
             raise ConvladderError(f"{path} exists and is not an export. Expected a new path, or an earlier export.")
         create_folder(path.parent)
-        _remove_abandoned(path.parent)
         shutil.rmtree(former, ignore_errors=True)
-        with contextlib.ExitStack() as stack:
-
-            def make() -> tuple[int, str]:
-                name = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=path.parent))
-                return os.open(name, os.O_RDONLY), name
-
-            handle, name = _locked(make)
-            stack.callback(os.close, handle)
-            written = Path(name) / "written"
+        with scratch_folder(path.parent) as scratch:
+            written = scratch / "written"
             written.mkdir()
             yield written
             if path.exists():
@@ -102,6 +94,33 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
             shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder that is removed afterwards; if this process is killed, by the next call for that parent.
+
+    Args:
+        parent: Where it is made. By default in the system's folder for temporary files; then those that libraries
+            make in this context are made in it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    place = parent or Path(tempfile.gettempdir())
+    _remove_abandoned(place)
+    with contextlib.ExitStack() as stack:
+
+        def make() -> tuple[int, str]:
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=place))
+            return os.open(name, os.O_RDONLY), name
+
+        handle, name = _locked(make)
+        stack.callback(os.close, handle)
+        if parent is None:
+            stack.callback(setattr, tempfile, "tempdir", tempfile.tempdir)
+            tempfile.tempdir = name
+        yield Path(name)
 
 
 def lock(descriptor: int) -> bool:
@@ -136,7 +155,8 @@ def _remove_abandoned(folder: Path) -> None:
     """Remove what processes that were killed have left."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
-            handle = os.open(path, os.O_RDONLY)
+            # No link, and no pipe that would be waited for: in a public folder others may have put it there.
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 if lock(handle):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -8,7 +8,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Film:
         map_peaks: Shape (moments,).
         counts: How many filters and how many maps the layer has, shape (2,).
         epochs: A row for each epoch: its number, the steps, training loss and accuracy, validation loss and accuracy.
+        spent: Seconds that the film took so far, shape (1,).
     """
 
     images: npt.NDArray[np.uint8]
@@ -68,6 +69,7 @@ class Film:
     map_peaks: npt.NDArray[np.float32]
     counts: npt.NDArray[np.int64]
     epochs: npt.NDArray[np.float64]
+    spent: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
 
     def fits(self, classes: int) -> bool:
         """Whether the arrays belong together, and the classes exist."""
@@ -90,6 +92,7 @@ class Film:
             and self.counts.shape == (2,)
             and self.epochs.ndim == 2
             and self.epochs.shape[1] == 6
+            and self.spent.shape == (1,)
         )
 
 
@@ -116,7 +119,7 @@ def load_film(path: Path, classes: int) -> Film:
             if sum(member.file_size for member in archive.infolist()) > LARGEST:
                 raise ValueError("it is too large")
         with np.load(path, allow_pickle=False) as arrays:
-            film = Film(**{name: arrays[name] for name in Film.__dataclass_fields__})
+            film = Film(**{name: arrays[name] for name in Film.__dataclass_fields__ if name in arrays})
         if not film.fits(classes):
             raise ValueError("its arrays do not belong together")
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:

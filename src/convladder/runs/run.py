@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from convladder.data.loading import EMBEDDED
 from convladder.errors import ConvladderError
 from convladder.evaluating.learned import Beside, likely_cause, set_beside_constant
-from convladder.files import create_folder, unwritable
+from convladder.files import create_folder, scratch_folder, unwritable, write_json
 from convladder.inference.kinds import name_file
 from convladder.markup import html_of
 
@@ -183,26 +184,39 @@ def embedded_name(info: Mapping[str, Any]) -> str | None:
     return source if source in EMBEDDED else None
 
 
-def create_run_folder(directory: Path, rung: str) -> Path:
-    """Create the next folder of a rung: pool-1, pool-2 and so on.
+def create_run_folder(directory: Path, rung: str, info: Mapping[str, Any]) -> Path:
+    """Create the next folder of a rung: pool-1, pool-2 and so on. It appears with its run.json.
 
     Raises:
         ConvladderError: The directory cannot be written; exit status 1.
     """
     create_folder(directory)
     try:
-        taken = [path.name.rpartition("-")[2] for path in directory.glob(f"{rung}-*")]
-        number = 1 + max((int(number) for number in taken if number.isdecimal()), default=0)
-        while True:
-            folder = directory / f"{rung}-{number}"
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                number += 1  # another process was faster
-            else:
-                return folder
+        with scratch_folder(directory) as scratch:
+            made = scratch / "run"
+            made.mkdir()
+            write_json(made / "run.json", info)
+            return number_run(made, directory, rung)
     except OSError as error:
         raise unwritable(directory, error) from error
+
+
+def number_run(made: Path, directory: Path, rung: str) -> Path:
+    """Make a whole folder the next run of a rung.
+
+    Raises:
+        OSError: The directory cannot be written.
+    """
+    taken = [path.name.rpartition("-")[2] for path in directory.glob(f"{rung}-*")]
+    number = 1 + max((int(number) for number in taken if number.isdecimal()), default=0)
+    while True:
+        folder = directory / f"{rung}-{number}"
+        try:
+            return made.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            number += 1  # another process was faster
 
 
 def finished_runs(directory: Path) -> list[Run]:

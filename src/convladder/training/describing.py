@@ -1,5 +1,7 @@
 """Describing: what run.json says of the data and the machine."""
 
+import hashlib
+import json
 import platform
 from importlib.metadata import version
 from typing import Any
@@ -46,3 +48,24 @@ def describe_machine() -> dict[str, Any]:
         },
         "hardware": {"processor": processor_name(), "cores": count_processors()},
     }
+
+
+def digest_layers(network: keras.Model) -> str:
+    """A short hash over the layers of a network and their order. Names, which Keras counts on, do not change it."""
+    names: dict[str, str] = {}
+
+    def unnamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: unnamed(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [unnamed(inner) for inner in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    def note(value: Any) -> None:
+        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            note(inner)
+        if isinstance(value, dict) and isinstance(name := value.get("name"), str):
+            names.setdefault(name, f"layer {len(names)}")
+
+    note(config := json.loads(network.to_json(default=lambda value: type(value).__name__)))
+    return hashlib.sha256(json.dumps(unnamed(config), sort_keys=True).encode()).hexdigest()[:12]

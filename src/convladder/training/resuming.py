@@ -11,8 +11,21 @@ from convladder.errors import ConvladderError
 from convladder.files import lock, unwritable
 
 # The parts of run.json that change a run's result, besides its recipe and data.
-SAME = ("rung", "own_network", "choices", "ensemble", "seed", "deterministic", "parameters", "precision")
+SAME = ("rung", "own_network", "layers", "choices", "ensemble", "seed", "deterministic", "parameters", "precision")
 VERSIONS = ("convladder", "keras", "tensorflow")  # up to the second number
+
+
+def begun(folder: Path) -> Path:
+    """The folder, if it holds a run.
+
+    Raises:
+        ConvladderError: It does not.
+    """
+    if not os.path.isfile(folder / "run.json"):
+        raise ConvladderError(
+            f"{folder} holds no run.json. Expected the folder of a run that was stopped, killed or failed."
+        )
+    return folder
 
 
 @contextlib.contextmanager
@@ -51,8 +64,12 @@ def check_same(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any])
     Raises:
         ConvladderError: Something differs. The message names all of it.
     """
-    # Finetune chooses its precision by measuring, and its checkpoint holds which.
-    same = SAME[:-1] if now["rung"] == "finetune" else SAME
+    free = set()
+    if now["rung"] == "finetune":
+        free.add("precision")  # it is chosen by measuring, and the checkpoint holds which
+    if now["own_network"]:
+        free.add("rung")  # of networks without a name Keras makes one, which differs from process to process
+    same = [name for name in SAME if name not in free]
     told = [
         in_words(name.replace("_", " "), was, wanted)
         for before, after, names in [

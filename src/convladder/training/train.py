@@ -25,15 +25,15 @@ from convladder.runs.run import Run, create_run_folder
 from convladder.signals import check_stop, defer_signals, stopped
 from convladder.training.adopting import adopt
 from convladder.training.assembling import VIEWS, Answers, assemble
-from convladder.training.checkpoint import Checkpoint, Part
-from convladder.training.describing import describe_data, describe_machine
+from convladder.training.checkpoint import Checkpoint, Part, remove_checkpoint
+from convladder.training.describing import describe_data, describe_machine, digest_layers
 from convladder.training.filming import Camera
 from convladder.training.finetuning import finetune
 from convladder.training.fitting import Interrupted, fit
 from convladder.training.keeping import Fitted
 from convladder.training.pacing import Deadline, seconds_after
 from convladder.training.recipes import Recipe, default_recipe_for, resolve_precision, rung_side
-from convladder.training.resuming import check_same, in_use, note_machine
+from convladder.training.resuming import begun, check_same, in_use, note_machine
 from convladder.training.scoring import write_results, write_weights
 from convladder.training.solving import check_solvable, solve_head
 
@@ -93,12 +93,13 @@ def train(
     building = time.monotonic() - building
     info: dict[str, Any] = {"status": "running"} | plan.describe(first)
     check_stop()
-    folder = create_run_folder(Path(directory), first.name) if resume is None else Path(resume)
+    folder = create_run_folder(Path(directory), first.name, info) if resume is None else begun(Path(resume))
     with in_use(folder):
         if resume is not None:
             started = Run(folder).info
             check_same(folder, started, info)
             if started["status"] == "finished":
+                remove_checkpoint(folder)  # of a process that was killed before it could
                 return Run(folder)
             again = {"status": "running", "resumed": started.get("resumed", 0) + 1}
             info = started | again | note_machine(folder, started, info)
@@ -140,7 +141,7 @@ def _carry_out(
         with contextlib.suppress(ConvladderError):  # what is to be told is the first error
             write_json(folder / "run.json", info)
         raise
-    checkpoint.remove()
+    remove_checkpoint(folder)
     check_stop(f"{folder} is finished.")
     return Run(folder)
 
@@ -196,6 +197,7 @@ class _Plan:
         return {
             "rung": network.name,
             "own_network": not self.rung,
+            **({} if self.rung else {"layers": digest_layers(network)}),
             "choices": dict(self.choices),
             "ensemble": self.ensemble,
             "recipe": asdict(self.recipe),
@@ -274,7 +276,7 @@ class _Trained:
         history: A row an epoch.
         seconds: Of fitting.
         best_epochs: Of each member.
-        details: What else run.json says of the fitting; of an ensemble, of its last member.
+        details: What else run.json says of the fitting; of an ensemble, what its last member says of it.
         answers: What is known of the answers of a head that was solved.
     """
 
@@ -326,9 +328,10 @@ class _Trained:
 
     def finish(self, network: keras.Model, fitted: Fitted, details: Mapping[str, Any] | None = None) -> None:
         """Take a fitted network in, and write it into the checkpoint; `_fitted` reads it."""
+        details = {**(details or {}), **self._filmed}
         self.keep(network, fitted, details)
         state = {key: value for key, value in vars(fitted).items() if key != "weights"}
-        self.checkpoint.finish(Part({"fitted": state, "details": dict(details or {})}, {"weights": fitted.weights}))
+        self.checkpoint.finish(Part({"fitted": state, "details": details}, {"weights": fitted.weights}))
 
     def keep(self, network: keras.Model, fitted: Fitted, details: Mapping[str, Any] | None = None) -> None:
         """Take a fitted network in."""
@@ -338,13 +341,17 @@ class _Trained:
         self.history.extend({"member": len(self.members)} | row for row in fitted.history)
         self.seconds += fitted.seconds
         self.best_epochs.append(fitted.best_epoch)
-        self.details = details or {}
+        self.details = {**self.details, **(details or {})}
 
     @property
     def account(self) -> dict[str, Any]:
         """What run.json says of the fitting."""
-        filmed = {"film_seconds": self.camera.seconds} if self.camera else {}
-        return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs} | filmed | dict(self.details)
+        seconds = {"fit_seconds": self.seconds, "checkpoint_seconds": self.checkpoint.seconds}
+        return seconds | {"best_epochs": self.best_epochs} | self._filmed | dict(self.details)
+
+    @property
+    def _filmed(self) -> dict[str, Any]:
+        return {"film_seconds": self.camera.seconds} if self.camera else {}
 
 
 def _fitted(part: Part) -> tuple[Fitted, Mapping[str, Any]]:
