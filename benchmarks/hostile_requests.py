@@ -109,6 +109,11 @@ def _tensors(model: str) -> dict[str, bytes]:
         "negative shape": ask({"shape": [-1, 28, 28, 1]}),
         "vast shape": ask({"shape": [10**18, 28, 28, 1]}),
         "shape of truths": ask({"shape": [True, 28, 28, 1]}),
+        "shape of fractions": ask({"shape": [1, 28.0, 28, 1]}),
+        "list as a shape's side": ask({"shape": [1, [28], 28, 1]}),
+        "list as a datatype": ask({"datatype": []}),
+        "object as a name": ask({"name": {}}),
+        "list as an output's name": ask(b'{"outputs": [{"name": []}], "inputs": [%b]}' % json.dumps(tensor).encode()),
         "no UTF-8": ask(b'{"inputs": "\xff\xfe"}'),
         "half a surrogate": ask(b'{"inputs": [{"name": "\\ud800"}]}'),
         "no JSON": ask(b"GIF89a"),
@@ -118,7 +123,7 @@ def _tensors(model: str) -> dict[str, bytes]:
     }
 
 
-def slow(blanks: int = LARGE) -> bytes:
+def slow(blanks: int) -> bytes:
     """A form that takes its parser a second: blanks after a boundary, which are looked at one by one."""
     content = _form(b'Content-Disposition: form-data; name="f"; filename="x"', b"\r\n--b" + b"\t" * blanks)
     return send(content, b"multipart/form-data; boundary=b")

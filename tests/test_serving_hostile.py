@@ -61,28 +61,29 @@ def test_every_odd_and_sound_request_gets_its_answer(server: tuple[subprocess.Po
     assert wrong == {}
 
 
-def test_clients_that_leave_in_the_middle_leave_nothing_behind(
-    server: tuple[subprocess.Popen[str], str, int],
-) -> None:
-    """Neither connections, nor requests at work, nor room for bodies: of 16 large ones together."""
-    _, url, port = server
-    before = counted(url, "process_open_fds")
-    for _ in range(20):
-        for request in abandoned(PICTURE).values():
-            with Wire(port) as wire:
-                wire.send(request.content)
-    until = time.monotonic() + 30
-    while counted(url, "process_open_fds") > before or counted(url, "convladder_requests_in_flight") > 1:
-        assert time.monotonic() < until, "something is left"
-    with Wire(port) as wire:
-        wire.send(send(bytes(10_000_000)))
-        assert wire.answer()[0] == 415  # read, and no picture
+def test_clients_that_leave_in_the_middle_leave_nothing_behind(run: cl.Run) -> None:
+    """Neither connections, nor requests at work, nor room for bodies (16 large ones together), nor lines in the log."""
+    with started(str(run.path)) as (process, url, port):
+        before = counted(url, "process_open_fds")
+        for _ in range(20):
+            for request in abandoned(PICTURE).values():
+                with Wire(port) as wire:
+                    wire.send(request.content)
+        until = time.monotonic() + 60
+        while counted(url, "process_open_fds") > before or counted(url, "convladder_requests_in_flight") > 1:
+            assert time.monotonic() < until, "something is left"
+        with Wire(port) as wire:
+            wire.send(send(bytes(10_000_000)))
+            assert wire.answer()[0] == 415  # read, and no picture
+        process.terminate()
+        assert process.stderr
+        assert process.stderr.read() == ""
 
 
 def test_a_form_that_takes_long_to_read_keeps_nobody_waiting(server: tuple[subprocess.Popen[str], str, int]) -> None:
     _, url, port = server
     with Wire(port) as wire:
-        wire.send(slow())
+        wire.send(slow(3_000_000))
         until = time.monotonic() + 30
         while counted(url, "convladder_requests_in_flight") < 2:  # it is at work while others are answered
             assert time.monotonic() < until
