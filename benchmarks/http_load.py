@@ -33,21 +33,23 @@ class Load:
     """What a load met.
 
     Attributes:
+        began: When it did, by the clock of `time.perf_counter`.
         seconds: How long all of it took.
         latencies: Seconds of each answer.
         statuses: Answers by status.
         kinds: Answers by kind and status, of requests that have a kind.
-        failures: The second of the load at which each 5xx came, with the answer.
+        failures: The second of the load at which each 5xx came.
         cut: The second of the load at which each connection ended that still owed an answer, and the request's kind.
         left: Clients that left before their answer.
         slow: How slow senders ended, by status; 0 where the connection ended without an answer.
     """
 
+    began: float = 0.0
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     kinds: Counter[tuple[str, int]] = field(default_factory=Counter)
-    failures: list[tuple[float, bytes]] = field(default_factory=list)
+    failures: list[float] = field(default_factory=list)
     cut: list[tuple[float, str]] = field(default_factory=list)
     left: int = 0
     slow: Counter[int] = field(default_factory=Counter)
@@ -65,10 +67,8 @@ class Load:
 class Connection(asyncio.Protocol):
     """Asks until the time is over; opens anew where the server closes."""
 
-    def __init__(
-        self, requests: Iterator[Request], load: Load, began: float, until: float, done: "asyncio.Future[None]"
-    ) -> None:
-        self.requests, self.load, self.began, self.until, self.done = requests, load, began, until, done
+    def __init__(self, requests: Iterator[Request], load: Load, until: float, done: "asyncio.Future[None]") -> None:
+        self.requests, self.load, self.until, self.done = requests, load, until, done
         self.received = bytearray()
         self.asked: Request | None = None
 
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         if self.asked.kind:
             self.load.kinds[self.asked.kind, status] += 1
         if status in FAILURES:
-            self.load.failures.append((now - self.began, bytes(self.received)))
+            self.load.failures.append(now - self.load.began)
         self.asked = None
         self.received.clear()
         if b"\r\nconnection: close\r\n" in head:
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         if self.asked is not None:
-            self.load.cut.append((time.perf_counter() - self.began, self.asked.kind))
+            self.load.cut.append((time.perf_counter() - self.load.began, self.asked.kind))
         if not self.done.done():
             self.done.set_result(None)
 
@@ -137,11 +137,11 @@ def run_load(
         loop = asyncio.get_running_loop()
         load = Load()
         turn = itertools.cycle([one if isinstance(one, Request) else Request(one) for one in requests])
-        start = time.perf_counter()
+        start = load.began = time.perf_counter()
 
         async def connect() -> None:
             while time.perf_counter() < start + seconds:
-                connection = Connection(turn, load, start, start + seconds, loop.create_future())
+                connection = Connection(turn, load, start + seconds, loop.create_future())
                 await loop.create_connection(lambda opened=connection: opened, "127.0.0.1", port)  # type: ignore[misc]
                 await connection.done
 
