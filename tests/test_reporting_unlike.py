@@ -12,6 +12,7 @@ import pytest
 import convladder as cl
 from browsing import open_browser
 from convladder.evaluating.familiarity import count_unlike
+from convladder.files import write_arrays
 from convladder.training.recipes import default_recipe_for
 from test_cli import convladder  # noqa: F401 (a fixture)
 
@@ -24,8 +25,13 @@ def strange(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> cl.R
     folder = tmp_path_factory.mktemp("strange")
     test = small.test.images[: SOUND + STRANGE].copy()
     test[SOUND:] = 255 - test[SOUND:]
-    parts = {"x_test": test[..., 0], "y_test": small.test.labels[: SOUND + STRANGE]}
-    np.savez(folder / "digits.npz", x_train=small.train.images[..., 0], y_train=small.train.labels, **parts)
+    np.savez(
+        folder / "digits.npz",
+        x_train=small.train.images[..., 0],
+        y_train=small.train.labels,
+        x_test=test[..., 0],
+        y_test=small.test.labels[: SOUND + STRANGE],
+    )
     data = cl.load_dataset(folder / "digits.npz")
     return cl.train("fast", data, replace(default_recipe_for("fast", data), epochs=2), directory=folder / "runs")
 
@@ -34,7 +40,7 @@ def copy(run: cl.Run, folder: Path, *without: str, **info: Any) -> cl.Run:
     """The run with other facts, and without some arrays of its predictions."""
     shutil.copytree(run.path, folder)
     kept = {name: values for name, values in run.predictions.items() if name not in without}
-    np.savez(folder / "predictions.npz", **kept)
+    write_arrays(folder / "predictions.npz", **kept)
     (folder / "run.json").write_text(json.dumps(run.info | info))
     return cl.Run(folder)
 

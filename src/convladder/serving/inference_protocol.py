@@ -134,8 +134,12 @@ def _read(model: Model, body: bytes, json_length: str | None, most: int) -> tupl
     if datatype not in list(DATATYPES):  # a list, because JSON's lists and objects are no keys
         raise _wrong(f"datatype {reprlib.repr(datatype)} is not one of {', '.join(DATATYPES)}")
     expected = [-1, *model.classifier.input_shape]
-    whole = isinstance(shape, list) and all(type(side) is int for side in shape)
-    if not (whole and len(shape) == 4 and shape[1:] == expected[1:]):
+    if not (
+        isinstance(shape, list)
+        and len(shape) == 4
+        and shape[1:] == expected[1:]
+        and all(type(side) is int for side in shape)
+    ):
         raise _wrong(f"shape {reprlib.repr(shape)} is not {expected}")
     if not 1 <= shape[0] <= most:
         count = reprlib.repr(shape[0])
