@@ -15,7 +15,7 @@ test: .venv/dev
 test-long: .venv/dev
 	$(BIN)/pytest -m 'cluster or long' --timeout 1800 --numprocesses 2 --dist loadgroup
 
-# A minute of the server under load; the figures go to docs/benchmarks/load.json.
+# The server under load, hostile uploads among it, a minute alone and a minute behind nginx; writes docs/benchmarks/load.json.
 load: .venv/dev
 	$(BIN)/python benchmarks/load.py --output docs/benchmarks
 

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ def serve(server: str, model: Path, port: int) -> Iterator[Server]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while True:
-            with contextlib.suppress(urllib.error.URLError):
+            with contextlib.suppress(OSError):  # refused, or reset by a server that was ended
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1).close()
                 break
             if process.poll() is not None or time.perf_counter() > start + 30:

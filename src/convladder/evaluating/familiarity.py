@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.evaluating.few import FEW_FOR_DETAIL
+from convladder.evaluating.metrics import share_interval
 from convladder.files import write_arrays
 
 CENTRES = 200  # 2,000 pictures in place of them were no better on MNIST, and 0.002 of AUROC on photographs
@@ -75,10 +76,18 @@ class Familiarity:
     places: tuple[Place, ...]
     held_out: npt.NDArray[np.float32]
 
+    def squares(self, kinds: Sequence[Features]) -> npt.NDArray[np.float32]:
+        """The squares of the strangeness, shape (count,), of features of each kind, shape (count, features)."""
+        squares = [place.squares(features) for place, features in zip(self.places, kinds, strict=True)]
+        return np.asarray(np.max(squares, axis=0), np.float32)
+
     def measure(self, kinds: Sequence[Features]) -> npt.NDArray[np.float32]:
         """The familiarity, 0 to 1, shape (count,), of features of each kind, shape (count, features)."""
-        squares = [place.squares(features) for place, features in zip(self.places, kinds, strict=True)]
-        return np.asarray(1 - np.searchsorted(self.held_out, np.max(squares, axis=0)) / len(self.held_out), np.float32)
+        return self.share(self.squares(kinds))
+
+    def share(self, squares: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The share of held-out pictures that are at least as strange, from squares of the strangeness."""
+        return np.asarray(1 - np.searchsorted(self.held_out, squares) / len(self.held_out), np.float32)
 
 
 def learn_familiarity(train: Sequence[Features], held_out: Sequence[Features], *, frozen: bool) -> Familiarity | None:
@@ -130,6 +139,28 @@ def read_familiarity(path: Path) -> Familiarity | None:
             for number in range(count)
         )
         return Familiarity(places, archive["held_out"])
+
+
+def count_unlike(
+    familiarity: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], threshold: float
+) -> dict[str, Any]:
+    """How many pictures are unlike the training pictures, and how well they are answered.
+
+    Args:
+        familiarity: Shape (count,), at least one.
+        right: Whether each is answered correctly, shape (count,).
+        threshold: Below it a picture is unlike the training pictures.
+
+    Returns:
+        `threshold`; the number of `images`; how many are `unlike`; their `share`, and its 95 % interval from `low` to
+        `high`; `accuracy` of these, and `accuracy_of_others`, None where there are none.
+    """
+    unlike = familiarity < threshold
+    count, images = int(unlike.sum()), len(unlike)
+    low, high = share_interval(count, images)
+    accuracies = (float(right[rows].mean()) if rows.any() else None for rows in (unlike, ~unlike))
+    counted = {"threshold": threshold, "images": images, "unlike": count, "share": count / images}
+    return counted | {"low": low, "high": high} | dict(zip(("accuracy", "accuracy_of_others"), accuracies, strict=True))
 
 
 class _Space:

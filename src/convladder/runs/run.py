@@ -80,7 +80,8 @@ class Run:
     def predictions(self) -> dict[str, npt.NDArray[Any]]:
         """predictions.npz: the test images' `probabilities`, shape (count, num_classes), and `labels`.
 
-        If validation images were held out, also their `validation_probabilities` and `validation_labels`.
+        If validation images were held out, also their `validation_probabilities` and `validation_labels`. Of the
+        test images in `familiarity_rows`, at most 2,000, also their `familiarity` and `strangeness`.
         """
         return self._read_predictions()
 

@@ -7,6 +7,7 @@ order, little-endian, and the header Inference-Header-Content-Length says where 
 
 import asyncio
 import json
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -119,20 +120,30 @@ def _read(model: Model, body: bytes, json_length: str | None, most: int) -> tupl
     inputs = asked.get("inputs") if isinstance(asked, dict) else None
     if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):
         raise _wrong("inputs does not hold one tensor")
+    if not isinstance(asked.get("id", ""), str | int):
+        raise _wrong(f"the id is {reprlib.repr(asked['id'])}, no string")
     given = inputs[0]
     if given.get("name") != INPUT:
-        raise _wrong(f"the input is named {str(given.get('name'))[:100]!r}, not {INPUT!r}")
+        raise _wrong(f"the input is named {reprlib.repr(given.get('name'))}, not {INPUT!r}")
     outputs, given_out = asked.get("outputs") or [], model.classifier.outputs
-    if not (isinstance(outputs, list) and all(isinstance(o, dict) and o.get("name") in given_out for o in outputs)):
+    if not (
+        isinstance(outputs, list) and all(isinstance(o, dict) and o.get("name") in list(given_out) for o in outputs)
+    ):
         raise _wrong(f"outputs names another than {' and '.join(given_out)}")
     datatype, shape = given.get("datatype"), given.get("shape")
-    if datatype not in DATATYPES:
-        raise _wrong(f"datatype {str(datatype)[:100]!r} is not one of {', '.join(DATATYPES)}")
+    if datatype not in list(DATATYPES):  # a list, because JSON's lists and objects are no keys
+        raise _wrong(f"datatype {reprlib.repr(datatype)} is not one of {', '.join(DATATYPES)}")
     expected = [-1, *model.classifier.input_shape]
-    if not (isinstance(shape, list) and len(shape) == 4 and shape[1:] == expected[1:] and type(shape[0]) is int):
-        raise _wrong(f"shape {str(shape)[:100]} is not {expected}")
+    if not (
+        isinstance(shape, list)
+        and len(shape) == 4
+        and shape[1:] == expected[1:]
+        and all(type(side) is int for side in shape)
+    ):
+        raise _wrong(f"shape {reprlib.repr(shape)} is not {expected}")
     if not 1 <= shape[0] <= most:
-        raise Refusal(413, "too_many_images", f"The request holds {shape[0]} images. Expected 1 to {most}.")
+        count = reprlib.repr(shape[0])
+        raise Refusal(413, "too_many_images", f"The request holds {count} images. Expected 1 to {most}.")
     images = _read_data(given, body[length:], np.dtype(DATATYPES[datatype]))
     if images.size != np.prod(shape):
         raise _wrong(f"{images.size} values came for the shape {shape}")
@@ -143,7 +154,7 @@ def _read_data(given: Mapping[str, Any], rest: bytes, dtype: np.dtype[Any]) -> n
     size = _parameters(given).get("binary_data_size")
     if size is not None:
         if type(size) is not int or size != len(rest) or size % dtype.itemsize:
-            raise _wrong(f"binary_data_size {str(size)[:20]} does not fit the {len(rest)} bytes after the JSON")
+            raise _wrong(f"binary_data_size {reprlib.repr(size)} does not fit the {len(rest)} bytes after the JSON")
         values = np.frombuffer(rest, dtype)
     else:
         try:

@@ -24,7 +24,7 @@ from convladder.files import scratch_folder, whole_file, write_arrays, write_csv
 from convladder.runs.examples import choose_examples
 from convladder.runs.run import FAMILIARITY_FILE, LEARNED, embedded_name
 from convladder.training.assembling import Answers, Calibration, calibrate
-from convladder.training.familiarizing import familiarize
+from convladder.training.familiarizing import familiarize, measure_test
 
 
 def write_results(
@@ -57,7 +57,6 @@ def write_results(
     metrics["test"] = describe_predictions(probabilities, data.test.labels, data.class_names, threshold)
     metrics["test"] |= without(leaked(data), probabilities, data.test.labels)
     write_arrays(folder / LEARNED, digests=np.unique(data.digests[: -len(data.test)]))
-    write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels, **arrays)
     examples = choose_examples(data.test.images, data.test.labels, shipped.argmax(axis=1))
     write_arrays(folder / "examples.npz", **examples._asdict())
     images = parity_images(data)
@@ -67,6 +66,8 @@ def write_results(
     fitted = {"temperature": calibration.temperature, "threshold": threshold}
     described = fitted | _describe_shipped(model, data, metrics["test"], answers)
     familiarity = familiarize(model, data, answers)
+    arrays |= {"probabilities": probabilities, "labels": data.test.labels}
+    write_arrays(folder / "predictions.npz", **arrays, **measure_test(model, data, answers, familiarity))
     if familiarity:
         write_familiarity(folder / FAMILIARITY_FILE, familiarity)
     parity = export_onnx(model, folder / "model.onnx", described, images, expected, familiarity)
