@@ -53,13 +53,6 @@ def test_the_gate_refuses_a_model_that_answers_otherwise(error: float, small: cl
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def stored(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
-    """A run whose data can be loaded again."""
-    data = cl.load_dataset(small_npz)
-    return cl.train("dense", data, replace(cl.DEFAULT, epochs=1), directory=tmp_path_factory.mktemp("stored"))
-
-
 def test_the_gate_takes_a_thousand_images_where_there_are_as_many(small: cl.Dataset) -> None:
     assert len(parity_images(small)) == 1000
     few = replace(small, test=Split(small.test.images[:60], small.test.labels[:60]))

@@ -65,7 +65,7 @@ class Rates(keras.callbacks.Callback):  # type: ignore[misc]
 
 @pytest.mark.parametrize("images", [2000, 60])
 def test_minutes_are_kept_and_the_learning_rate_has_fallen_by_then(
-    images: int, small: cl.Dataset, tmp_path: Path
+    images: int, traces: list[Any], small: cl.Dataset, tmp_path: Path
 ) -> None:
     few = replace(small, train=Split(small.train.images[:images], small.train.labels[:images]))
     rates = Rates()
@@ -76,12 +76,7 @@ def test_minutes_are_kept_and_the_learning_rate_has_fallen_by_then(
     assert max(rates.seen) > 0.5 * cl.DEFAULT.learning_rate
     assert rates.seen[-1] < 0.1 * cl.DEFAULT.learning_rate
     assert rates.foreseen[-1] >= len(rates.seen)  # of steps, in which one looks once or less often
-
-
-def test_no_step_is_thrown_away_to_measure_the_others(traces: list[Any], small: cl.Dataset, tmp_path: Path) -> None:
-    """What tells how many steps fit are the first of the training itself: the weights start where they were made."""
-    rates = Rates()
-    cl.train("dense", small, replace(cl.DEFAULT, minutes=0.05), directory=tmp_path, callbacks=[rates])
+    # No step is thrown away to measure the others: those that tell how many fit are the first of the training itself.
     assert len(traces) == 1
     assert rates.foreseen[0] == 0
     assert rates.seen[0] < 0.5 * cl.DEFAULT.learning_rate
