@@ -321,7 +321,9 @@ class Chaos:
 
     def _remove_one(self, folder: Path, rng: random.Random) -> None:
         finished = {
-            path.parent for path in folder.glob("runs/*/run.json") if '"status": "finished"' in path.read_text()
+            path.parent
+            for path in folder.glob("runs/*/run.json")
+            if '"status": "finished"' in path.read_text(encoding="utf-8")
         }
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent not in finished]
         gone = rng.choice([path for path in files if path.name != "told"] or [folder / "nothing"])

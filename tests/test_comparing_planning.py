@@ -41,8 +41,8 @@ def planned(
 def test_compare_takes_every_option_that_train_takes() -> None:
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     train, compare = ({p.name for p in commands[name].params} for name in ("train", "compare"))
-    # --models, --seeds and --equal-minutes are what they are for several rungs.
-    assert train - compare == {"model", "seed"}
+    # --models, --seeds and --equal-minutes are what they are for several rungs; a comparison resumes by itself.
+    assert train - compare == {"model", "seed", "resume"}
     assert {"models", "seeds", "equal_minutes"} <= compare
 
 

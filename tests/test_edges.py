@@ -227,7 +227,7 @@ def numbers() -> Iterator[tuple[str, str]]:
     for command in cli.app.registered_commands:
         assert command.callback is not None
         for name, parameter in inspect.signature(command.callback).parameters.items():
-            kind = typing.get_args(parameter.annotation)[0]
+            kind = next(iter(typing.get_args(parameter.annotation)), None)  # the context has none
             if {int, float} & {kind, *typing.get_args(kind)}:
                 yield command.callback.__name__, f"--{name.replace('_', '-')}"
 

@@ -353,7 +353,7 @@ def test_what_a_full_disk_stops_goes_on_when_there_is_space(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert failed.value.exit_status == 1
     folder = tmp_path / "regularized-1"
-    assert {path.name for path in folder.iterdir()} == {"checkpoint.npz", "history.csv", "run.json"}  # whole ones
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.npz", "film.npz", "history.csv", "run.json"}
     assert_same(cl.train("regularized", few, RECIPE, resume=folder, **HOW), undisturbed)
 
 

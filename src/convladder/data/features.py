@@ -78,7 +78,8 @@ def compute_features(
         _, first = np.unique(digests, return_index=True)
         journal = Journal(folder / JOURNAL, hashlib.sha256(digests.tobytes()).hexdigest())
         rows = folder / "rows"
-        with contextlib.closing(journal), rows.open("r+b" if rows.exists() else "w+b") as file:
+        rows.touch()
+        with contextlib.closing(journal), rows.open("r+b") as file:
             features = _compute(parts, extractor, (journal, file))[:, first]
         make_room(folder.parent, features.nbytes)
         np.save(folder / "features.npy", features)
