@@ -13,8 +13,7 @@ from convladder.engine import import_engine
 import_engine()  # before anything imports Keras, so that failures are not buried in TensorFlow's start-up lines
 
 import convladder as cl  # noqa: E402
-from convladder.data.dataset import Split  # noqa: E402
-from sharing import contents, made_once  # noqa: E402
+from sharing import contents, made_once, take_first  # noqa: E402
 
 # A shell has what it starts in the background ignore these, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,16 +53,7 @@ def mnist() -> cl.Dataset:
 def small(mnist: cl.Dataset) -> cl.Dataset:
     """The first 2,000, 500 and 1,000 images of MNIST's three splits."""
 
-    def first(split: Split, count: int) -> Split:
-        return Split(split.images[:count], split.labels[:count])
-
-    return cl.Dataset(
-        "small",
-        mnist.class_names,
-        first(mnist.train, 2000),
-        first(mnist.validation, 500),
-        first(mnist.test, 1000),
-    )
+    return take_first(mnist, 2000, 500, 1000, name="small")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import convladder as cl
+
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that `make` fills: in the process that asks first, while the others wait for it."""
@@ -22,6 +24,15 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(folder)
             made.touch()
     return folder
+
+
+def take_first(dataset: cl.Dataset, *counts: int, name: str = "few") -> cl.Dataset:
+    """The first images of the three splits, so many of each."""
+    splits = (
+        cl.Split(split.images[:count], split.labels[:count])
+        for split, count in zip(dataset.splits, counts, strict=True)
+    )
+    return cl.Dataset(name, dataset.class_names, *splits)
 
 
 def contents(folder: Path) -> dict[str, str]:

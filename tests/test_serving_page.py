@@ -1,10 +1,10 @@
 """The page in a real browser, answered by the server and by itself: it says and shows what the classifier does."""
 
 import base64
+import contextlib
+import io
 import json
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -21,6 +21,7 @@ from playwright.sync_api import Browser
 
 import convladder as cl
 from browsing import Visit, open_browser, serve_here, skip_without
+from convladder import cli
 from convladder.data.decoding import decode_image
 from convladder.exporting import web as web_exporting
 from convladder.exporting.onnx_file import export_onnx
@@ -60,19 +61,15 @@ def runtime(stored: cl.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ONNX Runtime Web as npm fetches it, out of an exported page."""
     skip_without("npm")
     folder = tmp_path_factory.mktemp("exported") / "site"
-    command = [
-        sys.executable,
-        "-m",
-        "convladder",
-        "export",
-        str(stored.path),
-        "--format",
-        "web",
-        "--output",
-        str(folder),
-    ]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert "agrees with Keras on 1,000 images" in printed
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(
+            "sys.argv", ["convladder", "export", str(stored.path), "--format", "web", "--output", str(folder)]
+        )
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert not ended.value.code
+    assert "agrees with Keras on 1,000 images" in printed.getvalue()
     package = tmp_path_factory.mktemp("package")
     for file in (folder / "runtime").glob("*.*"):
         shutil.copy(file, package / (file.name if file.suffix == ".wasm" else f"{file.stem}.mjs"))

@@ -23,6 +23,7 @@ from convladder.files import whole_file
 from convladder.signals import Stopped
 from convladder.training import checkpoint
 from convladder.training.recipes import default_recipe_for
+from sharing import take_first
 
 pytestmark = pytest.mark.xdist_group("resuming")  # in one process, so that the undisturbed runs are made once
 
@@ -41,12 +42,7 @@ def _every_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def few(small: cl.Dataset) -> cl.Dataset:
-    def first(split: Split, count: int) -> Split:
-        return Split(split.images[:count], split.labels[:count])
-
-    return cl.Dataset(
-        "few", small.class_names, first(small.train, 1200), first(small.validation, 100), first(small.test, 100)
-    )
+    return take_first(small, 640, 100, 100)  # of two looks an epoch
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +216,7 @@ def test_the_finished_networks_of_an_ensemble_are_kept(few: cl.Dataset, tmp_path
     recipe, how = replace(RECIPE, epochs=1), HOW | {"choices": {}, "ensemble": 3}
     expected = cl.train("dense", few, recipe, directory=tmp_path / "whole", **how)
     with pytest.raises(Stopped):
-        cl.train("dense", few, recipe, directory=tmp_path, callbacks=[At("on_train_batch_end", 4, terminate)], **how)
+        cl.train("dense", few, recipe, directory=tmp_path, callbacks=[At("on_train_batch_end", 3, terminate)], **how)
     begins = At("on_train_begin", 10**9, terminate)
     run = cl.train("dense", few, recipe, resume=tmp_path / "dense-1", callbacks=[begins], **how)
     assert begins.left == 10**9 - 2  # the rest of the second one, and the third; the first is not fitted again
