@@ -33,8 +33,6 @@ from convladder.training.recipes import default_recipe_for
 from sharing import take_first
 from test_evaluating_significance import simulate
 
-pytestmark = pytest.mark.xdist_group("comparing")  # in one process, so that its runs are made once
-
 RUNGS = ["dense", "fast"]
 QUICK = ["--models", "fast,dense", "--epochs", "2", "--seeds", "2", "--deterministic"]
 

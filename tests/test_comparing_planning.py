@@ -24,8 +24,6 @@ from convladder.training.recipes import ARTICLE, EQUAL, TUNED, default_recipe, d
 from test_cli import convladder  # noqa: F401 (a fixture)
 from test_comparing_resuming import here
 
-pytestmark = pytest.mark.xdist_group("planning")  # in one process, so that its runs are made once
-
 
 def planned(
     data: cl.Dataset, rungs: list[str], recipe_for: Any = default_recipe_for, **asked: Any

@@ -25,8 +25,6 @@ from convladder.training.head import judge_by_folds, solve, split_folds
 from convladder.training.label_errors import find_label_errors
 from convladder.training.learning_curve import measure_learning_curve
 
-pytestmark = pytest.mark.xdist_group("few")  # in one process, so that its runs are made once
-
 SOURCE = locate("clothes") / "train"
 CLASSES = ("dress", "hat", "pants", "shoes", "t-shirt")
 SIDE = 64

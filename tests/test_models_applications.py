@@ -19,8 +19,6 @@ from convladder.models.applications import _preprocess, list_backbones
 from convladder.models.ladder import build_model
 from convladder.training.train import warn_of_size
 
-pytestmark = pytest.mark.xdist_group("backbones")  # in one process: their files are made once
-
 APPLICATIONS = list_backbones()[1:]
 FAMILIES = ["ConvNeXtTiny", "DenseNet121", "EfficientNetV2B0", "InceptionResNetV2", "InceptionV3", "NASNetMobile"]
 FAMILIES += ["ResNet50", "ResNet50V2", "VGG16", "Xception"]

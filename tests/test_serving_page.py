@@ -30,8 +30,6 @@ from convladder.exporting.web import export_web
 from convladder.models.ladder import build_model
 from served import say
 
-pytestmark = pytest.mark.xdist_group("page")  # in one process, so that browser, server and export are made once
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:

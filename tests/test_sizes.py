@@ -27,8 +27,6 @@ from test_comparing_resuming import here
 
 RUNG_BY_DEFAULT = "The rung is transfer, because these are photographs, 70 pixels at their shorter side"
 
-pytestmark = pytest.mark.xdist_group("sizes")  # in one process, so that its runs are made once
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

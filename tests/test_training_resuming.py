@@ -25,8 +25,6 @@ from convladder.training import checkpoint
 from convladder.training.recipes import default_recipe_for
 from sharing import take_first
 
-pytestmark = pytest.mark.xdist_group("resuming")  # in one process, so that the undisturbed runs are made once
-
 # Mid-epoch looks, augmentation, dropout, batch normalization's averages, a schedule and an ensemble.
 DROPPED = {"dropout": 0.3}
 RECIPE = replace(cl.DEFAULT, epochs=2.5, batch_size=16, augment="digits", precision="float32")
