@@ -211,10 +211,11 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
 
 
 def test_the_finished_networks_of_an_ensemble_are_kept(few: cl.Dataset, tmp_path: Path) -> None:
-    recipe, how = replace(RECIPE, epochs=1), HOW | {"choices": {}, "ensemble": 3}
+    recipe = replace(RECIPE, epochs=1, batch_size=8)  # of three looks a network
+    how = HOW | {"choices": {}, "ensemble": 3}
     expected = cl.train("dense", few, recipe, directory=tmp_path / "whole", **how)
     with pytest.raises(Stopped):
-        cl.train("dense", few, recipe, directory=tmp_path, callbacks=[At("on_train_batch_end", 3, terminate)], **how)
+        cl.train("dense", few, recipe, directory=tmp_path, callbacks=[At("on_train_batch_end", 4, terminate)], **how)
     begins = At("on_train_begin", 10**9, terminate)
     run = cl.train("dense", few, recipe, resume=tmp_path / "dense-1", callbacks=[begins], **how)
     assert begins.left == 10**9 - 2  # the rest of the second one, and the third; the first is not fitted again
