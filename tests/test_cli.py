@@ -187,9 +187,8 @@ def test_predict_takes_folders_patterns_and_standard_input(
     assert answer["abstained"] is False
 
 
-def test_export_writes_a_file_and_says_how_near_it_is(convladder: Any, small_npz: Path) -> None:
-    convladder("train", "--model", "dense", "--data", small_npz, "--epochs", 0.5)
-    result = convladder("export", "runs/dense-1", "--output", "shipped.onnx", "--json")
+def test_export_writes_a_file_and_says_how_near_it_is(convladder: Any, stored: cl.Run) -> None:
+    result = convladder("export", stored.path, "--output", "shipped.onnx", "--json")
     account = json.loads(result.out)
     assert (result.status, account["path"], account["images"]) == (0, "shipped.onnx", 1000)
     assert cl.Classifier("shipped.onnx").class_names == tuple("0123456789")

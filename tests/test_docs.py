@@ -7,10 +7,10 @@ these options.
 """
 
 import doctest
+import io
 import re
 import shlex
-import subprocess
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
@@ -103,12 +103,14 @@ def run_console(block: str, page: Path) -> None:
     for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, flags=re.MULTILINE):
         words = shlex.split(command)
         assert words[0] == "convladder", f"{page.name} calls {words[0]}"
-        finished = subprocess.run(
-            [sys.executable, "-m", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        checker = doctest.OutputChecker()
-        if not checker.check_output(expected.strip() + "\n", finished.stdout.strip() + "\n", FLAGS):
-            pytest.fail(f"{page.name}: {command} printed\n{finished.stdout}\nexpected\n{expected}")
+        stream = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(stream), redirect_stderr(stream):
+            patch.setattr("sys.argv", words)
+            with pytest.raises(SystemExit):
+                cli.main()
+        printed = stream.getvalue()
+        if not doctest.OutputChecker().check_output(expected.strip() + "\n", printed.strip() + "\n", FLAGS):
+            pytest.fail(f"{page.name}: {command} printed\n{printed}\nexpected\n{expected}")
 
 
 @pytest.mark.parametrize(

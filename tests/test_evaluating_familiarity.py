@@ -13,7 +13,9 @@ from PIL import Image
 import convladder as cl
 from convladder.evaluating.familiarity import (
     CENTRES,
+    PROJECTED_WIDTH,
     Features,
+    _find_directions,
     learn_familiarity,
     read_familiarity,
     write_familiarity,
@@ -83,6 +85,16 @@ def test_no_held_out_pictures_and_few_of_them_still_tell() -> None:
         assert (learned.measure(draw(100, 0)) < UNLIKE).mean() <= 0.15, (train, held_out)
         assert (learned.measure([-draw(100, 0)[0]]) < UNLIKE).mean() > 0.9, (train, held_out)
     assert learn_familiarity(draw(5, 0), draw(4, 0), frozen=True) is None
+
+
+def test_of_few_pictures_the_longest_directions_are_those_of_the_whole_matrix() -> None:
+    rows = np.random.default_rng(0).normal(size=(140, 300)).astype(np.float32) * np.linspace(0.1, 2, 300)
+    for count in (20, 140):  # fewer than there are directions, and more
+        few = np.asarray(rows[:count], np.float32)
+        found = _find_directions(few)
+        np.testing.assert_allclose(found.T @ found, np.eye(PROJECTED_WIDTH), atol=1e-5)
+        longest = np.linalg.eigvalsh(few.astype(np.float64).T @ few)[-PROJECTED_WIDTH:]
+        assert ((few @ found) ** 2).sum() == pytest.approx(longest.sum(), rel=1e-4)
 
 
 def test_the_table_in_the_guide_is_what_was_measured() -> None:

@@ -23,10 +23,9 @@ from convladder.reporting.repeating import command_for
 from convladder.reporting.report import write_report
 from convladder.training.recipes import TUNED, default_recipe_for
 from test_cli import convladder  # noqa: F401 (a fixture)
+from test_comparing_resuming import here
 
 RUNG_BY_DEFAULT = "The rung is transfer, because these are photographs, 70 pixels at their shorter side"
-
-pytestmark = pytest.mark.xdist_group("sizes")  # in one process, so that its runs are made once
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def compared(folder: Path, transferred: cl.Run) -> Comparison:
     directory = transferred.path.parent
     data = cl.load_dataset(folder)
     trials = plan(data, ["dense", "transfer"], quick_recipe, seeds=1)
-    outcomes = list(climb(trials, data, directory))
+    outcomes = list(climb(trials, data, directory, runner=here()))
     assert [outcome.run.path.name for outcome in outcomes if outcome.run] == ["transfer-1", "dense-1"]
     return conclude(outcomes, directory)
 

@@ -24,8 +24,7 @@ from convladder.runs.film import FILM, read_film
 from convladder.signals import Stopped
 from convladder.training import checkpoint
 from convladder.training.recipes import default_recipe_for
-
-pytestmark = pytest.mark.xdist_group("resuming")  # in one process, so that the undisturbed runs are made once
+from sharing import take_first
 
 # Mid-epoch looks, augmentation, dropout, batch normalization's averages, a schedule and an ensemble.
 DROPPED = {"dropout": 0.3}
@@ -42,12 +41,7 @@ def _every_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def few(small: cl.Dataset) -> cl.Dataset:
-    def first(split: Split, count: int) -> Split:
-        return Split(split.images[:count], split.labels[:count])
-
-    return cl.Dataset(
-        "few", small.class_names, first(small.train, 1200), first(small.validation, 100), first(small.test, 100)
-    )
+    return take_first(small, 640, 100, 100)  # of two looks an epoch
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +229,8 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
 
 
 def test_the_finished_networks_of_an_ensemble_are_kept(few: cl.Dataset, tmp_path: Path) -> None:
-    recipe, how = replace(RECIPE, epochs=1), HOW | {"choices": {}, "ensemble": 3}
+    recipe = replace(RECIPE, epochs=1, batch_size=8)  # of three looks a network
+    how = HOW | {"choices": {}, "ensemble": 3}
     expected = cl.train("dense", few, recipe, directory=tmp_path / "whole", **how)
     with pytest.raises(Stopped):
         cl.train("dense", few, recipe, directory=tmp_path, callbacks=[At("on_train_batch_end", 4, terminate)], **how)

@@ -180,8 +180,7 @@ class _Space:
             spread = np.maximum(features.std(axis=0), smallest)
             self.scale = np.divide(1, spread, out=np.zeros(width, np.float32), where=spread > 0)
         elif width > LARGEST_WIDTH:
-            unit = _unit(features)
-            self.projection = np.linalg.eigh(unit.T @ unit)[1][:, -PROJECTED_WIDTH:].astype(np.float16)
+            self.projection = _find_directions(_unit(features)).astype(np.float16)
         self.centres = _find_centres(_map(features, self.scale, self.projection))
 
     def distances(self, features: Features) -> npt.NDArray[np.float32]:
@@ -206,6 +205,18 @@ def _map(features: Features, scale: npt.NDArray[np.float32], projection: npt.NDA
         return np.asarray(features * scale, np.float32)
     x = _unit(features)
     return _unit(x @ projection.astype(np.float32)) if projection.size else x
+
+
+def _find_directions(unit: Features) -> Features:
+    """The 128 orthogonal directions in which rows are longest, shape (features, 128)."""
+    count, width = unit.shape
+    if count >= width // 2:
+        return np.asarray(np.linalg.eigh(unit.T @ unit)[1][:, -PROJECTED_WIDTH:])
+    # Of few rows this takes a hundredth of the time. Beyond their number, chance chooses among the directions in which
+    # only strange pictures have something.
+    longest = np.linalg.svd(unit, full_matrices=False)[2][:PROJECTED_WIDTH].T
+    others = np.random.default_rng(0).normal(size=(width, PROJECTED_WIDTH - longest.shape[1]))
+    return np.asarray(np.linalg.qr(np.concatenate([longest, others], axis=1))[0], np.float32)
 
 
 def _find_centres(mapped: Features) -> Features:
