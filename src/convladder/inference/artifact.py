@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
+from convladder.files import parse_json
 
 METADATA_KEY = "convladder"
 FORMAT = 1
@@ -140,7 +141,7 @@ def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
     if stored is None:
         raise ConvladderError(f"{path} does not name its classes. Expected a file that convladder wrote.")
     try:
-        metadata = json.loads(stored)
+        metadata = parse_json(stored)
     except ValueError as error:
         raise ConvladderError(f"The description in {path} is not JSON ({error}). Export it again.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or "digest" not in metadata:
