@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message
 
 import convladder as cl
 from convladder.data.csv_tables import list_csv
-from convladder.data.decoding import decode_image, decode_outline
+from convladder.data.decoding import decode_image
 from convladder.data.folders import list_folder, list_pictures
 from convladder.data.idx import encode_idx, read_idx
 from convladder.data.loading import read_npz
@@ -205,7 +205,7 @@ def _runs(folder: Path, run: cl.Run) -> tuple[list[bytes], Callable[[bytes], obj
     reads: list[Callable[[cl.Run], object]] = [
         lambda copy: (copy.metrics, copy.epochs("loss"), copy.learned, copy.no_better),
         lambda copy: copy.load_dataset(),
-        lambda copy: cl.evaluate(copy),
+        cl.evaluate,
         lambda copy: json.dumps(describe_film(copy), allow_nan=False),
         lambda copy: read_examples(copy.path / "examples.npz"),
         lambda copy: read_familiarity(copy.path / "familiarity.npz"),
@@ -261,7 +261,9 @@ def _descriptions(folder: Path, run: cl.Run) -> tuple[list[bytes], Callable[[byt
 
 
 def _forms() -> list[bytes]:
-    part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="1.png"\r\nContent-Type: image/png\r\n\r\nx\r\n'
+    part = (
+        b'--b\r\nContent-Disposition: form-data; name="files"; filename="1.png"\r\nContent-Type: image/png\r\n\r\nx\r\n'
+    )
     kinds = (b"multipart/form-data; boundary=b", b"image/png", b"application/octet-stream", b"text/plain")
     return [kind + SEPARATOR + body for kind in kinds for body in (part * 2 + b"--b--\r\n", b"x")]
 
@@ -294,7 +296,16 @@ def _requests(run: cl.Run) -> tuple[list[bytes], Callable[[bytes], object]]:
 
 
 PATHS = (
-    *("/", "/docs", "/openapi.json", "/metrics", "/models.json", "/examples/digits", "/page/page.js", "/learn/lesson.json"),
+    *(
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/metrics",
+        "/models.json",
+        "/examples/digits",
+        "/page/page.js",
+        "/learn/lesson.json",
+    ),
     *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/digits", "/v2/models/digits/ready"),
     *("/v2/models/digits/versions/1", "/film/films.json", "/film/of/digits", "/film/", "/..%2f..%2fetc/passwd"),
 )

@@ -1,11 +1,9 @@
 """Pictures that ask for far more memory or time than a picture of their size may take, a megabyte or more each."""
 
-import io
 import struct
 import zlib
 from collections.abc import Callable
 
-import numpy as np
 from PIL import Image
 
 from hostile import encoded, picture, png, png_chunk
@@ -81,13 +79,13 @@ def tiff_of_numbers(kind: int, size: int) -> bytes:
 
 def tiff_of_copies() -> bytes:
     """Thousands of tags that all lead to the same megabytes."""
-    tags = gray_tiff() | {tag: (7, SIZE, 1000) for tag in range(40_000, 45_000)}
+    tags = gray_tiff() | dict.fromkeys(range(40000, 45000), (7, SIZE, 1000))
     return tiff(tags, bytes(SIZE + 1000))
 
 
 def exif_of_copies(long: int = 60_000) -> bytes:
     """Thousands of tags of EXIF that all lead to the same bytes, in one segment."""
-    content = tiff({tag: (7, long, 0) for tag in range(5000, 9500)})
+    content = tiff(dict.fromkeys(range(5000, 9500), (7, long, 0)))
     content += bytes(65_000 - len(content))
     return b"\xff\xe1" + struct.pack(">H", len(content) + 8) + b"Exif\0\0" + content
 
@@ -101,7 +99,9 @@ def bmp_of_runs() -> bytes:
 
 def webp_of_frames(count: int) -> bytes:
     """An animation, whose frames after the first are empty chunks of a frame."""
-    animation = encoded(picture(7, (16, 16)), "WEBP", save_all=True, append_images=[picture(8, (16, 16))], lossless=True)
+    animation = encoded(
+        picture(7, (16, 16)), "WEBP", save_all=True, append_images=[picture(8, (16, 16))], lossless=True
+    )
     start = animation.index(b"ANMF")
     length = 8 + struct.unpack("<I", animation[start + 4 : start + 8])[0]
     frame = animation[start : start + length]

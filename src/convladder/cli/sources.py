@@ -40,7 +40,7 @@ def expand(source: str, null: bool = False) -> Sequence[str] | Iterator[str | No
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    """What a pattern matches; `**` stands for any folders. Links to folders are not followed by it, as they may loop."""
+    """What a pattern matches; `**` stands for any folders, but follows no links, because they may lead in circles."""
     from convladder.data.candidates import check_depth
 
     parts = pattern.split(os.sep)

@@ -37,7 +37,7 @@ from PIL.TiffImagePlugin import (
 )
 
 from convladder.data.png import without_metadata
-from convladder.data.reader import Reader, check_scans
+from convladder.data.reader import Reader, check_scans, check_tags
 from convladder.data.resizing import RESIZINGS, accept_fit
 from convladder.errors import ConvladderError, check_choice
 from convladder.workers import CHUNK
@@ -229,7 +229,7 @@ def open_picture(path: str | Path | bytes) -> Iterator[Image.Image]:
     name = "The picture" if isinstance(path, bytes) else path
     try:
         # A file, not a path: Pillow 13 would map it into memory, and garble a TIFF that is rotated by 90°.
-        with Reader(path) as file, Image.open(without_metadata(file), formats=PICTURE_FORMATS) as picture:
+        with Reader(path) as file, _opened(file) as picture:
             if picture.width * picture.height > PIXEL_LIMIT:
                 raise Image.DecompressionBombError(
                     f"{picture.width:,}×{picture.height:,} pixels; the limit is {PIXEL_LIMIT:,}"
@@ -242,6 +242,11 @@ def open_picture(path: str | Path | bytes) -> Iterator[Image.Image]:
     except Exception as error:  # decoders raise many classes of errors for damaged files
         reason = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
         raise ConvladderError(f"Could not read {name} ({reason}).") from error
+
+
+def _opened(file: Reader) -> Image.Image:
+    check_tags(file)
+    return Image.open(without_metadata(file), formats=PICTURE_FORMATS)
 
 
 def name_defect(error: ConvladderError) -> str:

@@ -28,7 +28,11 @@ Kept = TypeVar("Kept")
 
 
 def keep(
-    run: Run, name: str, depends_on: object, compute: Callable[[], Any], read: Callable[[Any], Kept] = lambda value: value
+    run: Run,
+    name: str,
+    depends_on: object,
+    compute: Callable[[], Any],
+    read: Callable[[Any], Kept] = lambda value: value,
 ) -> Kept:
     """What `read` makes of a JSON value from a run's report.json.
 

@@ -86,4 +86,6 @@ def check_metrics(metrics: Fields) -> None:
 
 def damaged(path: Path, reason: object) -> ConvladderError:
     """The error for a file of a run that is not as `train` wrote it."""
-    return ConvladderError(f"{path} is damaged ({reason}). Expected what train wrote: copy the run again, or train anew.")
+    return ConvladderError(
+        f"{path} is damaged ({reason}). Expected what train wrote: copy the run again, or train anew."
+    )

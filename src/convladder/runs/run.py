@@ -208,7 +208,8 @@ class Run:
 
     def _unfinished(self, name: str, error: OSError) -> ConvladderError:
         return ConvladderError(
-            f"{self.path} is not a finished run ({name}: {error.strerror or error}). Expected a folder that train wrote."
+            f"{self.path} is not a finished run ({name}: {error.strerror or error}). Expected a folder that train "
+            "wrote."
         )
 
 

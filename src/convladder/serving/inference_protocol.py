@@ -177,8 +177,8 @@ def _parameters(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """A value of a request's JSON as a message shows it: only texts and numbers, because others may be nested deeply."""
-    return repr(value[:100]) if isinstance(value, str) else str(value)[:100] if type(value) in (int, float) else "another"
+    """A value as a message shows it: only texts and numbers, because others may be nested too deeply to be shown."""
+    return repr(value)[:100] if type(value) in (str, int, float) else f"a {type(value).__name__}"
 
 
 def _wrong(reason: str) -> Refusal:
