@@ -40,3 +40,40 @@ def mutated(draw: Any, seeds: Sequence[bytes]) -> bytes:
         stop = start + draw(st.sampled_from([0, 1, 1, 2, 4, 4, 16, len(content)]))
         content[start:stop] = draw(st.binary(max_size=8) | st.sampled_from(NUMBERS) | st.sampled_from(TEXTS))
     return bytes(content)
+
+
+# What may stand where JSON of another kind is expected.
+ODD = [
+    None,
+    True,
+    -1,
+    10**400,
+    28.0,
+    float("nan"),
+    float("inf"),
+    "",
+    "odd",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    [None, "b"],
+    "\0\x1b[31m",
+]
+
+
+def places(content: Any) -> list[tuple[Any, ...]]:
+    """The paths to all values in JSON, of a list to the first two."""
+    inner = (
+        content.items() if isinstance(content, dict) else enumerate(content[:2]) if isinstance(content, list) else ()
+    )
+    return [(), *((key, *rest) for key, value in inner for rest in places(value))]
+
+
+def with_odd(content: Any, place: tuple[Any, ...], odd: Any) -> Any:
+    """The same JSON with another value at a place."""
+    if not place:
+        return odd
+    copy = content.copy()
+    copy[place[0]] = with_odd(content[place[0]], place[1:], odd)
+    return copy

@@ -21,6 +21,7 @@ from convladder.files import parse_json
 METADATA_KEY = "convladder"
 FORMAT = 1
 FAMILIARITY = "familiarity"  # the name of the second output; files of before have none
+LARGEST_NUMBER = 1e300  # in a description: larger whole numbers do not fit into a float
 NO_DIGEST = "0" * 64
 # JSON escapes quotation marks in texts, so no class name can look like this.
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
@@ -161,7 +162,7 @@ def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
         raise ConvladderError(f"{path} has stages {stages!r:.80}. Expected a list of names: export it again.")
     for key in ("temperature", "threshold"):
         number: Any = metadata.get(key, 1.0)
-        if not (isinstance(number, int | float) and 0 <= number < float("inf")):
+        if not (isinstance(number, int | float) and 0 <= number <= LARGEST_NUMBER):
             raise ConvladderError(f"{path} has the {key} {number!r:.80}. Expected a number from 0 up: export it again.")
     return metadata
 

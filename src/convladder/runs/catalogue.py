@@ -1,7 +1,6 @@
 """The page's data on models: models.json, test images, and feature maps small enough to send live."""
 
 import contextlib
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
+from convladder.inference.artifact import LARGEST_NUMBER
 from convladder.inference.classifier import UNLIKE, Classifier
 from convladder.runs.examples import Examples, choose_examples, read_examples
 from convladder.runs.run import Run, embedded_name
@@ -157,7 +157,7 @@ def _confusions(predictions: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, i
 def _checked(value: Any, kind: Any) -> Any:
     """A text, a finite number, or a list of two of them; None if it is of another kind."""
     numbers = value if isinstance(value, list) and len(value) == 2 else [value]
-    fits = isinstance(value, str) or all(isinstance(one, int | float) and math.isfinite(one) for one in numbers)
+    fits = isinstance(value, str) or all(isinstance(one, int | float) and abs(one) <= LARGEST_NUMBER for one in numbers)
     return value if isinstance(value, kind) and fits else None
 
 

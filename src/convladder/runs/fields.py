@@ -1,12 +1,12 @@
 """The JSON files of a run folder, read so that a damaged or hostile one is a line that names it."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from convladder.errors import ConvladderError
 from convladder.files import read_json
+from convladder.inference.artifact import LARGEST_NUMBER
 
 NUMBER = (int, float)
 # What the keys of run.json and of each split in metrics.json hold, or None. Which of them are there depends on the
@@ -45,8 +45,8 @@ class Fields(dict[str, Any]):
         for key, kind in kinds.items():
             if self.get(key) is not None and not isinstance(self[key], kind):
                 raise damaged(self.path, f"{key} in it is of type {type(self[key]).__name__}")
-            if isinstance(self.get(key), float) and not math.isfinite(self[key]):
-                raise damaged(self.path, f"{key} in it is {self[key]}")
+            if isinstance(self.get(key), int | float) and not abs(self[key]) <= LARGEST_NUMBER:  # or is NaN
+                raise damaged(self.path, f"{key} in it is no finite number")
 
 
 def read_fields(path: Path) -> Fields:
