@@ -131,7 +131,6 @@ def test_no_value_of_a_description_is_more_than_one_error(run: cl.Run, tmp_path:
 
 DAMAGES = {
     "cut off": lambda content: content[: len(content) // 2],
-    "empty": lambda _: b"",
     "a text": lambda _: b"damaged\n",
     "other bytes": lambda content: content[:100] + bytes(200) + content[300:],
 }
