@@ -6,19 +6,23 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import convladder as cl
 from bombs import BOMBS
 from convladder.data.csv_tables import list_csv
+from convladder.data.decoding import decode_image
 from convladder.data.folders import list_folder, list_pictures
 from convladder.data.loading import read_npz
 from convladder.inference.artifact import METADATA_KEY, seal
 from convladder.reporting.kept import FILE, keep
+from hostile import encoded, png_chunk
 
 MEMORY = 1_500_000_000  # bytes of address space: what Python, NumPy, Pillow and their threads map takes half of it
 SECONDS = 20  # of a processor, for a start and a dozen files that should take fractions of a second
@@ -89,8 +93,8 @@ def test_arrays_that_ask_for_much_are_refused(tmp_path: Path) -> None:
         archive.open("x_train.npy", "w") as file,
     ):
         file.write(b"\x93NUMPY\1\0" + struct.pack("<H", 70))
-        file.write(repr({"descr": "|u1", "fortran_order": False, "shape": (330_000_000,)}).encode().ljust(70))
-        for _ in range(33):
+        file.write(repr({"descr": "|u1", "fortran_order": False, "shape": (600_000_000,)}).encode().ljust(70))
+        for _ in range(60):
             file.write(bytes(10_000_000))
     paths = [
         vast,
@@ -102,18 +106,16 @@ def test_arrays_that_ask_for_much_are_refused(tmp_path: Path) -> None:
         npz_that_declares(tmp_path / "6.npz", (0, 10**12)),
     ]
     said = read_within_limits("from convladder.data.loading import read_npz", "read_npz(Path(name))", *paths)
-    assert "unpack to 330,000,0" in said[0]
+    assert "unpack to 600,000,0" in said[0]
     assert "read" not in said
 
 
 def test_idx_files_that_ask_for_much_are_refused(tmp_path: Path) -> None:
-    import gzip
-
+    packer = zlib.compressobj(9, wbits=-15)
+    header = packer.compress(b"\0\0\x08\3" + struct.pack(">III", 600_000, 1000, 1)) + packer.flush(zlib.Z_FULL_FLUSH)
+    zeros = packer.compress(bytes(1_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)  # after a full flush it can be repeated
     packed = tmp_path / "packed"
-    with gzip.open(packed, "wb", compresslevel=1) as file:
-        file.write(b"\0\0\x08\3" + struct.pack(">III", 330_000, 1000, 1))
-        for _ in range(33):
-            file.write(bytes(10_000_000))
+    packed.write_bytes(b"\x1f\x8b\x08" + bytes(7) + header + zeros * 600 + b"\3\0" + bytes(8))
     (tmp_path / "declared").write_bytes(b"\0\0\x08\3" + b"\xff" * 12 + bytes(100))
     (tmp_path / "dimensions").write_bytes(b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"\0")
     paths = [packed, tmp_path / "declared", tmp_path / "dimensions"]
@@ -168,7 +170,6 @@ def test_a_pattern_for_all_folders_follows_no_links(tmp_path: Path, monkeypatch:
 def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
     import os
 
-    from convladder.data.decoding import decode_image
     from convladder.data.idx import read_idx
 
     read: dict[str, Callable[[Path], object]] = {
@@ -217,3 +218,28 @@ def test_a_description_of_a_hundred_megabytes_is_read(run: cl.Run, tmp_path: Pat
     (tmp_path / "model.onnx").write_bytes(seal(model.SerializeToString()))
     answers = cl.Classifier(tmp_path / "model.onnx").predict_probabilities(np.zeros((1, 28, 28, 1), np.uint8))
     assert answers.shape == (1, 10)
+
+
+def test_what_is_large_and_sound_is_read() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1200, 3), dtype=np.uint8)
+    expected = decode_image(encoded(Image.fromarray(noise), "PNG"), (32, 32, 3))
+    pieces = encoded(Image.fromarray(noise), "PNG")
+    start, stop = pieces.index(b"IDAT") - 4, pieces.index(b"IEND") - 4
+    packed = b"".join(pieces[place + 8 : place + 8 + length] for place, length in _chunks(pieces, start, stop))
+    small = b"".join(png_chunk(b"IDAT", packed[place : place + 512]) for place in range(0, len(packed), 512))
+    np.testing.assert_array_equal(decode_image(pieces[:start] + small + pieces[stop:], (32, 32, 3)), expected)
+    for options in (
+        {"progressive": True},
+        {"progressive": False, "comment": b"a" * 60_000},
+        {"icc_profile": bytes(900_000)},
+    ):
+        assert decode_image(encoded(Image.fromarray(noise), "JPEG", **options), (32, 32, 3)).shape == (32, 32, 3)
+    tiles = encoded(Image.fromarray(noise), "TIFF", tiffinfo={278: 1})
+    np.testing.assert_array_equal(decode_image(tiles, (32, 32, 3)), expected)
+
+
+def _chunks(content: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    while start < stop:
+        length = int.from_bytes(content[start : start + 4], "big")
+        yield start, length
+        start += 12 + length

@@ -90,7 +90,7 @@ def test_no_value_of_a_run_is_more_than_one_error(run: cl.Run, tmp_path: Path, n
     copy = Path(shutil.copytree(run.path, tmp_path / "copy"))
     kept = json.loads((copy / name).read_text(encoding="utf-8"))
 
-    @cases(60)
+    @cases(40)
     @given(st.sampled_from(places(kept)), st.sampled_from(ODD))
     def read(place: tuple[Any, ...], odd: Any) -> None:
         (copy / name).write_text(json.dumps(with_odd(kept, place, odd)), encoding="utf-8")
@@ -115,7 +115,7 @@ def test_no_value_of_a_description_is_more_than_one_error(run: cl.Run, tmp_path:
     kept = json.loads(model.metadata_props[0].value)
     path = tmp_path / "model.onnx"
 
-    @cases(100)
+    @cases(60)
     @given(st.sampled_from(places(kept)), st.sampled_from(ODD))
     def read(place: tuple[Any, ...], odd: Any) -> None:
         onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(with_odd(kept, place, odd))})
