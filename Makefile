@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-long test-lowest check lint docs pictures format parity load chaos pins dist sbom clean
+.PHONY: run test test-long test-lowest check lint docs pictures format parity load chaos fuzz pins dist sbom clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -25,6 +25,11 @@ load: .venv/dev
 # Kills long commands a thousand times, and looks at what they end with: hours; it goes on with the counts in chaos.json.
 chaos: .venv/dev
 	$(BIN)/python benchmarks/chaos.py --output docs/benchmarks
+
+# A million hostile inputs: hours; it goes on with the counts in fuzz.json. What it finds is kept in finds/.
+fuzz: .venv/dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python benchmarks/fuzz.py --output docs/benchmarks
 
 check: lint test
 

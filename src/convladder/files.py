@@ -1,15 +1,23 @@
-"""Files and folders that appear complete or not at all: written beside their place, flushed, then renamed.
+"""Files and folders that appear complete or not at all, and files of others, read with care.
 
-What is being written has a name that begins with TEMPORARY, and is locked. The system releases the lock of a process
+What is written is written beside its place, flushed, then renamed.
+
+Until then it has a name that begins with TEMPORARY, and is locked. The system releases the lock of a process
 that was killed, so the next one that writes into that folder sees what is abandoned, and removes it.
+
+What is read may be damaged, or made by somebody who means harm: it is a file and no pipe, it unpacks to memory in
+proportion to its size, and every failure is an OSError or a ValueError whose text is one line.
 """
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +28,9 @@ import numpy.typing as npt
 from convladder.errors import ConvladderError
 
 TEMPORARY = ".convladder-"
+UNPACKED_FREE = 1 << 28  # bytes that any compressed file may unpack to
+UNPACKED_SHARE = 100  # and so many times its own size; drawings reach 10, a bomb 1,000
+DEEPEST_JSON = 100  # lists and objects within one another: more than Python can print from any depth of calls
 
 
 def create_folder(folder: Path) -> None:
@@ -199,3 +210,80 @@ def unwritable(path: Path, error: OSError) -> ConvladderError:
         "Expected a directory with space and write permission: fix that, or choose another one.",
         exit_status=1,
     )
+
+
+def regular(path: str, flags: int) -> int:
+    """An `opener` for `open` that refuses pipes and devices, because they may block or never end."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # `open` itself refuses folders
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return descriptor
+
+
+def most_unpacked(size: int) -> int:
+    """How many bytes a compressed file of `size` bytes may unpack to."""
+    return UNPACKED_FREE + UNPACKED_SHARE * size
+
+
+def read_json(path: Path, **options: Any) -> Any:
+    """Read a JSON file, with the options of `json.loads`.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON, or is nested more than 100 levels deep.
+    """
+    with open(path, "rb", opener=regular) as file:
+        return parse_json(file.read().decode("utf-8"), **options)
+
+
+def parse_json(text: str, **options: Any) -> Any:
+    """Parse JSON, with the options of `json.loads`.
+
+    Raises:
+        ValueError: It is not JSON, or is nested more than 100 levels deep.
+    """
+    deep = ValueError(f"it is nested more than {DEEPEST_JSON} levels deep")
+    try:
+        content = json.loads(text, **options)
+    except RecursionError:
+        raise deep from None
+    level = [content]
+    for _ in range(DEEPEST_JSON + 1):
+        containers = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        if not containers:
+            return content
+        level = [inner for one in containers for inner in one]
+    raise deep
+
+
+def read_arrays(path: Path, *names: str, most: int | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Read arrays of an .npz file: those that are named, or all. Nothing in it is ever unpickled.
+
+    Args:
+        path: The file.
+        names: Names of the arrays.
+        most: How many bytes all arrays may unpack to; by default what `most_unpacked` says.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is damaged, lacks an array, or unpacks to too much.
+    """
+    try:
+        with open(path, "rb", opener=regular) as file:
+            with zipfile.ZipFile(file) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > (most or most_unpacked(os.fstat(file.fileno()).st_size)):
+                raise ValueError(f"its arrays unpack to {unpacked:,} bytes, which is too much for such a file")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in names or archive.files}
+        strange = [name for name, values in arrays.items() if not isinstance(values, np.ndarray)]
+        if strange:
+            raise ValueError(f"{strange[0]} in it is not an array")
+    except OSError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise many classes of errors for damaged files
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+    return arrays

@@ -14,7 +14,7 @@ import typer
 from convladder.cli.application import MOST_CLASSES, AnyCost, AsJson, app, remark, when_stopped
 from convladder.cli.sources import expand
 from convladder.errors import ConvladderError
-from convladder.markup import printable
+from convladder.markup import cell, printable
 
 if TYPE_CHECKING:
     from convladder.inference.classifier import Prediction
@@ -103,7 +103,7 @@ def _csv_writer(top: int) -> "Callable[[str, Prediction | ConvladderError], None
                 "" if value is None else json.dumps(value) for value in (answer.familiarity, answer.unlike_training)
             ]
             row = [path, *classes, str(answer.abstained).lower(), *told, ""]
-        table.writerow(map(printable, row))
+        table.writerow(map(cell, row))
         sys.stdout.flush()
 
     return write

@@ -17,6 +17,7 @@ from convladder.comparing.settings import describe_tuned, row_names, settings_of
 from convladder.errors import ConvladderError
 from convladder.evaluating.few import FEW, caution, leaks_in_words, points_of, rounded
 from convladder.evaluating.significance import RightAnswers, estimate_difference, mean_accuracy
+from convladder.files import read_json
 from convladder.markup import html_of
 from convladder.models.ladder import MODELS
 from convladder.runs.run import Run
@@ -72,7 +73,7 @@ class Comparison:
         """
         path = Path(directory) / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             return Comparison(tuple(Run(path.parent / name) for name in content["runs"]), tuple(content["not_run"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, ConvladderError):

@@ -31,7 +31,7 @@ import PIL
 from convladder.data.decoding import chunk_size, decode_image, name_defect
 from convladder.data.journal import Journal
 from convladder.errors import ConvladderError, check_range
-from convladder.files import scratch_folder
+from convladder.files import read_arrays, scratch_folder
 from convladder.startup import has_home
 from convladder.workers import map_files
 
@@ -257,10 +257,10 @@ def _close_gaps(target: Path, kept: Sequence[int], size: int) -> None:
 
 
 def _open(folder: Path) -> DecodedFiles:
-    with np.load(folder / "index.npz", allow_pickle=False) as index:
-        sources, shape = index["sources"], tuple(int(side) for side in index["shape"])
-        left_out = [(number, reason) for number, reason in json.loads(str(index["left_out"]))]
-        digests, files, constant = index["digests"], index["files"], index["constant"]
+    index = read_arrays(folder / "index.npz")
+    sources, shape = index["sources"], tuple(int(side) for side in index["shape"])
+    left_out = [(number, reason) for number, reason in json.loads(str(index["left_out"]))]
+    digests, files, constant = index["digests"], index["files"], index["constant"]
     images: npt.NDArray[np.uint8]
     if len(sources):
         images = np.memmap(folder / "images", np.uint8, "r", shape=(len(sources), *shape))

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convladder.errors import ConvladderError
 from convladder.evaluating.few import FEW_FOR_DETAIL
 from convladder.evaluating.metrics import share_interval
-from convladder.files import write_arrays
+from convladder.files import read_arrays, write_arrays
 
 CENTRES = 200  # 2,000 pictures in place of them were no better on MNIST, and 0.002 of AUROC on photographs
 LARGEST_WIDTH = 256  # of features; more are projected
@@ -129,16 +130,23 @@ def write_familiarity(path: Path, familiarity: Familiarity) -> None:
 
 
 def read_familiarity(path: Path) -> Familiarity | None:
-    """What was written; None where the file is missing, as in old runs."""
+    """What was written; None where the file is missing, as in old runs.
+
+    Raises:
+        ConvladderError: It is damaged.
+    """
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as archive:
-        count = sum(name.endswith("/bias") for name in archive.files)
+    try:
+        arrays = read_arrays(path)
+        count = sum(name.endswith("/bias") for name in arrays)
         places = tuple(
-            Place(**{field.name: archive[f"{number}/{field.name}"] for field in fields(Place)})
+            Place(**{field.name: arrays[f"{number}/{field.name}"] for field in fields(Place)})
             for number in range(count)
         )
-        return Familiarity(places, archive["held_out"])
+        return Familiarity(places, arrays["held_out"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConvladderError(f"{path} is damaged ({error}). Expected what train wrote: train again.") from error
 
 
 def count_unlike(

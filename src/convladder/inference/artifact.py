@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
+from convladder.files import parse_json
 from convladder.inference.kinds import name_folder, name_kind
 
 METADATA_KEY = "convladder"
@@ -25,6 +26,7 @@ LARGEST_SIDE = 4096  # of a picture, as in `build_model`
 LARGEST = (1 << 31) - 1  # bytes of a protobuf message
 EXPECTED = "Expected a model.onnx that convladder wrote."
 FAMILIARITY = "familiarity"  # the name of the second output; files of before have none
+LARGEST_NUMBER = 1e300  # in a description: larger whole numbers do not fit into a float
 NO_DIGEST = "0" * 64
 # JSON escapes quotation marks in texts, so no class name can look like this.
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
@@ -189,7 +191,7 @@ def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
     if stored is None:
         raise ConvladderError(f"{path} does not name its classes. Expected a file that convladder wrote.")
     try:
-        metadata = json.loads(stored)
+        metadata = parse_json(stored)
     except ValueError as error:
         raise ConvladderError(f"The description in {path} is not JSON ({error}). Export it again.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or "digest" not in metadata:
@@ -210,7 +212,7 @@ def read_metadata(stored: str | None, path: Path) -> dict[str, Any]:
         raise ConvladderError(f"{path} has stages {stages!r:.80}. Expected a list of names: export it again.")
     for key in ("temperature", "threshold"):
         number: Any = metadata.get(key, 1.0)
-        if not (isinstance(number, int | float) and 0 <= number < float("inf")):
+        if not (isinstance(number, int | float) and 0 <= number <= LARGEST_NUMBER):
             raise ConvladderError(f"{path} has the {key} {number!r:.80}. Expected a number from 0 up: export it again.")
     return metadata
 

@@ -1,7 +1,6 @@
 """Evaluation of a run: on what it held out, from what it stored, or on other images of the same classes."""
 
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -229,6 +228,5 @@ def _of_other_data(run: Run, data: str | Path | Dataset, split: str) -> Split:
 
 def keep_robustness(run: Run, robustness: dict[str, Any]) -> None:
     """Add what `measure_robustness` gave for the test images to a run's metrics.json."""
-    metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
-    write_json(run.path / "metrics.json", metrics | {"robustness": robustness})
+    write_json(run.path / "metrics.json", {**Run(run.path).metrics, "robustness": robustness})
     run.__dict__.pop("metrics", None)  # read again when asked for

@@ -5,7 +5,6 @@
 
 import base64
 import time
-import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
+from convladder.files import read_arrays
 from convladder.markup import printable
 from convladder.runs.run import Run
 
@@ -77,9 +77,10 @@ class Film:
         by_moment = (self.epoch, self.seconds, self.loss, self.accuracy, self.filter_peaks, self.map_peaks)
         return (
             moments > 0
-            and all(np.issubdtype(values.dtype, np.number) for values in vars(self).values())
+            and all(values.dtype.kind in "iuf" for values in vars(self).values())
+            and all(values.dtype.kind in "iu" for values in (self.step, self.labels, self.answers, self.counts))
             and self.images.ndim == 4
-            and self.images.dtype == np.uint8
+            and self.images.dtype == self.probabilities.dtype == np.uint8
             and all(values.shape == (moments,) for values in by_moment)
             and self.answers.shape == (moments, images)
             and self.probabilities.shape == (moments, images, classes)
@@ -93,6 +94,7 @@ class Film:
             and self.epochs.ndim == 2
             and self.epochs.shape[1] == 6
             and self.spent.shape == (1,)
+            and bool(np.isfinite(self.epochs[:, :2]).all())
         )
 
 
@@ -115,14 +117,10 @@ def load_film(path: Path, classes: int) -> Film:
         ConvladderError: It is damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > LARGEST:
-                raise ValueError("it is too large")
-        with np.load(path, allow_pickle=False) as arrays:
-            film = Film(**{name: arrays[name] for name in Film.__dataclass_fields__ if name in arrays})
+        film = Film(**read_arrays(path, *Film.__dataclass_fields__, most=LARGEST))
         if not film.fits(classes):
             raise ValueError("its arrays do not belong together")
-    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError) as error:
         raise ConvladderError(
             f"{path} is damaged ({error}). Nothing else of the run needs it: delete it, or train again for a new film."
         ) from error
@@ -149,7 +147,7 @@ def describe_film(run: Run, most: int = 1000) -> dict[str, Any]:
     probabilities = film.probabilities[chosen] / 255
     images = np.arange(len(film.images))
     answers = film.answers[chosen]
-    validated = film.epochs[~np.isnan(film.epochs[:, 4])]
+    validated = film.epochs[np.isfinite(film.epochs[:, 4])]
     running = run.info["status"] == "running"
     return {
         "format": 1,

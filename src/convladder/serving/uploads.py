@@ -71,7 +71,8 @@ class _Form:
 
     def __init__(self) -> None:
         self.pictures: list[Upload] = []
-        self.header = self.value = self.disposition = self.content = b""
+        self.header = self.value = self.disposition = b""
+        self.content = bytearray()  # parts are appended, and a body can have millions of them
         self.name = ""
         self.ended = False
 
@@ -98,13 +99,14 @@ class _Form:
                 400, "no_file", f"The form's field {field!r} is no file. What is asked for stands in the query."
             )
         self.name = options[b"filename"].decode(errors="replace")
-        self.disposition = self.content = b""
+        self.disposition = b""
+        self.content = bytearray()
 
     def take_content(self, data: bytes, start: int, end: int) -> None:
         self.content += data[start:end]
 
     def end_file(self) -> None:
-        self.pictures.append((self.name, self.content))
+        self.pictures.append((self.name, bytes(self.content)))
 
     def end(self) -> None:
         self.ended = True

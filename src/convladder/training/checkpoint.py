@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
-from convladder.files import whole_file
+from convladder.files import parse_json, read_arrays, whole_file
 
 FILE = "checkpoint.npz"
 SHARE = 0.015  # of the time so far that writing may take; with the last one, of a fitted network, it stays under 2 %
@@ -136,19 +136,17 @@ class Checkpoint:
     def _read(self) -> None:
         parts: dict[str, Part] = {}
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
-                state = json.loads(str(archive["state"]))
-                for key in archive.files:
-                    if key != "state":
-                        name, kind, _ = key.split("/")  # numbered in order
-                        arrays = parts.setdefault(name, Part(state[name])).arrays
-                        arrays.setdefault(kind, []).append(archive[key])
-        except Exception as error:  # a damaged archive raises what any of its layers does
+            stored = read_arrays(self.path)
+            state = parse_json(str(stored.pop("state")))
+            for key, array in stored.items():
+                name, kind, _ = key.split("/")  # numbered in order
+                parts.setdefault(name, Part(state[name])).arrays.setdefault(kind, []).append(array)
+            self.left, self.seconds = state["left"], state["seconds"]
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise ConvladderError(
                 f"{self.path} is damaged ({error}). Expected what train wrote: copy it again, or remove it, and the "
                 "training begins anew."
             ) from error
-        self.left, self.seconds = state["left"], state["seconds"]
         self.begun = parts.pop("begun", None)
         self.fitted = list(parts.values())
 
