@@ -117,10 +117,11 @@ def load_film(path: Path, classes: int) -> Film:
         ConvladderError: It is damaged.
     """
     try:
-        film = Film(**read_arrays(path, *Film.__dataclass_fields__, most=LARGEST))
+        arrays = read_arrays(path, most=LARGEST)
+        film = Film(**{name: arrays[name] for name in Film.__dataclass_fields__ if name in arrays})
         if not film.fits(classes):
             raise ValueError("its arrays do not belong together")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ConvladderError(
             f"{path} is damaged ({error}). Nothing else of the run needs it: delete it, or train again for a new film."
         ) from error
