@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-long check lint docs pictures format parity load chaos clean
+.PHONY: run test test-long check lint docs pictures format parity load chaos coverage mutants clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -22,6 +22,16 @@ load: .venv/dev
 # Kills long commands a thousand times, and looks at what they end with: hours; it goes on with the counts in chaos.json.
 chaos: .venv/dev
 	$(BIN)/python benchmarks/chaos.py --output docs/benchmarks
+
+# Statements and branches that the tests run, by package; the table goes to docs/testing.md.
+coverage: .venv/dev
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --cov --cov-context test --cov-report=
+	$(BIN)/python benchmarks/branches.py
+
+# Changes the code in random places, and counts which changes a test notices: hours for many; after make coverage, and
+# it goes on with the counts in mutation.json.
+mutants: .venv/dev
+	$(BIN)/python benchmarks/mutants.py
 
 check: lint test
 
