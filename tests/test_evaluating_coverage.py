@@ -1,4 +1,4 @@
-"""A fast part of benchmarks/interval_coverage.py, with a fixed seed: intervals cover as often as they say; equal is equal."""
+"""A fast part of benchmarks/interval_coverage.py, with a fixed seed: intervals cover as often as they say."""
 
 import json
 import runpy
