@@ -36,7 +36,7 @@ from convladder.processors import count_processors
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "testing.md"
 MOST_TESTS = 100  # of a mutant: those that run the least other code
-SECONDS = 60.0  # after these no further test of a mutant begins
+SECONDS = 240.0  # after these no further test of a mutant begins
 HUNG = 150.0  # seconds of a test; a mutant may loop without end
 MEMORY = 8 << 30
 PYTEST = ("-x", f"--timeout={HUNG}", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-p", "xdist.plugin")

@@ -12,6 +12,7 @@ import convladder as cl
 import hostile
 from convladder.data.audit import audit
 from convladder.data.cache import decode_files
+from convladder.data.dataset import Account
 from convladder.data.decoding import decode_image
 from convladder.data.journal import Journal
 from convladder.data.loading import at_size
@@ -151,3 +152,17 @@ def test_a_journal_is_read_up_to_where_it_is_damaged(tmp_path: Path, tail: bytes
     other = Journal(path, "other work")
     assert other.entries == []
     other.close()
+
+
+def test_an_account_says_what_became_of_every_file() -> None:
+    left_out = (*((f"{number}.png", "truncated") for number in range(5)), ("a\nb.png", "empty"))
+    ignored = {"no regular file": 1, "hidden": 2000}
+    account = Account(3010, ignored, left_out, ("A remark.",))
+    assert account.pictures == 1003
+    assert account.lines() == [
+        "3,010 files: 1,003 pictures, 6 left out, 2,001 ignored (2,000 hidden, 1 no regular file).",
+        r"Left out, empty: a\nb.png.",
+        "Left out, truncated: 0.png, 1.png, 2.png and 2 more.",
+        "A remark.",
+    ]
+    assert Account(3).lines() == ["3 files: 3 pictures."]
