@@ -117,8 +117,9 @@ class Watch:
             pytest.skip("the seconds are over")
 
     def pytest_runtest_teardown(self, item: pytest.Function) -> None:
-        if "run" in item.funcargs and not self._kept.exists():
-            shutil.copytree(item.funcargs["run"].path, self._kept)
+        run: Any = item.funcargs.get("run")
+        if run and not self._kept.exists():
+            shutil.copytree(run.path, self._kept)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed and not self.failed:

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import libcst as cst
@@ -72,9 +73,13 @@ def mutants(module: str, text: str) -> Iterator[Mutant]:
         place = "\n".join([module, lines[line - 1].strip(), str(column), was, now])
         met[place] += 1
         key = hashlib.sha256(f"{place}\n{met[place]}".encode()).hexdigest()[:12]
-        yield Mutant(
-            module, first, line, was, now, key, lambda node=node, new=changed: tree.deep_replace(node, new).code
-        )
+        yield Mutant(module, first, line, was, now, key, partial(_write, tree, node, changed))
+
+
+def _write(tree: cst.Module, node: cst.CSTNode, changed: cst.CSTNode) -> str:
+    replaced = tree.deep_replace(node, changed)
+    assert isinstance(replaced, cst.Module)
+    return replaced.code
 
 
 def change_everything() -> list[list[Mutant]]:
