@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-long test-lowest check lint docs pictures format parity load chaos fuzz pins dist sbom clean
+.PHONY: run test test-long test-lowest check lint docs pictures format parity load chaos fuzz coverage mutants pins dist sbom clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -28,8 +28,18 @@ chaos: .venv/dev
 
 # A million hostile inputs: hours; it goes on with the counts in fuzz.json. What it finds is kept in finds/.
 fuzz: .venv/dev
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(INSTALL) --require-hashes --requirement requirements/fuzz.txt
 	$(BIN)/python benchmarks/fuzz.py --output docs/benchmarks
+
+# Statements and branches that the tests run, by package; the table goes to docs/testing.md.
+coverage: .venv/dev
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --cov --cov-context test --cov-report=
+	$(BIN)/python benchmarks/branches.py
+
+# Changes the code in random places, and counts which changes a test notices: hours for many; after make coverage, and
+# it goes on with the counts in mutation.json.
+mutants: .venv/dev
+	$(BIN)/python benchmarks/mutants.py
 
 check: lint test
 
@@ -71,6 +81,7 @@ pins: .venv/dev
 	$(PIN) pyproject.toml --extra train --extra dev --extra docs --output-file requirements/dev.txt $(UPGRADE)
 	$(PIN) pyproject.toml --extra train --constraint requirements/dev.txt --output-file requirements/train.txt
 	$(PIN) pyproject.toml --constraint requirements/dev.txt --output-file requirements/base.txt
+	$(PIN) pyproject.toml --extra fuzz --constraint requirements/dev.txt --output-file requirements/fuzz.txt
 	printf 'hatchling\neditables\n' | $(PIN) - --constraint requirements/dev.txt --output-file requirements/build.txt
 	# The marker of all, because with it pip would install nothing on another Python, and not say so.
 	sed -i.bak "s/ ; python_full_version < '3.14' and sys_platform != 'win32'//; s/python_full_version < '3.14' and //" requirements/*.txt
