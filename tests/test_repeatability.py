@@ -62,7 +62,7 @@ def call(tmp_path_factory: pytest.TempPathFactory, mnist: cl.Dataset) -> Call:
                 shutil.copyfile(file, photos / split / name / file.name)
     shutil.copytree(photos, folders[0] / "photos")
     copy_reversed(photos, folders[1] / "photos")
-    arrays = {"x_train": mnist.train.images[:900, ..., 0], "y_train": mnist.train.labels[:900]}
+    arrays: dict[str, Any] = {"x_train": mnist.train.images[:900, ..., 0], "y_train": mnist.train.labels[:900]}
     arrays |= {"x_test": mnist.test.images[:300, ..., 0], "y_test": mnist.test.labels[:300]}
     for folder in folders:
         np.savez(folder / "few.npz", **arrays)

@@ -3,7 +3,7 @@
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ from convladder.training.finetuning import finetune
 from convladder.training.fitting import Interrupted, fit
 from convladder.training.keeping import Fitted
 from convladder.training.pacing import Deadline, seconds_after
+from convladder.training.progress import told_of_scoring
 from convladder.training.recipes import Recipe, default_recipe_for, resolve_precision, rung_side
 from convladder.training.resuming import begun, check_same, in_use, note_machine
 from convladder.training.scoring import write_results, write_weights
@@ -128,7 +129,7 @@ def _carry_out(
         for number in range(plan.ensemble):
             network = first if number == 0 else plan.build(number)
             trained.fit(network, number, look_on, deadline and deadline.among(plan.ensemble - number))
-        with _told_of_scoring(look_on):
+        with told_of_scoring(look_on):
             members, history, answers = trained.members, trained.history, trained.answers
             results = write_results(folder, members, history, plan.recipe.views, plan.data, answers)
             info |= results | trained.account | {"status": "finished"}
@@ -390,15 +391,3 @@ def warn_of_size(model: keras.Model) -> None:
             f"{smaller.count_params():,}."
         )
     warnings.warn(f"{what}; {cost}. {advice}", stacklevel=3)
-
-
-@contextlib.contextmanager
-def _told_of_scoring(callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[None]:
-    """Tell those who look on that all is fitted, and when all is scored and written."""
-    for callback in callbacks:
-        getattr(callback, "on_scoring_begin", bool)()
-    try:
-        yield
-    finally:
-        for callback in callbacks:
-            getattr(callback, "on_scoring_end", bool)()
