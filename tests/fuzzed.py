@@ -43,7 +43,7 @@ def mutated(draw: Any, seeds: Sequence[bytes]) -> bytes:
 
 
 # What may stand where JSON of another kind is expected.
-ODD = [
+ODD: list[Any] = [
     None,
     True,
     -1,

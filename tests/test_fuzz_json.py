@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_no_value_of_a_description_is_more_than_one_error(run: cl.Run, tmp_path:
     read()
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut off": lambda content: content[: len(content) // 2],
     "a text": lambda _: b"damaged\n",
     "other bytes": lambda content: content[:100] + bytes(200) + content[300:],
