@@ -48,7 +48,7 @@ def test_predict_writes_no_formulas_whatever_pictures_and_classes_are_called(
     for name in names:
         picture(1, (28, 28)).convert("L").save(tmp_path / name)
     (tmp_path / "@broken.png").write_bytes(b"no picture")
-    done = convladder("predict", "model.onnx", "--csv", "--top", "3", *names, "@broken.png", "=gone.png")
+    done = convladder("predict", "model.onnx", "--csv", "--top", "3", "--", *names, "@broken.png", "=gone.png")
     assert done.status == 2
     rows = list(csv.reader(io.StringIO(done.out)))
     assert len(rows) == 7
@@ -64,6 +64,7 @@ def test_predict_writes_no_formulas_whatever_pictures_and_classes_are_called(
         "'=gone.png",
     ]
     said = [
-        json.loads(line)["source"] for line in convladder("predict", "model.onnx", "--json", *names).out.splitlines()
+        json.loads(line)["source"]
+        for line in convladder("predict", "model.onnx", "--json", "--", *names).out.splitlines()
     ]
     assert said == names  # a program gets the names themselves

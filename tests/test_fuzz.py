@@ -18,9 +18,9 @@ CASES = {
     "npz": 200,
     "CSV": 150,
     "folder": 100,
-    "run folder": 100,
+    "run folder": 50,
     "model": 60,
-    "description of a model": 100,
+    "description of a model": 60,
     "form": 300,
     "request": 300,
 }
