@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convladder.cli.answers import AnswerFile
 from convladder.cli.application import MOST_CLASSES, AnyCost, AsJson, app, remark, when_stopped
 from convladder.cli.sources import expand
 from convladder.errors import ConvladderError
@@ -43,6 +42,7 @@ def predict(
     ] = False,
 ) -> None:
     """Print one line per image: its label and probability. An unreadable image gets an error line; the rest go on."""
+    from convladder.cli.answers import AnswerFile
     from convladder.inference.classifier import Classifier
 
     if as_json and as_csv:
