@@ -83,7 +83,7 @@ pins: .venv/dev
 	$(PIN) pyproject.toml --constraint requirements/dev.txt --output-file requirements/base.txt
 	$(PIN) pyproject.toml --extra fuzz --constraint requirements/dev.txt --output-file requirements/fuzz.txt
 	printf 'hatchling\neditables\n' | $(PIN) - --constraint requirements/dev.txt --output-file requirements/build.txt
-	# The marker of all, because with it pip would install nothing on another Python, and not say so.
+	@# The marker of all, because with it pip would install nothing on another Python, and not say so.
 	sed -i.bak "s/ ; python_full_version < '3.14' and sys_platform != 'win32'//; s/python_full_version < '3.14' and //" requirements/*.txt
 	rm requirements/*.bak
 

@@ -1,6 +1,9 @@
 """Familiarity: strange pictures are told from held-out ones, by the shipped file as by NumPy."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +134,19 @@ def test_a_file_of_before_predicts_and_does_not_tell(run: cl.Run, small: cl.Data
     answers = cl.Classifier(tmp_path / "old.onnx").answer(images)
     assert answers.familiarity is None
     np.testing.assert_allclose(answers.probabilities, run.classifier().predict_probabilities(images), atol=1e-5)
+
+
+def test_any_number_of_threads_learns_the_same_bit_for_bit() -> None:
+    script = (
+        "import hashlib, numpy as np\n"
+        "from convladder.evaluating.familiarity import learn_familiarity\n"
+        "random = np.random.default_rng(0)\n"
+        "train, held_out = (random.normal(size=(n, 16)).astype(np.float32) for n in (6000, 200))\n"
+        "for _ in range(2):\n"
+        "    learned = learn_familiarity([train], [held_out], frozen=False)\n"
+        "    print(hashlib.sha256(learned.places[0].bias.tobytes() + learned.held_out.tobytes()).hexdigest())\n"
+    )
+    command = [sys.executable, "-c", script]
+    six = os.environ | {"OMP_NUM_THREADS": "6"}  # more than there are cores, so that they end in any order
+    first, second = subprocess.run(command, env=six, capture_output=True, text=True, check=True).stdout.split()
+    assert first == second

@@ -230,10 +230,12 @@ def _find_directions(unit: Features) -> Features:
 def _find_centres(mapped: Features) -> Features:
     """At most 200 points that stand for all."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     if len(np.unique(mapped, axis=0)) <= CENTRES:
         return mapped
-    return np.asarray(KMeans(CENTRES, n_init=1, random_state=0).fit(mapped).cluster_centers_, np.float32)
+    with threadpool_limits(2, "openmp"):  # the sums of more threads are added in any order, and differ in the last bits
+        return np.asarray(KMeans(CENTRES, n_init=1, random_state=0).fit(mapped).cluster_centers_, np.float32)
 
 
 def _by_folds(features: Features, *, last: bool) -> npt.NDArray[np.float32]:
