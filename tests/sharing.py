@@ -28,11 +28,11 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 def take_first(dataset: cl.Dataset, *counts: int, name: str = "few") -> cl.Dataset:
     """The first images of the three splits, so many of each."""
-    splits = (
+    train, validation, test = (
         cl.Split(split.images[:count], split.labels[:count])
         for split, count in zip(dataset.splits, counts, strict=True)
     )
-    return cl.Dataset(name, dataset.class_names, *splits)
+    return cl.Dataset(name, dataset.class_names, train, validation, test)
 
 
 def contents(folder: Path) -> dict[str, str]:
