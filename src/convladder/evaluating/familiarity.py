@@ -220,8 +220,8 @@ def _find_directions(unit: Features) -> Features:
     count, width = unit.shape
     if count >= width // 2:
         return np.asarray(np.linalg.eigh(unit.T @ unit)[1][:, -PROJECTED_WIDTH:])
-    # Of few rows this takes a hundredth of the time. Beyond their number, chance chooses among the directions in which
-    # only strange pictures have something.
+    # Of few rows this takes a tenth of the time. Beyond their number, chance chooses among the directions in which only
+    # strange pictures have something.
     longest = np.linalg.svd(unit, full_matrices=False)[2][:PROJECTED_WIDTH].T
     others = np.random.default_rng(0).normal(size=(width, PROJECTED_WIDTH - longest.shape[1]))
     return np.asarray(np.linalg.qr(np.concatenate([longest, others], axis=1))[0], np.float32)
