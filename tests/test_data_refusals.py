@@ -11,7 +11,7 @@ from PIL import Image
 import convladder as cl
 import hostile
 from convladder.data.audit import audit
-from convladder.data.cache import decode_files
+from convladder.data.cache import cache_folder, decode_files
 from convladder.data.dataset import Account
 from convladder.data.decoding import decode_image
 from convladder.data.journal import Journal
@@ -166,3 +166,30 @@ def test_an_account_says_what_became_of_every_file() -> None:
         "A remark.",
     ]
     assert Account(3).lines() == ["3 files: 3 pictures."]
+
+
+def test_pictures_of_formats_that_are_not_read_are_left_out_and_not_passed_over(tmp_path: Path) -> None:
+    classes(tmp_path, 4, "a", "b")
+    endings = ["heic", "heif", "avif", "jxl", "jp2", "svg", "ico", "psd", "eps", "ppm", "pgm", "tga", "dng"]
+    for ending in endings:
+        (tmp_path / "a" / f"x.{ending}").write_text("none of the formats that are read")
+    account = cl.load_dataset(tmp_path, cache=False).account
+    assert account is not None
+    assert {(Path(path).suffix[1:], reason) for path, reason in account.left_out} == {
+        (ending, "no picture") for ending in endings
+    }
+    assert not account.ignored
+
+
+def test_the_cache_is_in_the_home_folder_unless_another_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for other in (None, "", "relative"):
+        if other is None:
+            monkeypatch.delenv("XDG_CACHE_HOME")
+        else:
+            monkeypatch.setenv("XDG_CACHE_HOME", other)
+        assert cache_folder() == tmp_path / ".cache" / "convladder"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "named"))
+    assert cache_folder() == tmp_path / "named" / "convladder"
