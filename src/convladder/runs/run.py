@@ -163,10 +163,9 @@ class Run:
                 f"{self.path} does not say where its data came from. Expected a run of data from a file or folder: "
                 "name images with --data."
             )
-        try:
-            inspect.signature(load_dataset).bind(**self.info["data"])
-        except TypeError as error:
-            raise damaged(self.path / "run.json", f"data in it: {error}") from error
+        known = {"fit", *inspect.signature(load_dataset).parameters}  # resize was called fit before
+        if not (isinstance(self.info["data"]["source"], str) and known.issuperset(self.info["data"])):
+            raise damaged(self.path / "run.json", f"data in it has the keys {', '.join(self.info['data'])}")
         data = self.arrange(load_dataset(**self.info["data"]))
         if data.fingerprint != self.info["fingerprint"]:
             raise ConvladderError(
