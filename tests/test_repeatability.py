@@ -62,10 +62,10 @@ def call(tmp_path_factory: pytest.TempPathFactory, mnist: cl.Dataset) -> Call:
                 shutil.copyfile(file, photos / split / name / file.name)
     shutil.copytree(photos, folders[0] / "photos")
     copy_reversed(photos, folders[1] / "photos")
-    split = {"x_train": mnist.train.images[:900, ..., 0], "y_train": mnist.train.labels[:900]}
-    split |= {"x_test": mnist.test.images[:300, ..., 0], "y_test": mnist.test.labels[:300]}
+    arrays = {"x_train": mnist.train.images[:900, ..., 0], "y_train": mnist.train.labels[:900]}
+    arrays |= {"x_test": mnist.test.images[:300, ..., 0], "y_test": mnist.test.labels[:300]}
     for folder in folders:
-        np.savez(folder / "few.npz", **split)
+        np.savez(folder / "few.npz", **arrays)
 
     def in_both(*arguments: str) -> list[str]:
         command = [sys.executable, "-m", "convladder", *arguments]
@@ -94,7 +94,7 @@ def without_times(content: Any) -> Any:
 
 def arrays_of(folder: Path) -> dict[str, npt.NDArray[Any]]:
     """All arrays of a run folder: weights, answers, examples, familiarity. The moments of a film follow the clock."""
-    found = {}
+    found: dict[str, npt.NDArray[Any]] = {}
     for path in sorted(set(folder.glob("*.npz")) - {folder / "film.npz"}):
         with np.load(path) as archive:
             found |= {f"{path.name}/{name}": array for name, array in archive.items()}
