@@ -222,7 +222,7 @@ def main() -> None:
                         *("--seed", str(total(counts, "cases") + 1), "--run", run.absolute(), "--output", folder),
                     ],
                     capture_output=True,
-                    text=True,
+                    encoding="utf-8",
                     errors="replace",
                     check=False,
                 )

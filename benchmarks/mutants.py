@@ -145,7 +145,7 @@ def tested(tests: Sequence[str], folder: Path) -> tuple[str, str | None]:
             os.dup2(log, 2)
             watch = Watch(tests, folder / "run")
             status = pytest.main([*PYTEST, *tests], plugins=[watch])
-            told.write_text(json.dumps([watch.failed, watch.hung]))
+            told.write_text(json.dumps([watch.failed, watch.hung]), encoding="utf-8")
         finally:
             os._exit(status)
     ends = time.monotonic() + SECONDS + 2 * HUNG
@@ -158,7 +158,7 @@ def tested(tests: Sequence[str], folder: Path) -> tuple[str, str | None]:
     if not ended:
         os.waitpid(child, 0)
         return "timeout", None
-    failed, hung = json.loads(told.read_text()) if told.exists() else (None, False)
+    failed, hung = json.loads(told.read_text(encoding="utf-8")) if told.exists() else (None, False)
     if hung:
         return "timeout", failed
     return "killed" if failed or status else "survived", failed

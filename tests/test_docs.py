@@ -50,6 +50,9 @@ NOT_RUN = {
         "convladder export runs/linear",
     ],
     "needs two machines; test_comparing_machines.py writes the second": ["Trained with different versions"],
+    "needs a file that one trusts and that is refused; test_inference_cost.py makes some": [
+        "convladder predict model.onnx photos --any-cost"
+    ],
     "takes minutes": [
         "convladder compare --seeds 5",
         "convladder compare --seeds 2",

@@ -30,6 +30,6 @@ def test_a_damaged_file_says_what_is_wrong(tmp_path: Path, content: bytes, reaso
 def test_fields_of_every_kind_are_passed_over(tmp_path: Path) -> None:
     content = (
         b"\x09" + bytes(8) + b"\x0d" + bytes(4) + b"\x08\x80\x01" + b"\x12\x02ab" + b"\x08" + b"\x81" * 9 + b"\x01"
-    )
+    ) + b"\x3a\x00"  # an empty graph
     (tmp_path / "model.onnx").write_bytes(content)
     assert read_artifact(tmp_path / "model.onnx").content == content

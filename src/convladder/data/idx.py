@@ -72,7 +72,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
             file.seek(0)
             if not packed:
                 return _read_values(path, file, size)
-            with gzip.open(file) as unpacked:
+            with gzip.open(file, "rb") as unpacked:
                 return _read_values(path, unpacked, most_unpacked(size))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error

@@ -14,12 +14,13 @@ NUMBER_OR_NONE = (int, float, NoneType)
 # What the keys of run.json and of each split in metrics.json hold. Which of them are there depends on the version and
 # on how far the run got.
 KINDS_OF_RUN: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("status", "rung", "dataset", "fingerprint", "content", "started", "precision"), str),
+    **dict.fromkeys(("status", "rung", "dataset", "fingerprint", "started", "precision"), str),
     **dict.fromkeys(("seed", "ensemble", "parameters"), int),
     **dict.fromkeys(("fit_seconds", "test_accuracy", "threshold", "temperature"), NUMBER),
     **dict.fromkeys(("images", "recipe", "choices", "versions", "hardware"), dict),
     **dict.fromkeys(("validation_accuracy", "macs"), NUMBER_OR_NONE),
     **dict.fromkeys(("class_names", "input_shape"), list),
+    "content": (str, NoneType),
     "data": (dict, NoneType),
 }
 KINDS_OF_SCORES: dict[str, type | tuple[type, ...]] = {
