@@ -31,9 +31,10 @@ fuzz: .venv/dev
 	$(INSTALL) --require-hashes --requirement requirements/fuzz.txt
 	$(BIN)/python benchmarks/fuzz.py --output docs/benchmarks
 
-# Statements and branches that the tests run, by package; the table goes to docs/testing.md.
+# Statements and branches that the tests run, those on clusters among them, by package; the table goes to docs/testing.md.
 coverage: .venv/dev
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --cov --cov-context test --cov-report=
+	$(PYTEST) --cov --cov-context test --cov-report=
+	$(PYTEST) -m cluster --timeout 1800 --cov --cov-append --cov-context test --cov-report=
 	$(BIN)/python benchmarks/branches.py
 
 # Changes the code in random places, and counts which changes a test notices: hours for many; after make coverage, and
