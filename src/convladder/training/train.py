@@ -38,6 +38,8 @@ from convladder.training.resuming import begun, check_same, in_use, note_machine
 from convladder.training.scoring import write_results, write_weights
 from convladder.training.solving import check_solvable, solve_head
 
+tf.get_logger().setLevel("ERROR")  # otherwise it warns in a notebook when a few models are traced
+
 MANY_PARAMETERS = 50_000_000
 BYTES_A_PARAMETER = 20  # four each for the weight, its gradient, Adam's two averages, and the best epoch's copy
 
