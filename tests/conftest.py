@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from convladder.engine import import_engine
 import_engine()  # before anything imports Keras, so that failures are not buried in TensorFlow's start-up lines
 
 import convladder as cl  # noqa: E402
+from convladder import cli  # noqa: E402
 from sharing import contents, made_once, take_first  # noqa: E402
 
 # A shell has what it starts in the background ignore these, and so would all that the tests start.
@@ -53,6 +55,28 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+class Result(NamedTuple):
+    """What a command ended with, and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def convladder(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Call the command line in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr("sys.argv", ["convladder", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Result(int(ended.value.code or 0), *capfd.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="session")

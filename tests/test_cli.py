@@ -16,25 +16,6 @@ from convladder.models.ladder import MODELS, rung_choices
 from convladder.training.recipes import TUNED
 
 
-class Result:
-    def __init__(self, status: int, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-
-
-@pytest.fixture
-def convladder(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """Call the command line in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr("sys.argv", ["convladder", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Result(int(ended.value.code or 0), *capfd.readouterr())
-
-    return call
-
-
 def test_the_options_for_choices_are_the_choices_of_the_rungs() -> None:
     offered: dict[str, set[type]] = {}
     for rung in MODELS:

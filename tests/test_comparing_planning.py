@@ -21,7 +21,6 @@ from convladder.models.backbone import PRETRAINED
 from convladder.models.ladder import MODELS
 from convladder.reporting.repeating import command_for
 from convladder.training.recipes import ARTICLE, EQUAL, TUNED, default_recipe, default_recipe_for, is_tuned
-from test_cli import convladder  # noqa: F401 (a fixture)
 from test_comparing_resuming import here
 
 
@@ -203,7 +202,7 @@ def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
     ensemble: int,
     small: cl.Dataset,
     tmp_path: Path,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train, test = (Split(split.images[:200, ..., 0], split.labels[:200]) for split in (small.train, small.test))
@@ -250,7 +249,7 @@ def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
         ("--models dense --precision float16", "'float16' is not a precision."),
     ],
 )
-def test_compare_refuses_in_one_line(small_npz: Path, options: str, message: str, convladder: Any) -> None:  # noqa: F811
+def test_compare_refuses_in_one_line(small_npz: Path, options: str, message: str, convladder: Any) -> None:
     refused = convladder("compare", "--data", small_npz, *shlex.split(options))
     assert refused.status == 2
     assert message in refused.err

@@ -1,7 +1,5 @@
 """Names in CSV: a spreadsheet that opens the file computes none of them."""
 
-# ruff: noqa: F811 (a fixture from another file)
-
 import csv
 import io
 import json
@@ -15,7 +13,6 @@ import convladder as cl
 from convladder.inference.artifact import METADATA_KEY, seal
 from convladder.markup import cell
 from hostile import picture
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 FORMULAS = ["=1+1", "+1+1", "-1+1", "@SUM(1)", "=HYPERLINK(0;1)", "＝1+1", "+cmd|' /C calc'!A1", "-", "=", "+A1", "-A1"]
 

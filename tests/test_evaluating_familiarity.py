@@ -30,7 +30,6 @@ from convladder.models.ladder import build_model
 from convladder.runs.run import FAMILIARITY_FILE
 from convladder.training.assembling import assemble
 from convladder.training.familiarizing import describe, familiarize
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 METADATA: dict[str, Any] = {"class_names": [str(label) for label in range(10)], "input_shape": (28, 28, 1)}
 
@@ -110,7 +109,7 @@ def test_the_table_in_the_guide_is_what_was_measured() -> None:
 
 def test_the_command_and_its_table_say_it(
     run: cl.Run,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     small: cl.Dataset,
     tmp_path: Path,
 ) -> None:

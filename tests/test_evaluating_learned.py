@@ -16,7 +16,6 @@ from convladder.evaluating.learned import beside_constant, likely_cause, set_bes
 from convladder.evaluating.metrics import describe_predictions
 from convladder.reporting import tables
 from convladder.reporting.report import write_report
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 
 def judge(labels: Sequence[int], taken: Sequence[int]) -> Any:
@@ -175,7 +174,7 @@ def test_where_all_learned_nothing_none_is_recommended(runs: dict[str, cl.Run], 
     assert 'class="recommended"' not in page
 
 
-def test_the_line_of_train_says_it(convladder: Any, small_npz: Path) -> None:  # noqa: F811
+def test_the_line_of_train_says_it(convladder: Any, small_npz: Path) -> None:
     given = ["--data", small_npz, "--model", "dense", "--epochs", 0.01, "--learning-rate", "1e-9"]
     (line,) = convladder("train", *given).out.splitlines()
     assert "test accuracy" in line

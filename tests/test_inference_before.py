@@ -15,7 +15,6 @@ import convladder as cl
 from browsing import Visit, open_browser, serve_here
 from convladder.serving.application import create_application
 from served import Client, png
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 FILE = Path(__file__).parent / "data" / "before-familiarity.onnx"
 PROBABILITIES = (0.997905, 0.946832, 0.997320)  # what that version said of the first test digits, 7, 2 and 1
@@ -41,7 +40,7 @@ def test_a_file_of_before_predicts_what_it_did(folder: Path) -> None:
 
 
 def test_the_command_says_null_for_what_a_file_of_before_does_not_tell(
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     folder: Path,
 ) -> None:
     said = convladder("predict", FILE, "0.png", "3.png", "--json")

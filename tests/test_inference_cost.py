@@ -12,7 +12,6 @@ from PIL import Image
 
 import convladder as cl
 from convladder.inference.artifact import seal, write_metadata
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 HEAD = [
@@ -191,7 +190,7 @@ def test_a_cost_out_of_proportion_or_unknown_is_refused(tmp_path: Path, kind: st
     assert "allow it with --any-cost, in Python any_cost=True" in str(raised.value)
 
 
-def test_any_cost_allows_it(tmp_path: Path, convladder: Any) -> None:  # noqa: F811
+def test_any_cost_allows_it(tmp_path: Path, convladder: Any) -> None:
     path = write(tmp_path / "model.onnx", LOOP, [constant("times", 3), YES])
     pixels = np.full((1, 8, 8, 1), 7, np.uint8)
     assert cl.Classifier(path, any_cost=True).predict_probabilities(pixels).shape == (1, 2)

@@ -21,7 +21,6 @@ from PIL import Image
 import convladder as cl
 from convladder.models.own_layers import MinPooling2D
 from convladder.models.reading import check_weights, read_network
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -155,7 +154,7 @@ def test_a_lambda_that_keras_runs_is_refused_by_all_that_load_a_network(
     run: cl.Run,
     marker: Path,
     tmp_path: Path,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
 ) -> None:
     image = keras.Input((28, 28, 1))
     call = eval(f"lambda x: (open({str(marker)!r}, 'w').close(), x)[1]")

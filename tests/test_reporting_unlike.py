@@ -14,7 +14,6 @@ from browsing import open_browser
 from convladder.evaluating.familiarity import count_unlike
 from convladder.files import write_arrays
 from convladder.training.recipes import default_recipe_for
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 SOUND, STRANGE = 280, 20  # test pictures
 
@@ -75,7 +74,7 @@ def test_the_shipped_file_counts_as_the_run_does(strange: cl.Run, run: cl.Run, s
     assert cl.evaluate(run, "test", other)["unlike_training"]["share"] > 0.9
 
 
-def test_where_it_is_not_known_the_reason_is_said(strange: cl.Run, convladder: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_where_it_is_not_known_the_reason_is_said(strange: cl.Run, convladder: Any, tmp_path: Path) -> None:
     before = copy(strange, tmp_path / "before", "familiarity", "strangeness", "familiarity_rows")
     folded = copy(strange, tmp_path / "folded", tested_by="5-fold cross-validation")
     for other, reason in ((before, "trained by an earlier version"), (folded, "trained on all of its images")):

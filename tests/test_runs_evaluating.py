@@ -31,7 +31,6 @@ from convladder.evaluating.few import leaks_in_words
 from convladder.evaluating.metrics import describe_predictions, predict_probabilities, score
 from convladder.evaluating.robustness import CHANGES, add_noise, blur, fade, rotate, shift
 from convladder.reporting import tables
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 NAMES = ("ant", "bee", "cat", "dog")
 
@@ -303,7 +302,7 @@ def test_robustness_is_kept_with_the_run(small: cl.Dataset, tmp_path: Path) -> N
     assert "Abstaining below" in table
 
 
-def test_evaluate_on_the_command_line(convladder: Any, run: cl.Run) -> None:  # noqa: F811
+def test_evaluate_on_the_command_line(convladder: Any, run: cl.Run) -> None:
     result = json.loads(convladder("evaluate", run.path, "--json").out)
     assert result["run"] == str(run.path)
     assert {"test_accuracy", "validation_accuracy", "fit_seconds", "top_k", "per_class", "confusion"} <= set(result)

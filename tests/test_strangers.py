@@ -18,7 +18,6 @@ import pytest
 from PIL import Image
 
 import convladder as cl
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 SOURCE = Path(cl.__file__).parent
 
@@ -83,7 +82,7 @@ NAMES = {
 def test_a_file_of_another_kind_is_refused_under_any_name(
     run: cl.Run,
     tmp_path: Path,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     kind: str,
 ) -> None:
     marker = tmp_path / "marker"
@@ -110,7 +109,7 @@ def test_a_file_of_another_kind_is_refused_under_any_name(
         assert marker.exists()  # the code is real
 
 
-def test_training_takes_no_file_for_a_network(small: cl.Dataset, tmp_path: Path, convladder: Any) -> None:  # noqa: F811
+def test_training_takes_no_file_for_a_network(small: cl.Dataset, tmp_path: Path, convladder: Any) -> None:
     marker = tmp_path / "marker"
     Path("model.h5").write_bytes(pickle.dumps(Evil(marker)))
     for model in ("model.h5", Path("model.h5")):
@@ -123,7 +122,7 @@ def test_training_takes_no_file_for_a_network(small: cl.Dataset, tmp_path: Path,
     assert not marker.exists()
 
 
-def test_a_folder_of_another_kind_is_refused(run: cl.Run, tmp_path: Path, convladder: Any) -> None:  # noqa: F811
+def test_a_folder_of_another_kind_is_refused(run: cl.Run, tmp_path: Path, convladder: Any) -> None:
     saved = tmp_path / "saved"
     saved.mkdir()
     (saved / "saved_model.pb").write_bytes(b"\x08\x01")
@@ -141,7 +140,7 @@ def test_a_folder_of_another_kind_is_refused(run: cl.Run, tmp_path: Path, convla
 def test_arrays_of_objects_in_a_run_folder_are_not_unpickled(
     run: cl.Run,
     tmp_path: Path,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     name: str,
 ) -> None:
     marker = tmp_path / "marker"

@@ -14,7 +14,6 @@ from convladder.training.keeping import BestWeights
 from convladder.training.recipes import default_recipe
 from convladder.training.solving import solve_head
 from sharing import take_first
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 WILD = replace(cl.DEFAULT, epochs=50, learning_rate=1e25, one_cycle=False, precision="float32", batch_size=32)
 
@@ -125,7 +124,7 @@ def test_in_a_comparison_it_is_one_failed_trial(small: cl.Dataset, tmp_path: Pat
 
 
 def test_the_command_exits_with_status_1_and_one_line(
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     small_npz: Path,
     tmp_path: Path,
 ) -> None:

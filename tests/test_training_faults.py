@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,7 @@ from convladder.signals import Stopped
 from convladder.training import checkpoint
 from test_few_pictures import make_folder
 from test_training_filming import noisy
-from test_training_resuming import At, assert_same, call, terminate
-
-__all__ = ["call"]  # a fixture
+from test_training_resuming import At, assert_same, terminate
 
 pytestmark = pytest.mark.xdist_group("resuming")
 
@@ -155,14 +153,14 @@ def test_a_network_of_ones_own_is_resumed_whatever_keras_calls_it(tmp_path: Path
     assert_same(cl.train(again, DATA, BRIEF, resume=folder, **how), whole)
 
 
-def test_a_cross_validated_head_is_resumed(tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_cross_validated_head_is_resumed(tmp_path: Path, convladder: Any) -> None:
     pictures = make_folder(tmp_path / "pictures", 10, 10)
     data = cl.load_dataset(pictures, image_size=64)
     whole = cl.train("transfer", data, directory=tmp_path / "whole")
     with pytest.raises(Stopped):
         cl.train("transfer", data, directory=tmp_path / "runs", callbacks=[At("on_scoring_begin", 1, terminate)])
     folder = tmp_path / "runs" / "transfer-1"
-    status, out, err = call("train", "--resume", folder, "--json")
+    status, out, err = convladder("train", "--resume", folder, "--json")
     assert status == 0, err
     assert json.loads(out)["tested_by"] == whole.info["tested_by"] == "5-fold cross-validation"
     assert_same(cl.Run(folder), whole)

@@ -14,7 +14,6 @@ import convladder as cl
 from convladder.data.features import pool_features
 from convladder.reporting.learning_curve import render_learning_curve
 from convladder.training.learning_curve import LearningCurve, PowerLaw, _expect, measure_learning_curve
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.xdist_group("transfer")
 
@@ -148,7 +147,7 @@ def test_the_command_needs_no_tensorflow(tmp_path: Path) -> None:
     assert "Would more pictures help?" in (tmp_path / "page.html").read_text()
 
 
-def test_arrays_are_refused_in_one_line(convladder: Any, small_npz: Path) -> None:  # noqa: F811
+def test_arrays_are_refused_in_one_line(convladder: Any, small_npz: Path) -> None:
     done = convladder("audit", small_npz, "--learning-curve")
     assert done.status == 2
     assert len(done.err.strip().splitlines()) == 1

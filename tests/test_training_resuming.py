@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pytest
 
 import convladder as cl
-from convladder import cli
 from convladder.data.dataset import Split
 from convladder.files import whole_file
 from convladder.runs.film import FILM, read_film
@@ -391,23 +390,9 @@ def test_a_checkpoint_is_written_in_its_share_of_the_time(tmp_path: Path, monkey
     assert 0.01 < spent / (now[0] - 1000) < 0.02
 
 
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["convladder", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
-
-
-def test_train_resume_takes_everything_from_the_run(
-    small_npz: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_train_resume_takes_everything_from_the_run(small_npz: Path, tmp_path: Path, convladder: Any) -> None:
     given = ["--data", str(small_npz), "--epochs", "2", "--seed", "7", "--hidden", "20", "--deterministic"]
-    _, out, _ = call("train", "--model", "dense", *given, "--runs", tmp_path / "whole", "--json")
+    _, out, _ = convladder("train", "--model", "dense", *given, "--runs", tmp_path / "whole", "--json")
     whole = cl.Run(json.loads(out)["run"])
     folder = tmp_path / "runs" / "dense-1"
     data = cl.load_dataset(small_npz)
@@ -416,29 +401,27 @@ def test_train_resume_takes_everything_from_the_run(
         how: dict[str, Any] = {"seed": 7, "choices": {"hidden": 20}, "deterministic": True}
         stopping = [At("on_train_batch_end", 2, terminate)]
         cl.train("dense", data, recipe, directory=folder.parent, callbacks=stopping, **how)
-    status, out, err = call("train", "--resume", folder, "--seed", "8", "--epochs", "3", "--runs", tmp_path)
+    status, out, err = convladder("train", "--resume", folder, "--seed", "8", "--epochs", "3", "--runs", tmp_path)
     assert (status, out) == (2, "")
     assert err == (
         f"Error: {folder} was started with --seed 7, not 8; --epochs 2, not 3; --runs {folder.parent}, not {tmp_path}. "
         "Expected the same to resume it: leave out what differs, or train anew without resuming.\n"
     )
-    status, _, err = call("train", "--resume", folder, "--seed", "7", "--data", small_npz)
+    status, _, err = convladder("train", "--resume", folder, "--seed", "7", "--data", small_npz)
     assert status == 0, err
     assert_same(cl.Run(folder), whole)
-    status, out, err = call("train", "--resume", folder)
+    status, out, err = convladder("train", "--resume", folder)
     assert (status, out.startswith(f"{folder}: test accuracy")) == (0, True)
     assert f"{folder} is finished: there is nothing to resume." in err
 
 
-def test_what_cannot_be_resumed_is_one_line(
-    run: cl.Run, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
-) -> None:
-    status, _, err = call("train", "--resume", tmp_path)
+def test_what_cannot_be_resumed_is_one_line(run: cl.Run, tmp_path: Path, convladder: Any) -> None:
+    status, _, err = convladder("train", "--resume", tmp_path)
     assert (status, err) == (
         2,
         f"Error: {tmp_path} holds no run.json. Expected the folder of a run that was stopped, killed or failed.\n",
     )
-    status, _, err = call("train", "--resume", run.path)
+    status, _, err = convladder("train", "--resume", run.path)
     assert status == 2
     assert "was started from Python, with data of its own" in err
 
