@@ -33,7 +33,7 @@ import psutil
 from http_load import Load, Request, run_load, upload
 from output import prepare
 from scipy.stats import theilslopes
-from serving import digits, processor, serve, trained
+from serving import digits, processor, serve, trained, wait_until_ready
 
 from convladder.processors import count_processors
 
@@ -134,6 +134,7 @@ def nginx(port: int, servers: Sequence[int]) -> Iterator[None]:
         user = ["-g", "user root;"] if os.geteuid() == 0 else []
         process = subprocess.Popen(["nginx", "-p", folder, "-e", "stderr", "-c", f"{folder}/nginx.conf", *user])
         try:
+            wait_until_ready(process, port)
             yield
         finally:
             process.terminate()
