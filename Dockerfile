@@ -4,9 +4,14 @@
 #     convladder /models/fast-1 --host 0.0.0.0
 FROM python:3.13-slim AS build
 WORKDIR /source
-COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY requirements requirements
+RUN pip install --no-cache-dir --require-hashes --requirement requirements/build.txt && \
+  python -m venv /opt/convladder && \
+  /opt/convladder/bin/pip install --no-cache-dir --require-hashes --requirement requirements/base.txt
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
-RUN python -m venv /opt/convladder && /opt/convladder/bin/pip install --no-cache-dir --constraint constraints.txt .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . && \
+  /opt/convladder/bin/pip install --no-cache-dir --no-deps --no-index /wheel/*.whl
 
 FROM python:3.13-slim
 COPY --from=build /opt/convladder /opt/convladder

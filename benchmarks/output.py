@@ -12,3 +12,10 @@ def prepare(parser: argparse.ArgumentParser, folder: Path) -> None:
         tempfile.TemporaryFile("wb", dir=folder).close()
     except OSError as error:
         parser.error(f"--output {folder} cannot be written to ({error.strerror}). Expected a folder.")
+
+
+def fill(page: Path, name: str, text: str) -> None:
+    """Replace what stands in a page between its two comments of a name."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    head, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    page.write_text(f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")

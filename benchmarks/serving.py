@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,6 +64,18 @@ class Server:
     ready_seconds: float
 
 
+def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
+    """Return as soon as a server, or what stands before it, says that it is ready."""
+    start = time.perf_counter()
+    while True:
+        with contextlib.suppress(OSError):  # refused, or reset by a server that was ended
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1).close()
+            return
+        if process.poll() is not None or time.perf_counter() > start + 30:
+            raise RuntimeError(f"{process.args!r} did not start")
+        time.sleep(0.002)
+
+
 @contextlib.contextmanager
 def serve(server: str, model: Path, port: int) -> Iterator[Server]:
     """Start a server, wait until it is ready, and end it."""
@@ -74,13 +85,7 @@ def serve(server: str, model: Path, port: int) -> Iterator[Server]:
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while True:
-            with contextlib.suppress(urllib.error.URLError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1).close()
-                break
-            if process.poll() is not None or time.perf_counter() > start + 30:
-                raise RuntimeError(f"{server} did not start")
-            time.sleep(0.002)
+        wait_until_ready(process, port)
         yield Server(process.pid, time.perf_counter() - start)
     finally:
         process.terminate()

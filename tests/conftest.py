@@ -1,9 +1,10 @@
-"""What the tests share: the real MNIST, a small part of it, and one finished run."""
+"""What the tests share: the real MNIST, a small part of it, and finished runs, which are trained once for all."""
 
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,18 +14,39 @@ from convladder.engine import import_engine
 import_engine()  # before anything imports Keras, so that failures are not buried in TensorFlow's start-up lines
 
 import convladder as cl  # noqa: E402
-from convladder.data.dataset import Split  # noqa: E402
+from convladder import cli  # noqa: E402
+from sharing import contents, made_once, take_first  # noqa: E402
 
 # A shell has what it starts in the background ignore these, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave random numbers to the tests: pytest-randomly chooses the order alone."""
+    config.option.randomly_reset_seed = False
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which order it was."""
+    if (seed := config.getoption("randomly_seed", None)) is not None:
+        terminalreporter.write_line(f"In the order of --randomly-seed={seed}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what has npm fetch ONNX Runtime Web."""
+    """Mark what has npm fetch ONNX Runtime Web, and what shares a module's fixtures: one process makes them."""
     for item in items:
         if "runtime" in getattr(item, "fixturenames", ()):
             item.add_marker("network")
+        if item.get_closest_marker("xdist_group") is None and shares_fixtures(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def shares_fixtures(item: pytest.Item) -> bool:
+    """Whether a test takes a fixture that is made once a module."""
+    assert isinstance(item, pytest.Function)
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    return any(definition.scope == "module" for several in definitions for definition in several)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +55,28 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+class Result(NamedTuple):
+    """What a command ended with, and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def convladder(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Call the command line in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr("sys.argv", ["convladder", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Result(int(ended.value.code or 0), *capfd.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="session")
@@ -44,31 +88,45 @@ def mnist() -> cl.Dataset:
 def small(mnist: cl.Dataset) -> cl.Dataset:
     """The first 2,000, 500 and 1,000 images of MNIST's three splits."""
 
-    def first(split: Split, count: int) -> Split:
-        return Split(split.images[:count], split.labels[:count])
-
-    return cl.Dataset(
-        "small",
-        mnist.class_names,
-        first(mnist.train, 2000),
-        first(mnist.validation, 500),
-        first(mnist.test, 1000),
-    )
+    return take_first(mnist, 2000, 500, 1000, name="small")
 
 
 @pytest.fixture(scope="session")
 def small_npz(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "small.npz"
-    np.savez(
-        path,
-        x_train=small.train.images[..., 0],
-        y_train=small.train.labels,
-        x_test=small.test.images[..., 0],
-        y_test=small.test.labels,
-    )
-    return path
+    def write(folder: Path) -> None:
+        np.savez(
+            folder / "small.npz",
+            x_train=small.train.images[..., 0],
+            y_train=small.train.labels,
+            x_test=small.test.images[..., 0],
+            y_test=small.test.labels,
+        )
+
+    return made_once(tmp_path_factory, "data", write) / "small.npz"
+
+
+def share(folder: Path) -> Iterator[cl.Run]:
+    """The one run in a folder, which other tests look at too: who wants to change it copies it."""
+    (path,) = folder.iterdir()
+    before = contents(path)
+    yield cl.Run(path)
+    changed = set(before.items()) ^ set(contents(path).items())
+    assert not changed, f"a test has changed a shared run, or added to it: {sorted({name for name, _ in changed})}"
 
 
 @pytest.fixture(scope="session")
-def run(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
-    return cl.train("fast", small, replace(cl.DEFAULT, epochs=4), seed=1, directory=tmp_path_factory.mktemp("runs"))
+def run(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[cl.Run]:
+    recipe = replace(cl.DEFAULT, epochs=4)
+    yield from share(
+        made_once(tmp_path_factory, "runs", lambda folder: cl.train("fast", small, recipe, seed=1, directory=folder))
+    )
+
+
+@pytest.fixture(scope="session")
+def stored(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[cl.Run]:
+    """Another rung, on data that can be loaded again."""
+
+    def train(folder: Path) -> None:
+        cl.train("dense", cl.load_dataset(small_npz), replace(cl.DEFAULT, epochs=6), directory=folder)
+
+    yield from share(made_once(tmp_path_factory, "stored", train))

@@ -9,7 +9,9 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from starlette.types import ASGIApp
+
+from browsing import skip_without
 
 
 def png(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -68,6 +72,45 @@ def started(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
         process.wait()
         if process.stderr:
             process.stderr.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, server: str, port: int) -> Iterator[None]:
+    """A real nginx with this `server` block, ready at the port."""
+    paths = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;" if os.geteuid() == 0 else ""
+    main = f"{user} daemon off; pid {folder}/pid; worker_processes 1; events {{}}"
+    (folder / "nginx.conf").write_text(f"{main} http {{ access_log off; {paths} {server} }}")
+    command = [
+        skip_without("nginx"),
+        "-p",
+        str(folder),
+        "-e",
+        str(folder / "error.log"),
+        "-c",
+        str(folder / "nginx.conf"),
+    ]
+    process = subprocess.Popen(command)
+    try:
+        until = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "error.log").read_text()
+                assert time.monotonic() < until, "nginx does not listen"
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 class Wire:

@@ -16,25 +16,6 @@ from convladder.models.ladder import MODELS, rung_choices
 from convladder.training.recipes import TUNED
 
 
-class Result:
-    def __init__(self, status: int, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-
-
-@pytest.fixture
-def convladder(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """Call the command line in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr("sys.argv", ["convladder", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Result(int(ended.value.code or 0), *capfd.readouterr())
-
-    return call
-
-
 def test_the_options_for_choices_are_the_choices_of_the_rungs() -> None:
     offered: dict[str, set[type]] = {}
     for rung in MODELS:
@@ -187,9 +168,8 @@ def test_predict_takes_folders_patterns_and_standard_input(
     assert answer["abstained"] is False
 
 
-def test_export_writes_a_file_and_says_how_near_it_is(convladder: Any, small_npz: Path) -> None:
-    convladder("train", "--model", "dense", "--data", small_npz, "--epochs", 0.5)
-    result = convladder("export", "runs/dense-1", "--output", "shipped.onnx", "--json")
+def test_export_writes_a_file_and_says_how_near_it_is(convladder: Any, stored: cl.Run) -> None:
+    result = convladder("export", stored.path, "--output", "shipped.onnx", "--json")
     account = json.loads(result.out)
     assert (result.status, account["path"], account["images"]) == (0, "shipped.onnx", 1000)
     assert cl.Classifier("shipped.onnx").class_names == tuple("0123456789")

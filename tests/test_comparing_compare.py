@@ -28,12 +28,10 @@ from convladder.comparing.local import run_in_processes
 from convladder.comparing.planning import plan
 from convladder.comparing.trials import Outcome
 from convladder.data.cache import cache_folder
-from convladder.data.dataset import Split
 from convladder.reporting.report import write_report
 from convladder.training.recipes import default_recipe_for
+from sharing import take_first
 from test_evaluating_significance import simulate
-
-pytestmark = pytest.mark.xdist_group("comparing")  # in one process, so that its runs are made once
 
 RUNGS = ["dense", "fast"]
 QUICK = ["--models", "fast,dense", "--epochs", "2", "--seeds", "2", "--deterministic"]
@@ -279,15 +277,16 @@ def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Pa
 
 
 def test_a_run_is_the_same_whatever_its_process_did_before(small: cl.Dataset, tmp_path: Path) -> None:
-    (trial,) = plan(small, ["regularized"], brief_recipe, seeds=1, deterministic=True)
-    trials = [trial, *plan(small, ["fast"], brief_recipe, seeds=1, deterministic=True), trial]
-    seen, outcomes = watch_processes(trials, small, tmp_path)
+    few = take_first(small, 400, 100, 100)
+    (trial,) = plan(few, ["regularized"], brief_recipe, seeds=1, deterministic=True)
+    trials = [trial, *plan(few, ["fast"], brief_recipe, seeds=1, deterministic=True), trial]
+    seen, outcomes = watch_processes(trials, few, tmp_path)
     assert [outcome.error for outcome in outcomes] == ["", "", ""]
     assert len(set(seen)) == 1
-    first, _, again = (outcome.run for outcome in outcomes)
-    assert first
+    one, _, again = (outcome.run for outcome in outcomes)
+    assert one
     assert again
-    assert same_network(first, again)
+    assert same_network(one, again)
 
 
 @pytest.mark.long
@@ -301,8 +300,7 @@ def test_a_run_of_a_comparison_equals_the_same_run_alone(small_npz: Path, tmp_pa
 @pytest.mark.long
 def test_what_a_run_changes_for_good_is_not_passed_on(small: cl.Dataset, tmp_path: Path) -> None:
     """TensorFlow's determinism, and what the C library does with freed memory when `finetune` has told it."""
-    train, validation, test = (Split(split.images[:60], split.labels[:60]) for split in small.splits)
-    few = replace(small, train=train, validation=validation, test=test)
+    few = take_first(small, 60, 60, 60)
     trials = [
         *plan(few, ["dense"], brief_recipe, seeds=1, deterministic=True),
         *plan(few, ["dense", "finetune"], brief_recipe, seeds=1),

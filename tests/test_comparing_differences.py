@@ -23,8 +23,6 @@ from convladder.reporting.report import write_report
 from convladder.reporting.tables import cells_of_comparison
 from convladder.training.recipes import default_recipe_for
 
-pytestmark = pytest.mark.xdist_group("differences")  # in one process, so that its runs are made once
-
 SETTINGS: dict[str, Any] = {
     "choices": {},
     "ensemble": 1,

@@ -21,9 +21,7 @@ from convladder.models.backbone import PRETRAINED
 from convladder.models.ladder import MODELS
 from convladder.reporting.repeating import command_for
 from convladder.training.recipes import ARTICLE, EQUAL, TUNED, default_recipe, default_recipe_for, is_tuned
-from test_cli import convladder  # noqa: F401 (a fixture)
-
-pytestmark = pytest.mark.xdist_group("planning")  # in one process, so that its runs are made once
+from test_comparing_resuming import here
 
 
 def planned(
@@ -194,7 +192,7 @@ ASKED = {"augment": "digits", "views": "photos", "until": 0.99, "batch_size": 10
 @pytest.mark.parametrize(
     ("length", "given", "ensemble"),
     [
-        ("--epochs 3 --ensemble 2", {"epochs": 3}, 2),
+        ("--epochs 2 --ensemble 2", {"epochs": 2}, 2),
         pytest.param("--equal-minutes 0.05", {"minutes": 0.05}, 1, marks=pytest.mark.long),
     ],
 )
@@ -204,9 +202,11 @@ def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
     ensemble: int,
     small: cl.Dataset,
     tmp_path: Path,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train, test = (Split(split.images[:200, ..., 0], split.labels[:200]) for split in (small.train, small.test))
+    monkeypatch.setattr("convladder.comparing.local.run_in_processes", here())
     np.savez("few.npz", x_train=train.images, y_train=train.labels, x_test=test.images, y_test=test.labels)
     options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in ASKED.items())
     command = f"compare --data few.npz --models pool,tiny --pooling average --deterministic {options} {length}"
@@ -249,7 +249,7 @@ def test_compare_trains_all_rungs_so_and_the_report_s_command_takes_these_runs(
         ("--models dense --precision float16", "'float16' is not a precision."),
     ],
 )
-def test_compare_refuses_in_one_line(small_npz: Path, options: str, message: str, convladder: Any) -> None:  # noqa: F811
+def test_compare_refuses_in_one_line(small_npz: Path, options: str, message: str, convladder: Any) -> None:
     refused = convladder("compare", "--data", small_npz, *shlex.split(options))
     assert refused.status == 2
     assert message in refused.err

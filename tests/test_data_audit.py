@@ -161,3 +161,22 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypa
     assert [(finding["check"], finding["count"]) for finding in content["findings"]] == [("empty", 1)]
     assert "empty: 1" in (tmp_path / "page.html").read_text()
     assert call(tmp_path / "nowhere")[0] == 2
+
+
+def test_a_file_is_misnamed_where_its_ending_is_that_of_another_format(tmp_path: Path) -> None:
+    usual = {
+        "JPEG": (".jpg", ".JPEG", ".jpe", ".jfif"),
+        "PNG": (".png", ".apng"),
+        "BMP": (".bmp", ".dib"),
+        "GIF": (".gif",),
+        "WEBP": (".webp",),
+        "TIFF": (".tif", ".TIFF"),
+    }
+    (tmp_path / "a").mkdir()
+    wrong = set()
+    for number, (kind, endings) in enumerate(usual.items()):
+        other = list(usual.values())[number - 1][0]
+        wrong.add(f"{kind} as another{other}")
+        for name in (*(f"{kind}{ending}" for ending in endings), f"{kind} as another{other}", f"{kind}.v2"):
+            (tmp_path / "a" / name).write_bytes(hostile.encoded(hostile.picture(number), kind))
+    assert {name for group in found(audit(tmp_path))["misnamed"] for name in group} == wrong

@@ -19,7 +19,6 @@ from convladder.reporting.repeating import command_for
 from convladder.runs.catalogue import find_examples
 from convladder.runs.evaluating import load_like
 from convladder.training.recipes import default_recipe_for
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 CLASSES = ("dress", "hat", "pants", "shoes", "t-shirt")
 FOLDER = Path(loading.__file__).with_name("clothes")
@@ -126,7 +125,7 @@ def test_a_folder_of_that_name_is_reached_by_its_path(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["clothes", "mnist"])
-def test_commands_say_which_of_two_they_took(convladder: Any, name: str, clothes_run: cl.Run) -> None:  # noqa: F811
+def test_commands_say_which_of_two_they_took(convladder: Any, name: str, clothes_run: cl.Run) -> None:
     own_folder(Path(name))
     Path("taken").touch()
     said = f"{name} is the data set that comes with convladder. For your own file or folder, write ./{name}."
@@ -153,7 +152,7 @@ def test_a_run_is_evaluated_on_them_at_its_own_size(
     assert cl.evaluate(clothes_run, "test", "clothes")["accuracy"] == clothes_run.metrics["test"]["accuracy"]
 
 
-def test_mnist_has_no_files_to_audit(convladder: Any) -> None:  # noqa: F811
+def test_mnist_has_no_files_to_audit(convladder: Any) -> None:
     result = convladder("audit", "mnist")
     assert result.status == 2
     assert result.err.splitlines() == [
@@ -161,7 +160,7 @@ def test_mnist_has_no_files_to_audit(convladder: Any) -> None:  # noqa: F811
     ]
 
 
-def test_a_mistyped_name_is_told_both(convladder: Any) -> None:  # noqa: F811
+def test_a_mistyped_name_is_told_both(convladder: Any) -> None:
     result = convladder("train", "--data", "cloths")
     assert result.status == 2
     assert "Expected mnist, clothes, a folder" in result.err

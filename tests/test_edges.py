@@ -1,7 +1,5 @@
 """The command line at its edges: odd names, odd terminals, odd numbers, and streams that nobody reads or can write."""
 
-# ruff: noqa: F811 (a fixture from another file)
-
 import csv
 import inspect
 import io
@@ -27,7 +25,6 @@ from convladder import workers as parallel
 from convladder.cli.streams import PlainConsole
 from convladder.models.ladder import MODELS, rung_choices
 from convladder.training.progress import ProgressBar
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 # What a name may hold: bytes that are not UTF-8, what breaks a line, commands a terminal, or means something to a
 # library that shows it; and what encodings lack.

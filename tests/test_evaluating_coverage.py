@@ -1,4 +1,4 @@
-"""A fast part of benchmarks/coverage.py, with a fixed seed: intervals cover as often as they say; equal is equal."""
+"""A fast part of benchmarks/interval_coverage.py, with a fixed seed: intervals cover as often as they say."""
 
 import json
 import runpy
@@ -18,7 +18,7 @@ REPEATS = 600
 def coverage() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
-        return runpy.run_path(str(BENCHMARKS / "coverage.py"))
+        return runpy.run_path(str(BENCHMARKS / "interval_coverage.py"))
 
 
 def likely(low: float, high: float) -> tuple[float, float]:
@@ -79,7 +79,7 @@ def test_equal_rungs_are_told_apart_in_at_most_5_of_100_comparisons(
 
 
 def test_the_page_has_the_whole_table_of_the_simulation(coverage: dict[str, Any]) -> None:
-    content = json.loads((ROOT / "docs" / "benchmarks" / "coverage.json").read_text(encoding="utf-8"))
+    content = json.loads((ROOT / "docs" / "benchmarks" / "interval_coverage.json").read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
     tables = "\n".join(coverage["describe"](content)).strip().split("\n\n")
     assert len(tables) == 5

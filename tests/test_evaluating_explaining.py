@@ -23,7 +23,6 @@ from convladder.evaluating.explaining import (
     randomize,
     rank_correlation,
 )
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +141,7 @@ def digits(small: cl.Dataset, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("digits")
-def test_explain_writes_a_file_a_map_and_goes_on_after_a_bad_picture(convladder: Any, run: cl.Run) -> None:  # noqa: F811
+def test_explain_writes_a_file_a_map_and_goes_on_after_a_bad_picture(convladder: Any, run: cl.Run) -> None:
     result = convladder(
         "explain", run.path, "a/seven.png", "text.png", "b/seven.png", "--layer", "stage2_conv", "--sanity", "--json"
     )
@@ -159,7 +158,7 @@ def test_explain_writes_a_file_a_map_and_goes_on_after_a_bad_picture(convladder:
 
 
 @pytest.mark.usefixtures("digits")
-def test_explain_writes_one_figure_also_of_a_shipped_model(convladder: Any, run: cl.Run, tmp_path: Path) -> None:  # noqa: F811
+def test_explain_writes_one_figure_also_of_a_shipped_model(convladder: Any, run: cl.Run, tmp_path: Path) -> None:
     result = convladder("explain", run.path / "model.onnx", "a/seven.png", "--figure", "one.svg")
     assert result.status == 0
     assert "</svg>" in (tmp_path / "one.svg").read_text()
@@ -167,7 +166,7 @@ def test_explain_writes_one_figure_also_of_a_shipped_model(convladder: Any, run:
 
 
 @pytest.mark.usefixtures("digits")
-def test_explain_takes_what_predict_takes(convladder: Any, run: cl.Run, tmp_path: Path) -> None:  # noqa: F811
+def test_explain_takes_what_predict_takes(convladder: Any, run: cl.Run, tmp_path: Path) -> None:
     (tmp_path / "text.png").unlink()
     (tmp_path / "shipped").mkdir()  # a folder with model.onnx alone
     shutil.copy(run.path / "model.onnx", tmp_path / "shipped")
@@ -182,7 +181,7 @@ def test_explain_takes_what_predict_takes(convladder: Any, run: cl.Run, tmp_path
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_map_that_shows_nothing_is_said_and_not_drawn_black(convladder: Any, run: cl.Run, tmp_path: Path) -> None:  # noqa: F811
+def test_a_map_that_shows_nothing_is_said_and_not_drawn_black(convladder: Any, run: cl.Run, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run.path, tmp_path / "run"))
     model = cl.Run(folder).load_model()
     for name, sign in (("hidden", 1), ("logits", -1)):  # the more is seen, the less it speaks for any class
@@ -221,7 +220,7 @@ def test_maps_are_flat_where_they_are_zero_rounded_or_no_numbers(seven: npt.NDAr
     ],
 )
 def test_explain_refuses_what_it_cannot_do(
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     run: cl.Run,
     tmp_path: Path,
     arguments: list[str],

@@ -1,6 +1,9 @@
 """Familiarity: strange pictures are told from held-out ones, by the shipped file as by NumPy."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ from PIL import Image
 import convladder as cl
 from convladder.evaluating.familiarity import (
     CENTRES,
+    PROJECTED_WIDTH,
     Features,
+    _find_directions,
     learn_familiarity,
     read_familiarity,
     write_familiarity,
@@ -25,7 +30,6 @@ from convladder.models.ladder import build_model
 from convladder.runs.run import FAMILIARITY_FILE
 from convladder.training.assembling import assemble
 from convladder.training.familiarizing import describe, familiarize
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 METADATA: dict[str, Any] = {"class_names": [str(label) for label in range(10)], "input_shape": (28, 28, 1)}
 
@@ -85,6 +89,16 @@ def test_no_held_out_pictures_and_few_of_them_still_tell() -> None:
     assert learn_familiarity(draw(5, 0), draw(4, 0), frozen=True) is None
 
 
+def test_of_few_pictures_the_longest_directions_are_those_of_the_whole_matrix() -> None:
+    rows = np.random.default_rng(0).normal(size=(140, 300)).astype(np.float32) * np.linspace(0.1, 2, 300)
+    for count in (20, 140):  # fewer than there are directions, and more
+        few = np.asarray(rows[:count], np.float32)
+        found = _find_directions(few)
+        np.testing.assert_allclose(found.T @ found, np.eye(PROJECTED_WIDTH), atol=1e-5)
+        longest = np.linalg.eigvalsh(few.astype(np.float64).T @ few)[-PROJECTED_WIDTH:]
+        assert ((few @ found) ** 2).sum() == pytest.approx(longest.sum(), rel=1e-4)
+
+
 def test_the_table_in_the_guide_is_what_was_measured() -> None:
     docs = Path(__file__).parent.parent / "docs"
     guide = (docs / "evaluate.md").read_text(encoding="utf-8")
@@ -95,7 +109,7 @@ def test_the_table_in_the_guide_is_what_was_measured() -> None:
 
 def test_the_command_and_its_table_say_it(
     run: cl.Run,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     small: cl.Dataset,
     tmp_path: Path,
 ) -> None:
@@ -119,3 +133,19 @@ def test_a_file_of_before_predicts_and_does_not_tell(run: cl.Run, small: cl.Data
     answers = cl.Classifier(tmp_path / "old.onnx").answer(images)
     assert answers.familiarity is None
     np.testing.assert_allclose(answers.probabilities, run.classifier().predict_probabilities(images), atol=1e-5)
+
+
+def test_any_number_of_threads_learns_the_same_bit_for_bit() -> None:
+    script = (
+        "import hashlib, numpy as np\n"
+        "from convladder.evaluating.familiarity import learn_familiarity\n"
+        "random = np.random.default_rng(0)\n"
+        "train, held_out = (random.normal(size=(n, 16)).astype(np.float32) for n in (6000, 200))\n"
+        "for _ in range(2):\n"
+        "    learned = learn_familiarity([train], [held_out], frozen=False)\n"
+        "    print(hashlib.sha256(learned.places[0].bias.tobytes() + learned.held_out.tobytes()).hexdigest())\n"
+    )
+    command = [sys.executable, "-c", script]
+    six = os.environ | {"OMP_NUM_THREADS": "6"}  # more than there are cores, so that they end in any order
+    first, second = subprocess.run(command, env=six, capture_output=True, text=True, check=True).stdout.split()
+    assert first == second

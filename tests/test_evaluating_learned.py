@@ -1,8 +1,6 @@
 """Learned nothing: said of a network that does not beat the constant answer, with the cause; and never recommended."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,18 +118,15 @@ def test_the_likely_cause_is_named(recipe: dict[str, Any], fitted: float, said: 
 
 
 @pytest.fixture(scope="module")
-def runs(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, cl.Run]:
+def runs(run: cl.Run, small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, cl.Run]:
     """One that learns, one whose learning rate is far too high, one of a single step of no size."""
     directory = tmp_path_factory.mktemp("learned")
     wild = replace(cl.DEFAULT, epochs=2, learning_rate=30.0, one_cycle=False, precision="float32")
     still = replace(cl.DEFAULT, epochs=0.01, learning_rate=1e-9, one_cycle=False, precision="float32")
     return {
-        name: cl.train(rung, small, recipe, directory=directory)
-        for name, rung, recipe in (
-            ("good", "fast", replace(cl.DEFAULT, epochs=3)),
-            ("wild", "dense", wild),
-            ("still", "conv", still),
-        )
+        "good": run,
+        "wild": cl.train("dense", small, wild, directory=directory),
+        "still": cl.train("conv", small, still, directory=directory),
     }
 
 
@@ -179,11 +174,9 @@ def test_where_all_learned_nothing_none_is_recommended(runs: dict[str, cl.Run], 
     assert 'class="recommended"' not in page
 
 
-def test_the_line_of_train_says_it(small_npz: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "convladder", "train", "--data", str(small_npz), "--model", "dense"]
-    command += ["--epochs", "0.01", "--learning-rate", "1e-9", "--runs", str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    (line,) = ended.stdout.splitlines()
+def test_the_line_of_train_says_it(convladder: Any, small_npz: Path) -> None:
+    given = ["--data", small_npz, "--model", "dense", "--epochs", 0.01, "--learning-rate", "1e-9"]
+    (line,) = convladder("train", *given).out.splitlines()
     assert "test accuracy" in line
     assert "Learned nothing: always answering" in line
     assert "too few training steps, 1: use more --epochs" in line

@@ -25,8 +25,7 @@ from convladder.training.head import judge_by_folds, solve, split_folds
 from convladder.training.label_errors import find_label_errors
 from convladder.training.learning_curve import measure_learning_curve
 
-pytestmark = pytest.mark.xdist_group("few")  # in one process, so that its runs are made once
-
+SOURCE = locate("clothes") / "train"
 CLASSES = ("dress", "hat", "pants", "shoes", "t-shirt")
 SIDE = 64
 FOLDERS = {"two of ten": (10, 10), "five of four": (4,) * 5, "ten and one": (10, 1), "two of two": (2, 2)}
@@ -37,7 +36,7 @@ def make_folder(folder: Path, *counts: int, start: int = 1) -> Path:
     for name, count in zip(CLASSES, counts, strict=False):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(start, start + count):
-            shutil.copy(locate("clothes") / "train" / name / f"{name}-{number:02}.jpg", folder / name)
+            shutil.copy(SOURCE / name / f"{name}-{number:02}.jpg", folder / name)
     return folder
 
 
@@ -102,7 +101,7 @@ def test_labels_of_chance_are_recognized_by_chance(run_of: Callable[[str], cl.Ru
 
 def test_by_cross_validation_too_it_is_said_that_nothing_was_learned(tmp_path: Path) -> None:
     """Here of labels that chance gave."""
-    pictures = sorted((locate("clothes") / "train").glob("*/*.jpg"))[::2]
+    pictures = sorted(SOURCE.glob("*/*.jpg"))[::2]
     order = np.random.default_rng(0).permutation(len(pictures))
     for place, number in enumerate(order[:60]):
         (tmp_path / "data" / CLASSES[place % 5]).mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import convladder as cl
-from convladder.files import TEMPORARY, whole_file, whole_folder, write_json
+from convladder.files import TEMPORARY, scratch_folder, whole_file, whole_folder, write_json
 
 WRITING = """
 import os, signal, sys
 from pathlib import Path
-from convladder.files import whole_file, whole_folder
+from convladder.files import scratch_folder, whole_file, whole_folder
 folder = Path(sys.argv[1])
 kind = sys.argv[2]
 if kind == "file":
@@ -25,6 +25,11 @@ if kind == "file":
 elif kind == "folder":
     with whole_folder(folder / "site", "mark") as written:
         (written / "mark").write_text("new")
+        print("writing", flush=True)
+        sys.stdin.read()
+elif kind == "scratch":
+    with scratch_folder(folder) as scratch:
+        (scratch / "large").write_text("half")
         print("writing", flush=True)
         sys.stdin.read()
 else:  # between the two renames
@@ -95,3 +100,21 @@ def test_a_folder_that_has_vanished_is_one_line(tmp_path: Path) -> None:
         temporary.unlink()
         os.rmdir(tmp_path / "here")
     assert raised.value.exit_status == 1
+
+
+def test_the_scratch_folder_of_a_killed_process_is_removed_by_the_next_and_what_others_put_there_is_not(
+    tmp_path: Path,
+) -> None:
+    live, killed = start(tmp_path, "scratch"), start(tmp_path, "scratch")
+    kill(killed)
+    os.mkfifo(tmp_path / f"{TEMPORARY}pipe")  # nobody writes into it: whoever opened it would wait
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / f"{TEMPORARY}link").symlink_to(elsewhere)
+    with scratch_folder(tmp_path) as scratch:
+        assert scratch.is_dir()
+        assert len([path for path in temporaries(tmp_path) if path.is_dir() and not path.is_symlink()]) == 2
+    assert not scratch.exists()
+    assert elsewhere.is_dir()
+    live.communicate("go on")
+    assert live.returncode == 0

@@ -242,3 +242,13 @@ def test_a_picture_is_turned_upright(tmp_path: Path) -> None:
     picture.save(tmp_path / "turned.png", exif=exif)
     expected = np.rot90(np.asarray(picture), k=-1)
     np.testing.assert_array_equal(decode_image(tmp_path / "turned.png", (28, 28, 1))[..., 0], expected)
+
+
+def test_a_file_that_says_nothing_of_its_answers_gives_them_as_they_are(run: cl.Run, tmp_path: Path) -> None:
+    model = onnx.load(run.path / "model.onnx")
+    stored = json.loads(model.metadata_props[0].value)
+    kept = {key: value for key, value in stored.items() if key not in ("temperature", "threshold", "fit")}
+    onnx.helper.set_model_props(model, {"convladder": json.dumps(kept)})
+    (tmp_path / "model.onnx").write_bytes(seal(model.SerializeToString()))
+    classifier = cl.Classifier(tmp_path / "model.onnx")
+    assert (classifier.temperature, classifier.threshold, classifier.resize) == (1.0, 0.0, "stretch")

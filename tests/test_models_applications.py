@@ -19,8 +19,6 @@ from convladder.models.applications import _preprocess, list_backbones
 from convladder.models.ladder import build_model
 from convladder.training.train import warn_of_size
 
-pytestmark = pytest.mark.xdist_group("backbones")  # in one process: their files are made once
-
 APPLICATIONS = list_backbones()[1:]
 FAMILIES = ["ConvNeXtTiny", "DenseNet121", "EfficientNetV2B0", "InceptionResNetV2", "InceptionV3", "NASNetMobile"]
 FAMILIES += ["ResNet50", "ResNet50V2", "VGG16", "Xception"]
@@ -115,9 +113,10 @@ def test_deviations_in_efficientnet_s_weights_are_not_taken_for_variances(tmp_pa
     expected = np.asarray(network(IMAGES, training=False))
     model = build_model("transfer", SHAPE, 3, backbone="EfficientNetB0", weights=str(file))
     np.testing.assert_allclose(features_of(model), expected, atol=1e-4 * np.abs(expected).max())
-    features = keras.Model(model.input, model.get_layer("features").output)
-    features(IMAGES)  # Keras exports only what was called
-    graph = export_graph(features)
+    normalized = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+    scaled = keras.Model(model.input, normalized.output)
+    scaled(IMAGES)  # Keras exports only what was called
+    graph = export_graph(scaled)
     assert len(graph.graph.input) == 1  # and not what the normalization computes with
 
 

@@ -86,8 +86,8 @@ def test_photographs_are_large_even_of_a_network_that_takes_48_pixels(
     page.close()
 
 
-def test_digits_are_enlarged_without_blur(small_npz: Path, tmp_path: Path, browser: Browser) -> None:
-    trained = cl.train("dense", cl.load_dataset(small_npz), replace(cl.DEFAULT, epochs=1), directory=tmp_path / "runs")
+def test_digits_are_enlarged_without_blur(stored: cl.Run, tmp_path: Path, browser: Browser) -> None:
+    trained = shutil.copytree(stored.path, tmp_path / "run")
     page = open_page(browser, cl.write_report(trained, tmp_path / "report.html"))
     pictures = page.locator(".found:visible img")
     assert {natural for natural, _ in widths(pictures)} == {28}
@@ -96,7 +96,7 @@ def test_digits_are_enlarged_without_blur(small_npz: Path, tmp_path: Path, brows
     # What is embedded are the pixels themselves.
     number = int(str(pictures.first.get_attribute("alt")).split(":")[0].removeprefix("Test image "))
     source = str(pictures.first.get_attribute("src"))
-    assert source == picture_uri(cl.load_dataset(small_npz).test.images[number])
+    assert source == picture_uri(stored.load_dataset().test.images[number])
     page.close()
 
 

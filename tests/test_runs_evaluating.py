@@ -1,6 +1,7 @@
 """Metrics against scikit-learn and their definitions; temperature and threshold against a search by hand."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 import convladder as cl
+from convladder.data.dataset import Split
 from convladder.evaluating.calibration import (
     abstention,
     choose_temperature,
@@ -25,10 +27,10 @@ from convladder.evaluating.calibration import (
     reliability,
     temper,
 )
+from convladder.evaluating.few import leaks_in_words
 from convladder.evaluating.metrics import describe_predictions, predict_probabilities, score
 from convladder.evaluating.robustness import CHANGES, add_noise, blur, fade, rotate, shift
 from convladder.reporting import tables
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 NAMES = ("ant", "bee", "cat", "dog")
 
@@ -300,7 +302,7 @@ def test_robustness_is_kept_with_the_run(small: cl.Dataset, tmp_path: Path) -> N
     assert "Abstaining below" in table
 
 
-def test_evaluate_on_the_command_line(convladder: Any, run: cl.Run) -> None:  # noqa: F811
+def test_evaluate_on_the_command_line(convladder: Any, run: cl.Run) -> None:
     result = json.loads(convladder("evaluate", run.path, "--json").out)
     assert result["run"] == str(run.path)
     assert {"test_accuracy", "validation_accuracy", "fit_seconds", "top_k", "per_class", "confusion"} <= set(result)
@@ -317,3 +319,38 @@ def test_many_classes_show_their_commonest_confusions() -> None:
     confusion[3][7] = 4
     table = tables.of_confusion(confusion, [f"class {number}" for number in range(20)])
     assert [[str(cell) for cell in column.cells] for column in table.columns] == [["class 3"], ["class 7"], ["4"]]
+
+
+def test_what_a_run_cannot_be_evaluated_on_is_refused(run: cl.Run, small: cl.Dataset, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run.path, tmp_path / "fast-1"))
+
+    def changed(**changes: object) -> Path:
+        (folder / "run.json").write_text(json.dumps(run.info | changes), encoding="utf-8")
+        return folder
+
+    for status in ("failed", "running"):
+        with pytest.raises(cl.ConvladderError, match=f"fast-1 is {status}. Expected a run that is finished"):
+            cl.evaluate(changed(status=status))
+    with pytest.raises(cl.ConvladderError, match=r"held out no validation images\. Expected --split test"):
+        cl.evaluate(changed(images=run.info["images"] | {"validation": 0}), "validation")
+    empty = Split(small.validation.images[:0], small.validation.labels[:0])
+    with pytest.raises(cl.ConvladderError, match=r"small has no validation images\. Expected another split"):
+        cl.evaluate(run, "validation", replace(small, validation=empty))
+
+
+def test_a_run_of_before_does_not_know_what_it_learned(run: cl.Run, small: cl.Dataset, tmp_path: Path) -> None:
+    told = cl.evaluate(run, "all", small)["without_leaks"]
+    assert told["images"] <= len(small.test)
+    folder = Path(shutil.copytree(run.path, tmp_path / "fast-1"))
+    (folder / "learned.npz").unlink()
+    assert "without_leaks" not in cl.evaluate(folder, "all", small)
+
+
+def test_copies_are_told_in_a_line() -> None:
+    test = {"images": 20, "without_leaks": {"images": 19, "accuracy": 0.5, "low": 0.25, "high": 0.75}}
+    one = "1 of the 20 images is a copy of training images, so the accuracy is too high"
+    assert leaks_in_words(test) == f"{one}: 0.50 (0.25 to 0.75) for the 19 others."
+    few = {"images": 3, "without_leaks": {"images": 0, "accuracy": None, "low": None, "high": None}}
+    all_three = "3 of the 3 images are copies of training images, so the accuracy is too high"
+    assert leaks_in_words(few) == f"{all_three}: no other images are left."
+    assert leaks_in_words({"images": 3}) == ""

@@ -47,7 +47,7 @@ def test_the_player_is_told_what_the_film_holds(run: cl.Run) -> None:
 
 def test_few_moments_reach_from_the_first_to_the_last(run: cl.Run) -> None:
     every, few = describe_film(run)["steps"], describe_film(run, 3)["steps"]
-    assert len(few) == 3
+    assert len(few) == min(3, len(every))  # on a slow machine its share of the time is two moments
     assert (few[0], few[-1]) == (every[0], every[-1])
 
 

@@ -1,7 +1,9 @@
 """Files appear whole or not at all; what is no run is refused."""
 
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,7 +29,7 @@ def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made_is_an_error_of_status_1(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(cl.ConvladderError, match="Could not write") as raised:
-        create_run_folder(tmp_path / "file" / "runs", "pool")
+        create_run_folder(tmp_path / "file" / "runs", "pool", {})
     assert raised.value.exit_status == 1
 
 
@@ -54,6 +56,8 @@ def test_a_full_disk_is_an_error_of_status_1_and_leaves_no_half_file(small_npz: 
         text=True,
         check=False,
         preexec_fn=limit,
+        # Without coverage, whose own file would be the first that does not fit.
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
     )
     assert finished.returncode == 1
     line = finished.stderr.splitlines()[-1]
@@ -131,3 +135,31 @@ def test_a_former_export_is_there_again_where_the_new_one_cannot_take_its_place(
 def test_only_what_comes_with_the_package_is_taken_for_it(source: str | None) -> None:
     info = {"dataset": "mnist", "data": None if source is None else {"source": source}}
     assert embedded_name(info) == (source if source in ("mnist", "clothes") else None)
+
+
+CREATING = """
+import os, signal, sys
+from pathlib import Path
+from convladder.files import json
+from convladder.runs.run import create_run_folder
+json.dumps = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # in the middle of it
+create_run_folder(Path(sys.argv[1]), "pool", {"status": "running"})
+"""
+
+
+def test_a_run_folder_appears_with_its_run_json_or_not_at_all(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", CREATING, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert list(tmp_path.glob("pool-*")) == []
+    folder = create_run_folder(tmp_path, "pool", {"status": "running"})
+    assert [path.name for path in tmp_path.iterdir()] == ["pool-1"]  # and nothing of the killed process
+    assert cl.Run(folder).info == {"status": "running"}
+
+
+def test_a_run_folder_takes_the_next_number_where_another_process_was_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pool-1").mkdir()
+    (tmp_path / "pool-1" / "run.json").write_text("{}")
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(()))  # it was not there yet
+    assert create_run_folder(tmp_path, "pool", {}) == tmp_path / "pool-2"

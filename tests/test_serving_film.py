@@ -30,8 +30,6 @@ from convladder.runs.film import FILM, describe_film
 from convladder.serving.page import WEB
 from served import started
 
-pytestmark = pytest.mark.xdist_group("page")
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:

@@ -25,8 +25,6 @@ from convladder.models.ladder import build_model
 from convladder.serving.application import create_application
 from convladder.serving.page import WEB
 
-pytestmark = pytest.mark.xdist_group("page")  # in one process, so that browser and server are made once
-
 LEARN = Path(str(WEB)) / "learn"
 Floats = npt.NDArray[np.float64]
 

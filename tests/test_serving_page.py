@@ -1,13 +1,12 @@
 """The page in a real browser, answered by the server and by itself: it says and shows what the classifier does."""
 
 import base64
+import contextlib
+import io
 import json
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +21,7 @@ from playwright.sync_api import Browser
 
 import convladder as cl
 from browsing import Visit, open_browser, serve_here, skip_without
+from convladder import cli
 from convladder.data.decoding import decode_image
 from convladder.exporting import web as web_exporting
 from convladder.exporting.onnx_file import export_onnx
@@ -29,8 +29,6 @@ from convladder.exporting.site import RUNTIME_FILES, write_site
 from convladder.exporting.web import export_web
 from convladder.models.ladder import build_model
 from served import say
-
-pytestmark = pytest.mark.xdist_group("page")  # in one process, so that browser, server and export are made once
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +38,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def dense(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> cl.Run:
-    recipe = replace(cl.DEFAULT, epochs=6)
-    return cl.train("dense", cl.load_dataset(small_npz), recipe, directory=tmp_path_factory.mktemp("dense"))
-
-
-@pytest.fixture(scope="module")
-def classifiers(run: cl.Run, dense: cl.Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, cl.Classifier]:
+def classifiers(run: cl.Run, stored: cl.Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, cl.Classifier]:
     """Two rungs for digits, and a network, never trained, for photographs in three classes."""
     model = build_model("tiny", (32, 40, 3), 3)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 40, 3), dtype=np.uint8)
     path = tmp_path_factory.mktemp("photos") / "photos.onnx"
     described = {"class_names": ["cat", "dog", "fox"], "input_shape": (32, 40, 3), "fit": "crop", "rung": "tiny"}
     export_onnx(model, path, described, images, np.asarray(model(images.astype(np.float32))))
-    return {"fast": run.classifier(), "dense": dense.classifier(), "photos": cl.Classifier(path)}
+    return {"fast": run.classifier(), "dense": stored.classifier(), "photos": cl.Classifier(path)}
 
 
 @pytest.fixture(scope="module")
@@ -63,23 +55,19 @@ def served(classifiers: dict[str, cl.Classifier]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def runtime(dense: cl.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runtime(stored: cl.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ONNX Runtime Web as npm fetches it, out of an exported page."""
     skip_without("npm")
     folder = tmp_path_factory.mktemp("exported") / "site"
-    command = [
-        sys.executable,
-        "-m",
-        "convladder",
-        "export",
-        str(dense.path),
-        "--format",
-        "web",
-        "--output",
-        str(folder),
-    ]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert "agrees with Keras on 1,000 images" in printed
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(
+            "sys.argv", ["convladder", "export", str(stored.path), "--format", "web", "--output", str(folder)]
+        )
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert not ended.value.code
+    assert "agrees with Keras on 1,000 images" in printed.getvalue()
     package = tmp_path_factory.mktemp("package")
     for file in (folder / "runtime").glob("*.*"):
         shutil.copy(file, package / (file.name if file.suffix == ".wasm" else f"{file.stem}.mjs"))
@@ -327,32 +315,32 @@ def test_what_the_page_asks_is_checked(served: str) -> None:
 
 
 def test_an_export_that_cannot_be_is_refused(
-    run: cl.Run, dense: cl.Run, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: cl.Run, stored: cl.Run, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(cl.ConvladderError, match="exists and is not an export"):
-        export_web({"dense": dense}, tmp_path / "full", runtime)
+        export_web({"dense": stored}, tmp_path / "full", runtime)
     with pytest.raises(cl.ConvladderError, match=r"holds no ort\.wasm\.min\.mjs"):
-        export_web({"dense": dense}, tmp_path / "site", tmp_path)
-    otherwise = cl.Run(shutil.copytree(dense.path, tmp_path / "otherwise"))
+        export_web({"dense": stored}, tmp_path / "site", tmp_path)
+    otherwise = cl.Run(shutil.copytree(stored.path, tmp_path / "otherwise"))
     shutil.copy(run.path / "model.onnx", otherwise.path)
     with pytest.raises(cl.ConvladderError, match="nothing was written") as raised:
         export_web({"dense": otherwise}, tmp_path / "site", runtime)
     assert raised.value.exit_status == 3
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(cl.ConvladderError, match="npm is not installed") as raised:
-        export_web({"dense": dense}, tmp_path / "site")
+        export_web({"dense": stored}, tmp_path / "site")
     assert raised.value.exit_status == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "otherwise"]
 
 
-def test_runs_whose_names_become_one_file_are_all_exported(dense: cl.Run, run: cl.Run, tmp_path: Path) -> None:
+def test_runs_whose_names_become_one_file_are_all_exported(stored: cl.Run, run: cl.Run, tmp_path: Path) -> None:
     runtime = tmp_path / "dist"
     runtime.mkdir()
     for name in RUNTIME_FILES:
         (runtime / name).touch()
-    named = {"my net": dense, "my-net": run, "My net": dense, "my+net-": run, "é": run}
+    named = {"my net": stored, "my-net": run, "My net": stored, "my+net-": run, "é": run}
     write_site({name: one.classifier() for name, one in named.items()}, tmp_path / "site", runtime)
     written = json.loads((tmp_path / "site" / "models.json").read_text(encoding="utf-8"))["models"]
     assert [model["name"] for model in written] == list(named)
@@ -365,7 +353,7 @@ def test_runs_whose_names_become_one_file_are_all_exported(dense: cl.Run, run: c
 
 
 def test_the_gate_runs_the_file_that_was_written(
-    dense: cl.Run, run: cl.Run, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stored: cl.Run, run: cl.Run, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here another one than the run's is written."""
     monkeypatch.setattr(
@@ -374,7 +362,7 @@ def test_the_gate_runs_the_file_that_was_written(
         lambda classifiers, *others: write_site({name: run.classifier() for name in classifiers}, *others),
     )
     with pytest.raises(cl.ConvladderError, match="nothing was written") as raised:
-        export_web({"dense": dense}, tmp_path / "site", runtime)
+        export_web({"dense": stored}, tmp_path / "site", runtime)
     assert raised.value.exit_status == 3
     assert list(tmp_path.iterdir()) == []
 

@@ -18,8 +18,6 @@ from convladder.data.dataset import Split
 from convladder.exporting.onnx_file import export_onnx
 from convladder.models.ladder import build_model
 
-pytestmark = pytest.mark.xdist_group("page")  # in one process, so that browser and server are made once
-
 NAMES = ("cardigan", "long-sleeved undershirt", "pants", "wristwatches")
 BOTH = ("photos-worse", "photos-better")  # in the order served
 LONGEST_LOSS = 0.5

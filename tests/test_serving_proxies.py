@@ -1,14 +1,10 @@
 """Behind a proxy: a real nginx with the usual set-ups, and who is believed when no proxy is there."""
 
 import asyncio
-import os
 import re
-import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +17,7 @@ import convladder as cl
 from browsing import Visit, open_browser, skip_without
 from convladder.serving.application import create_application
 from convladder.serving.proxies import Front, parse_front
-from served import Client, png, say, started
+from served import Client, free_port, nginx, png, say, started
 
 DOCUMENTATION = Path(__file__).parents[1] / "docs" / "serve.md"
 NAME = "photos.example.org"
@@ -38,45 +34,6 @@ HEADERS = {
     "proxy_set_header Connection upgrade;",
     "port": "proxy_set_header Host $host:$server_port; proxy_set_header X-Forwarded-Proto $scheme;",
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
-@contextmanager
-def nginx(folder: Path, server: str, port: int) -> Iterator[None]:
-    """A real nginx with this `server` block, ready at the port."""
-    paths = "".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    user = "user root;" if os.geteuid() == 0 else ""
-    main = f"{user} daemon off; pid {folder}/pid; worker_processes 1; events {{}}"
-    (folder / "nginx.conf").write_text(f"{main} http {{ access_log off; {paths} {server} }}")
-    command = [
-        skip_without("nginx"),
-        "-p",
-        str(folder),
-        "-e",
-        str(folder / "error.log"),
-        "-c",
-        str(folder / "nginx.conf"),
-    ]
-    process = subprocess.Popen(command)
-    try:
-        until = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert process.poll() is None, (folder / "error.log").read_text()
-                assert time.monotonic() < until, "nginx does not listen"
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture(scope="module")

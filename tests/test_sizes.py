@@ -22,11 +22,9 @@ from convladder.models.ladder import MODELS, explain_left_out, suited_rungs
 from convladder.reporting.repeating import command_for
 from convladder.reporting.report import write_report
 from convladder.training.recipes import TUNED, default_recipe_for
-from test_cli import convladder  # noqa: F401 (a fixture)
+from test_comparing_resuming import here
 
 RUNG_BY_DEFAULT = "The rung is transfer, because these are photographs, 70 pixels at their shorter side"
-
-pytestmark = pytest.mark.xdist_group("sizes")  # in one process, so that its runs are made once
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def compared(folder: Path, transferred: cl.Run) -> Comparison:
     directory = transferred.path.parent
     data = cl.load_dataset(folder)
     trials = plan(data, ["dense", "transfer"], quick_recipe, seeds=1)
-    outcomes = list(climb(trials, data, directory))
+    outcomes = list(climb(trials, data, directory, runner=here()))
     assert [outcome.run.path.name for outcome in outcomes if outcome.run] == ["transfer-1", "dense-1"]
     return conclude(outcomes, directory)
 
@@ -114,7 +112,7 @@ def test_finished_runs_of_every_size_are_taken(folder: Path, compared: Compariso
 def test_a_run_of_224_pixels_is_evaluated_on_other_data_and_explained(
     folder: Path,
     transferred: cl.Run,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
 ) -> None:
     evaluated = convladder("evaluate", transferred.path, "--data", folder, "--json")
     assert json.loads(evaluated.out)["images"] == 24
@@ -131,7 +129,7 @@ def test_a_run_of_224_pixels_is_evaluated_on_other_data_and_explained(
 )
 def test_a_refusal_of_the_rung_that_train_took_is_one_line_that_says_why_it_is_that_rung(
     folder: Path,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     options: list[object],
     message: str,
 ) -> None:
@@ -154,7 +152,7 @@ def test_a_refusal_of_the_rung_that_train_took_is_one_line_that_says_why_it_is_t
 def test_nothing_is_said_of_the_files_before_a_refusal(
     folder: Path,
     transferred: cl.Run,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     command: list[object],
     message: str,
 ) -> None:

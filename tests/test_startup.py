@@ -67,7 +67,7 @@ def audit(folder: Path, *command: str, **environment: str) -> None:
     finished = subprocess.run(
         [*command, "audit", "."],
         cwd=folder,
-        env=os.environ | environment,
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")} | environment,
         capture_output=True,
         encoding="utf-8",
         check=False,

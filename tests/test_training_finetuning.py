@@ -20,8 +20,6 @@ from convladder.models.ladder import build_model
 from convladder.training.finetuning import resizable, sides_of
 from convladder.training.recipes import Recipe, default_recipe, default_recipe_for
 
-pytestmark = pytest.mark.xdist_group("finetune")  # in one process, so that its run is made once
-
 
 @pytest.fixture(scope="module")
 def clothes() -> cl.Dataset:

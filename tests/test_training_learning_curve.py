@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,12 +147,7 @@ def test_the_command_needs_no_tensorflow(tmp_path: Path) -> None:
     assert "Would more pictures help?" in (tmp_path / "page.html").read_text()
 
 
-def test_arrays_are_refused_in_one_line(small_npz: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "convladder", "audit", str(small_npz), "--learning-curve"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_arrays_are_refused_in_one_line(convladder: Any, small_npz: Path) -> None:
+    done = convladder("audit", small_npz, "--learning-curve")
+    assert done.status == 2
+    assert len(done.err.strip().splitlines()) == 1

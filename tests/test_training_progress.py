@@ -15,26 +15,30 @@ from convladder.training.progress import ProgressBar
 SHORT = replace(cl.DEFAULT, epochs=2)
 
 
-def show(small: cl.Dataset, folder: Path, terminal: bool, *more: keras.callbacks.Callback) -> str:
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=160)
-    bar = ProgressBar("dense", SHORT.batch_size, console)
-    cl.train("dense", small, SHORT, directory=folder, callbacks=[bar, *more])
-    return stream.getvalue()
+@pytest.fixture(scope="module")
+def shown(small: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, str]:
+    """What one training shows on a terminal, and where there is none."""
+    streams = {terminal: io.StringIO() for terminal in (True, False)}
+    bars = [
+        ProgressBar("dense", SHORT.batch_size, Console(file=stream, force_terminal=terminal, width=160))
+        for terminal, stream in streams.items()
+    ]
+    cl.train("dense", small, SHORT, directory=tmp_path_factory.mktemp("shown"), callbacks=bars)
+    return {terminal: stream.getvalue() for terminal, stream in streams.items()}
 
 
-def test_a_line_an_epoch_where_there_is_no_terminal(small: cl.Dataset, tmp_path: Path) -> None:
-    *lines, last = show(small, tmp_path, False).splitlines()
+def test_a_line_an_epoch_where_there_is_no_terminal(shown: dict[bool, str]) -> None:
+    *lines, last = shown[False].splitlines()
     assert last == "dense  fitted; scoring, exporting and testing the export"
     assert [line.split("  ")[1] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert all("accuracy" in line and "loss" in line and "validation_accuracy" in line for line in lines)
 
 
-def test_a_bar_on_a_terminal(small: cl.Dataset, tmp_path: Path) -> None:
-    shown = show(small, tmp_path, True)
+def test_a_bar_on_a_terminal(shown: dict[bool, str]) -> None:
+    bar = shown[True]
     for part in ("dense", "epoch", "2/2", "loss", "accuracy", "images/s", "0:00:"):
-        assert part in shown
-    assert shown.endswith("\x1b[?25h") or "\x1b[?25h" in shown.split("\x1b[?25l")[-1]  # the cursor is back
+        assert part in bar
+    assert bar.endswith("\x1b[?25h") or "\x1b[?25h" in bar.split("\x1b[?25l")[-1]  # the cursor is back
 
 
 def test_the_cursor_is_back_after_an_interruption(small: cl.Dataset, tmp_path: Path) -> None:

@@ -17,14 +17,13 @@ import numpy.typing as npt
 import pytest
 
 import convladder as cl
-from convladder import cli
 from convladder.data.dataset import Split
 from convladder.files import whole_file
+from convladder.runs.film import FILM, read_film
 from convladder.signals import Stopped
 from convladder.training import checkpoint
 from convladder.training.recipes import default_recipe_for
-
-pytestmark = pytest.mark.xdist_group("resuming")  # in one process, so that the undisturbed runs are made once
+from sharing import take_first
 
 # Mid-epoch looks, augmentation, dropout, batch normalization's averages, a schedule and an ensemble.
 DROPPED = {"dropout": 0.3}
@@ -41,12 +40,7 @@ def _every_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def few(small: cl.Dataset) -> cl.Dataset:
-    def first(split: Split, count: int) -> Split:
-        return Split(split.images[:count], split.labels[:count])
-
-    return cl.Dataset(
-        "few", small.class_names, first(small.train, 1200), first(small.validation, 100), first(small.test, 100)
-    )
+    return take_first(small, 640, 100, 100)  # of two looks an epoch
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +80,23 @@ def assert_same(run: cl.Run, expected: cl.Run) -> None:
     assert rows[0] == rows[1]
     assert run.info["best_epochs"] == expected.info["best_epochs"]
     assert {path.name for path in run.path.iterdir()} == {path.name for path in expected.path.iterdir()}
+    if (run.path / FILM).exists():
+        assert_whole_film(run)
+
+
+def assert_whole_film(run: cl.Run) -> None:
+    """One film over all attempts: in the order of the steps, none twice, and with every epoch."""
+    film = read_film(run)
+    assert film.step[0] == 0
+    assert (np.diff(film.step) > 0).all()
+    assert film.seconds[0] >= 0
+    assert (np.diff(film.seconds) > 0).all()
+    trained = 1 if run.info["rung"] == "finetune" else 0  # its first row is the solved head
+    epochs = [row for row in run.history if row["member"] == 1][trained:]
+    assert film.epochs[:, 0].tolist() == [row["epoch"] for row in epochs]
+    assert film.epochs[:, 5].tolist() == [row["validation_accuracy"] for row in epochs]
+    assert film.step[-1] == film.epochs[-1, 1]
+    assert run.info["film_seconds"] > 0
 
 
 @pytest.mark.parametrize(
@@ -217,7 +228,8 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
 
 
 def test_the_finished_networks_of_an_ensemble_are_kept(few: cl.Dataset, tmp_path: Path) -> None:
-    recipe, how = replace(RECIPE, epochs=1), HOW | {"choices": {}, "ensemble": 3}
+    recipe = replace(RECIPE, epochs=1, batch_size=8)  # of three looks a network
+    how = HOW | {"choices": {}, "ensemble": 3}
     expected = cl.train("dense", few, recipe, directory=tmp_path / "whole", **how)
     with pytest.raises(Stopped):
         cl.train("dense", few, recipe, directory=tmp_path, callbacks=[At("on_train_batch_end", 4, terminate)], **how)
@@ -353,7 +365,8 @@ def test_what_a_full_disk_stops_goes_on_when_there_is_space(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert failed.value.exit_status == 1
     folder = tmp_path / "regularized-1"
-    assert {path.name for path in folder.iterdir()} == {"checkpoint.npz", "film.npz", "history.csv", "run.json"}
+    kept = {"checkpoint.npz", "film.npz", "history.csv", "run.json"}  # whole ones
+    assert {path.name for path in folder.iterdir()} == kept
     assert_same(cl.train("regularized", few, RECIPE, resume=folder, **HOW), undisturbed)
 
 
@@ -377,23 +390,9 @@ def test_a_checkpoint_is_written_in_its_share_of_the_time(tmp_path: Path, monkey
     assert 0.01 < spent / (now[0] - 1000) < 0.02
 
 
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["convladder", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
-
-
-def test_train_resume_takes_everything_from_the_run(
-    small_npz: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_train_resume_takes_everything_from_the_run(small_npz: Path, tmp_path: Path, convladder: Any) -> None:
     given = ["--data", str(small_npz), "--epochs", "2", "--seed", "7", "--hidden", "20", "--deterministic"]
-    _, out, _ = call("train", "--model", "dense", *given, "--runs", tmp_path / "whole", "--json")
+    _, out, _ = convladder("train", "--model", "dense", *given, "--runs", tmp_path / "whole", "--json")
     whole = cl.Run(json.loads(out)["run"])
     folder = tmp_path / "runs" / "dense-1"
     data = cl.load_dataset(small_npz)
@@ -402,29 +401,27 @@ def test_train_resume_takes_everything_from_the_run(
         how: dict[str, Any] = {"seed": 7, "choices": {"hidden": 20}, "deterministic": True}
         stopping = [At("on_train_batch_end", 2, terminate)]
         cl.train("dense", data, recipe, directory=folder.parent, callbacks=stopping, **how)
-    status, out, err = call("train", "--resume", folder, "--seed", "8", "--epochs", "3", "--runs", tmp_path)
+    status, out, err = convladder("train", "--resume", folder, "--seed", "8", "--epochs", "3", "--runs", tmp_path)
     assert (status, out) == (2, "")
     assert err == (
         f"Error: {folder} was started with --seed 7, not 8; --epochs 2, not 3; --runs {folder.parent}, not {tmp_path}. "
         "Expected the same to resume it: leave out what differs, or train anew without resuming.\n"
     )
-    status, _, err = call("train", "--resume", folder, "--seed", "7", "--data", small_npz)
+    status, _, err = convladder("train", "--resume", folder, "--seed", "7", "--data", small_npz)
     assert status == 0, err
     assert_same(cl.Run(folder), whole)
-    status, out, err = call("train", "--resume", folder)
+    status, out, err = convladder("train", "--resume", folder)
     assert (status, out.startswith(f"{folder}: test accuracy")) == (0, True)
     assert f"{folder} is finished: there is nothing to resume." in err
 
 
-def test_what_cannot_be_resumed_is_one_line(
-    run: cl.Run, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
-) -> None:
-    status, _, err = call("train", "--resume", tmp_path)
+def test_what_cannot_be_resumed_is_one_line(run: cl.Run, tmp_path: Path, convladder: Any) -> None:
+    status, _, err = convladder("train", "--resume", tmp_path)
     assert (status, err) == (
         2,
         f"Error: {tmp_path} holds no run.json. Expected the folder of a run that was stopped, killed or failed.\n",
     )
-    status, _, err = call("train", "--resume", run.path)
+    status, _, err = convladder("train", "--resume", run.path)
     assert status == 2
     assert "was started from Python, with data of its own" in err
 

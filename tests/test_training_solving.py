@@ -18,7 +18,6 @@ from convladder.evaluating.metrics import predict_probabilities
 from convladder.exporting import int8
 from convladder.training.head import cross_validate, solve
 from convladder.training.recipes import default_recipe_for, rung_side
-from test_cli import convladder  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.xdist_group("transfer")  # in one process, so that its run is made once
 
@@ -166,7 +165,7 @@ def test_options_that_change_nothing_of_a_solved_head_are_refused(
 def test_the_command_ships_eight_bits_that_answer_as_the_float_network_does(
     clothes: cl.Dataset,
     transferred: cl.Run,
-    convladder: Any,  # noqa: F811
+    convladder: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,7 +1,5 @@
 """Searches: killed and called again, shared by processes, and honest about luck. Trials are real, on 300 digits."""
 
-# ruff: noqa: F811 (a fixture from another file)
-
 import json
 import subprocess
 import sys
@@ -28,7 +26,6 @@ from convladder.tuning.studies import newest, open_storage, open_study, pack, un
 from convladder.tuning.tune import Plan, search
 from convladder.tuning.tuned import Tuned
 from convladder.tuning.work import work
-from test_cli import convladder  # noqa: F401 (a fixture)
 from test_comparing_resuming import here as run_here
 
 pytestmark = pytest.mark.xdist_group("tuning")  # in one process, so that its search is made once

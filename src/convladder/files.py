@@ -1,15 +1,23 @@
-"""Files and folders that appear complete or not at all: written beside their place, flushed, then renamed.
+"""Files and folders that appear complete or not at all, and files of others, read with care.
 
-What is being written has a name that begins with TEMPORARY, and is locked. The system releases the lock of a process
+What is written is written beside its place, flushed, then renamed.
+
+Until then it has a name that begins with TEMPORARY, and is locked. The system releases the lock of a process
 that was killed, so the next one that writes into that folder sees what is abandoned, and removes it.
+
+What is read may be damaged, or made by somebody who means harm: it is a file and no pipe, it unpacks to memory in
+proportion to its size, and every failure is an OSError or a ValueError whose text is one line.
 """
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +28,9 @@ import numpy.typing as npt
 from convladder.errors import ConvladderError
 
 TEMPORARY = ".convladder-"
+UNPACKED_FREE = 1 << 28  # bytes that any compressed file may unpack to
+UNPACKED_SHARE = 100  # and so many times its own size; drawings reach 10, a bomb 1,000
+DEEPEST_JSON = 100  # lists and objects within one another: more than Python can print from any depth of calls
 
 
 def create_folder(folder: Path) -> None:
@@ -77,17 +88,9 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
         if path.exists() and not (path / mark).is_file():
             raise ConvladderError(f"{path} exists and is not an export. Expected a new path, or an earlier export.")
         create_folder(path.parent)
-        _remove_abandoned(path.parent)
         shutil.rmtree(former, ignore_errors=True)
-        with contextlib.ExitStack() as stack:
-
-            def make() -> tuple[int, str]:
-                name = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=path.parent))
-                return os.open(name, os.O_RDONLY), name
-
-            handle, name = _locked(make)
-            stack.callback(os.close, handle)
-            written = Path(name) / "written"
+        with scratch_folder(path.parent) as scratch:
+            written = scratch / "written"
             written.mkdir()
             yield written
             if path.exists():
@@ -102,6 +105,33 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
             shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder that is removed afterwards; if this process is killed, by the next call for that parent.
+
+    Args:
+        parent: Where it is made. By default in the system's folder for temporary files; then those that libraries
+            make in this context are made in it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    place = parent or Path(tempfile.gettempdir())
+    _remove_abandoned(place)
+    with contextlib.ExitStack() as stack:
+
+        def make() -> tuple[int, str]:
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=place))
+            return os.open(name, os.O_RDONLY), name
+
+        handle, name = _locked(make)
+        stack.callback(os.close, handle)
+        if parent is None:
+            stack.callback(setattr, tempfile, "tempdir", tempfile.tempdir)
+            tempfile.tempdir = name
+        yield Path(name)
 
 
 def lock(descriptor: int) -> bool:
@@ -136,7 +166,8 @@ def _remove_abandoned(folder: Path) -> None:
     """Remove what processes that were killed have left."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
-            handle = os.open(path, os.O_RDONLY)
+            # No link, and no pipe that would be waited for: in a public folder others may have put it there.
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 if lock(handle):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -179,3 +210,80 @@ def unwritable(path: Path, error: OSError) -> ConvladderError:
         "Expected a directory with space and write permission: fix that, or choose another one.",
         exit_status=1,
     )
+
+
+def regular(path: str, flags: int) -> int:
+    """An `opener` for `open` that refuses pipes and devices, because they may block or never end."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # `open` itself refuses folders
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return descriptor
+
+
+def most_unpacked(size: int) -> int:
+    """How many bytes a compressed file of `size` bytes may unpack to."""
+    return UNPACKED_FREE + UNPACKED_SHARE * size
+
+
+def read_json(path: Path, **options: Any) -> Any:
+    """Read a JSON file, with the options of `json.loads`.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON, or is nested more than 100 levels deep.
+    """
+    with open(path, "rb", opener=regular) as file:
+        return parse_json(file.read().decode("utf-8"), **options)
+
+
+def parse_json(text: str, **options: Any) -> Any:
+    """Parse JSON, with the options of `json.loads`.
+
+    Raises:
+        ValueError: It is not JSON, or is nested more than 100 levels deep.
+    """
+    deep = ValueError(f"it is nested more than {DEEPEST_JSON} levels deep")
+    try:
+        content = json.loads(text, **options)
+    except RecursionError:
+        raise deep from None
+    level = [content]
+    for _ in range(DEEPEST_JSON + 1):
+        containers = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        if not containers:
+            return content
+        level = [inner for one in containers for inner in one]
+    raise deep
+
+
+def read_arrays(path: Path, *names: str, most: int | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Read arrays of an .npz file: those that are named, or all. Nothing in it is ever unpickled.
+
+    Args:
+        path: The file.
+        names: Names of the arrays.
+        most: How many bytes all arrays may unpack to; by default what `most_unpacked` says.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is damaged, lacks an array, or unpacks to too much.
+    """
+    try:
+        with open(path, "rb", opener=regular) as file:
+            with zipfile.ZipFile(file) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > (most or most_unpacked(os.fstat(file.fileno()).st_size)):
+                raise ValueError(f"its arrays unpack to {unpacked:,} bytes, which is too much for such a file")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in names or archive.files}
+        strange = [name for name, values in arrays.items() if not isinstance(values, np.ndarray)]
+        if strange:
+            raise ValueError(f"{strange[0]} in it is not an array")
+    except OSError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise many classes of errors for damaged files
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+    return arrays

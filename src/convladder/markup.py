@@ -1,5 +1,6 @@
 """Text that is shown: makes any name printable, and tables and objects HTML for notebooks."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from html import escape
@@ -20,6 +21,19 @@ def printable(text: str) -> str:
 def _is_space(character: str) -> bool:
     """Whether it is a space that Python does not count as printable, such as a no-break or an ideographic space."""
     return unicodedata.category(character) == "Zs"
+
+
+_FORMULA = re.compile(r"(^|;)(?=[=+\-@＝＋－＠])")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
+
+
+def cell(text: str) -> str:
+    """A text as a cell of a CSV file: printable, and no formula to a spreadsheet, which would compute it.
+
+    An apostrophe is put before a sign that begins a formula, also after a semicolon, which some spreadsheets take for
+    the end of a cell. Numbers stay as they are.
+    """
+    return printable(text) if _NUMBER.fullmatch(text) else _FORMULA.sub(r"\1'", printable(text))
 
 
 def shown(value: Any) -> Any:

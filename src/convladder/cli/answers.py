@@ -114,6 +114,6 @@ class AnswerFile:
 def _stamp(path: str) -> list[int] | None:
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # there is none, or the name holds a zero byte
         return None
     return [status.st_size, status.st_mtime_ns]

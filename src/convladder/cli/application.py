@@ -67,6 +67,10 @@ Ensemble = Annotated[
 RunsDirectory = Annotated[Path, typer.Option("--runs", help="Folder for the run folders.")]
 Deterministic = Annotated[bool, typer.Option(help="Get the same weights every time, bit for bit. Slower.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AnyCost = Annotated[
+    bool,
+    typer.Option("--any-cost", help="Allow a model that may take any time and memory. For files that you trust."),
+]
 MOST_CLASSES = 100_000
 Classes = Annotated[int, typer.Option(min=2, max=MOST_CLASSES, help="Number of classes.")]
 Input = Annotated[str, typer.Option("--input", metavar="HxWxC", help="Shape of an image.")]

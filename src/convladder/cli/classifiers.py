@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from convladder.inference.classifier import Classifier
 
 
-def open_classifiers(models: Sequence[Path]) -> "dict[str, Classifier]":
+def open_classifiers(models: Sequence[Path], *, any_cost: bool = False) -> "dict[str, Classifier]":
     """The classifiers of run folders and .onnx files, by the folder's or the file's name.
 
     Raises:
@@ -25,5 +25,5 @@ def open_classifiers(models: Sequence[Path]) -> "dict[str, Classifier]":
         name = printable(file.resolve().parent.name if file.name == "model.onnx" else file.stem)
         if name in classifiers:
             raise ConvladderError(f"Two models are named {name}. Expected different names: rename a folder or file.")
-        classifiers[name] = Classifier(file, threads=1)
+        classifiers[name] = Classifier(file, threads=1, any_cost=any_cost)
     return classifiers

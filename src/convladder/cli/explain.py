@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convladder.cli.application import AsJson, app, remark
+from convladder.cli.application import AnyCost, AsJson, app, remark
 from convladder.cli.sources import expand
 from convladder.errors import ConvladderError
 from convladder.markup import printable
@@ -32,6 +32,7 @@ def explain(
     sanity: Annotated[
         bool, typer.Option("--sanity", help="Compare each map with the maps of networks with randomized weights.")
     ] = False,
+    any_cost: AnyCost = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a run looks at: first filters, Grad-CAM, occlusion, and a layer's feature maps."""
@@ -44,7 +45,7 @@ def explain(
     within = (model / "model.keras").exists()
     if not within and (layer or sanity):
         raise ConvladderError(f"{model} holds no Keras network. Expected a run folder for --layer or --sanity.")
-    classifier = Classifier(model)
+    classifier = Classifier(model, any_cost=any_cost)
     network, random, filters = _load_networks(model, sanity) if within else (None, [], None)
     from convladder.evaluating.explaining import explain as explain_picture
 

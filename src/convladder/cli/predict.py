@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convladder.cli.application import MOST_CLASSES, AsJson, app, remark, when_stopped
+from convladder.cli.application import MOST_CLASSES, AnyCost, AsJson, app, remark, when_stopped
 from convladder.cli.sources import expand
 from convladder.errors import ConvladderError
-from convladder.markup import printable
+from convladder.markup import cell, printable
 
 if TYPE_CHECKING:
     from convladder.inference.classifier import Prediction
@@ -34,6 +34,7 @@ def predict(
         Path | None,
         typer.Option(help="Write the answers to this file. After a kill the same command goes on."),
     ] = None,
+    any_cost: AnyCost = False,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV for a spreadsheet.")] = False,
     null: Annotated[
@@ -46,7 +47,7 @@ def predict(
 
     if as_json and as_csv:
         raise ConvladderError("--json and --csv were both given. Expected one of them.")
-    classifier = Classifier(model)
+    classifier = Classifier(model, any_cost=any_cost)
     named = min(top or 1, len(classifier.class_names))
     options = ["json" if as_json else "csv" if as_csv else "lines", top]
     file = AnswerFile(output, classifier.path, options) if output else None
@@ -102,7 +103,7 @@ def _csv_writer(top: int) -> "Callable[[str, Prediction | ConvladderError], None
                 "" if value is None else json.dumps(value) for value in (answer.familiarity, answer.unlike_training)
             ]
             row = [path, *classes, str(answer.abstained).lower(), *told, ""]
-        table.writerow(map(printable, row))
+        table.writerow(map(cell, row))
         sys.stdout.flush()
 
     return write

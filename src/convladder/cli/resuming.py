@@ -1,6 +1,7 @@
 """`train --resume`: what a run was started with, and whether the options say anything else."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,9 @@ class Started:
 
     def __init__(self, folder: Path) -> None:
         from convladder.runs.run import Run
+        from convladder.training.resuming import begun
 
-        self.folder = folder
-        if not (folder / "run.json").exists():
-            raise ConvladderError(
-                f"{folder} holds no run.json. Expected the folder of a run that was stopped, killed or failed."
-            )
+        self.folder = begun(folder)
         self.info = Run(folder).info
         if self.info.get("own_network") or not self.info.get("data"):
             what = "network" if self.info.get("own_network") else "data"
@@ -105,12 +103,13 @@ def name_way_on(folders: list[Path]) -> Iterator[None]:
     """If the training into the last of the folders ends early, also say how to go on."""
 
     def way() -> str:
-        return f"Go on with: convladder train --resume {folders[-1]}" if folders else ""
+        there = folders and os.path.exists(folders[-1] / "run.json")
+        return f"Go on with: convladder train --resume {folders[-1]}" if there else ""
 
     try:
         with when_stopped(way):
             yield
     except ConvladderError as error:
-        if not folders or not isinstance(error.__cause__, OSError):
+        if not isinstance(error.__cause__, OSError) or not (told := way()):
             raise
-        raise ConvladderError(f"{error} {way()}", exit_status=error.exit_status) from error
+        raise ConvladderError(f"{error} {told}", exit_status=error.exit_status) from error

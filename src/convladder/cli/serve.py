@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from convladder.cli.application import app, remark
+from convladder.cli.application import AnyCost, app, remark
 from convladder.cli.classifiers import open_classifiers
 from convladder.errors import ConvladderError
 
@@ -32,6 +32,7 @@ def serve(
         typer.Option(metavar="ADDRESS", help="Address or network whose X-Forwarded headers to trust. Can be repeated."),
     ] = None,
     root_path: Annotated[str, typer.Option(metavar="/PATH", help="Path that a proxy serves this under.")] = "",
+    any_cost: AnyCost = False,
 ) -> None:
     """Serve models over HTTP: POST /predict, the Open Inference Protocol at /v2, metrics; see /docs."""
     from convladder.serving.limits import parse_limits
@@ -48,7 +49,7 @@ def serve(
     from convladder.serving.guard import LOOPBACK
     from convladder.serving.server import run_server
 
-    classifiers = open_classifiers(models)
+    classifiers = open_classifiers(models, any_cost=any_cost)
     hosts = LOOPBACK if loopback or front.names else ()
     application = create_application(classifiers, chosen, api_key=api_key, hosts=hosts, front=front)
     run_server(application, host, port, chosen, lambda url: remark(f"{', '.join(classifiers)}: {url}"))

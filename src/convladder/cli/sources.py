@@ -6,13 +6,9 @@ import select
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from convladder.cli.application import remark
 from convladder.errors import ConvladderError
-
-if TYPE_CHECKING:
-    pass
 
 LONGEST_PATH = 1 << 16  # bytes; systems allow fewer
 
@@ -33,7 +29,7 @@ def expand(source: str, null: bool = False) -> Sequence[str] | Iterator[str | No
             remark(f"{source}: {listing.count_ignored()}, skipped.")
         return sorted([*listing.paths, *(path for path, _ in listing.left_out)])  # unreadable files are reported later
     if glob.has_magic(source) and not os.path.lexists(source):
-        matches = glob.glob(source, recursive=True)
+        matches = list(dict.fromkeys(_matches(source)))
         found = sorted(path for path in matches if not os.path.isdir(path))
         if found and "**" not in source and len(found) < len(matches):
             remark(f"{source}: {len(matches) - len(found):,} folders, skipped.")
@@ -41,6 +37,25 @@ def expand(source: str, null: bool = False) -> Sequence[str] | Iterator[str | No
             raise ConvladderError(f"{source} matches no file. Expected a pattern for images, such as 'photos/*.jpg'.")
         return found
     return [source]
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """What a pattern matches; `**` stands for any folders, but follows no links, because they may lead in circles."""
+    from convladder.data.candidates import check_depth
+
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    place = parts.index("**")
+    within = parts[place + 1 :] or ["*"]
+    for start in glob.glob(os.sep.join(parts[:place]) + os.sep) if place else [""]:
+        for folder, folders, _ in os.walk(start or os.curdir):
+            below = os.path.relpath(folder, start or os.curdir)
+            check_depth(folder, below.count(os.sep))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            here = start if below == os.curdir else os.path.join(start, below)
+            yield from _matches(os.path.join(glob.escape(here), *within))
 
 
 def read_paths(descriptor: int, end: bytes) -> Iterator[str | None]:

@@ -20,9 +20,9 @@ from convladder.comparing.trials import TOO_LATE, Late, LookOn, Outcome, Say, Tr
 from convladder.data.dataset import Dataset, Split
 from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
-from convladder.files import create_folder
+from convladder.files import create_folder, scratch_folder
 from convladder.processors import count_processors
-from convladder.runs.run import Run, create_run_folder
+from convladder.runs.run import Run, number_run
 from convladder.training.recipes import rung_side
 
 LOCAL = "local"
@@ -210,8 +210,8 @@ def _task(trial: Trial, dataset: Dataset, target: str, key: str, cores: int, sta
     keras.backend.clear_session()  # Ray can reuse the process of another trial
     if not key:
         return str(run_trial(trial, dataset, Path(target)))
-    with tempfile.TemporaryDirectory() as folder:
-        return _upload(run_trial(trial, dataset, Path(folder)), target, key)
+    with scratch_folder() as folder:
+        return _upload(run_trial(trial, dataset, folder), target, key)
 
 
 class _Starts:
@@ -300,13 +300,11 @@ def _download(place: str, storage: str, directory: Path, rung: str) -> Run:
 
     system, _ = fsspec.core.url_to_fs(storage)
     create_folder(directory)
-    with tempfile.TemporaryDirectory(prefix=".", dir=directory) as temporary:
-        whole = Path(temporary) / "run"
+    with scratch_folder(directory) as scratch:
+        whole = scratch / "run"
         for remote in system.find(place):
             path = whole / remote.strip("/").removeprefix(place.strip("/")).lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             system.get_file(remote, str(path))
         _ = Run(whole).info
-        folder = create_run_folder(directory, rung)
-        whole.replace(folder)  # replaces the empty folder that reserved the name
-    return Run(folder)
+        return Run(number_run(whole, directory, rung))

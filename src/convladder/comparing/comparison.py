@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from convladder.comparing.differences import ALIKE, level_of, set_beside
+from convladder.comparing.machines import Unlike, describe_unlike, measured_on, trained_on, unlike
 from convladder.comparing.settings import describe_tuned, row_names, settings_of
 from convladder.errors import ConvladderError
 from convladder.evaluating.few import FEW, caution, leaks_in_words, points_of, rounded
 from convladder.evaluating.significance import RightAnswers, estimate_difference, mean_accuracy
+from convladder.files import read_json
 from convladder.markup import html_of
 from convladder.models.ladder import MODELS
 from convladder.runs.run import Run
@@ -71,7 +73,7 @@ class Comparison:
         """
         path = Path(directory) / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             return Comparison(tuple(Run(path.parent / name) for name in content["runs"]), tuple(content["not_run"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, ConvladderError):
@@ -172,6 +174,20 @@ class Comparison:
         told = {name: leaks_in_words(group[0].metrics["test"]) for name, group in self.groups.items()}
         return [f"`{name}`: {words}" for name, words in told.items() if words]
 
+    @cached_property
+    def machines(self) -> dict[str, Unlike]:
+        """The versions, processors and cores in which the runs differ, and those of their measured costs."""
+        return {"training": unlike(self.runs, trained_on), "costs": unlike(self.runs, measured_on)}
+
+    @property
+    def machines_in_words(self) -> list[str]:
+        """The same in sentences."""
+        told = {
+            "training": "Trained with different versions or machines, which may change results: {}.",
+            "costs": "Latency and throughput measured with different versions or machines: {}.",
+        }
+        return [told[key].format(describe_unlike(found)) for key, found in self.machines.items() if found]
+
     @property
     def content(self) -> dict[str, Any]:
         """The whole comparison as JSON values."""
@@ -181,6 +197,7 @@ class Comparison:
             "level": self.level,
             "pareto": self.pareto,
             "recommendation": self.recommendation,
+            "machines": self.machines,
             "not_run": list(self.not_run),
         }
 
@@ -197,6 +214,7 @@ class Comparison:
         if said:
             said.append(self.recommendation["words"])
         said += self.leaks
+        said += self.machines_in_words
         run = self.groups[self.recommendation["best"]][0]
         if warned := caution(run.metrics["test"], run.info):
             said.append(f"`{run.info['rung']}`: {warned}")

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import keras
@@ -24,10 +25,12 @@ from convladder.files import write_json
 from convladder.inference.occlusion import list_places
 from convladder.models.backbone import PRETRAINED
 from convladder.models.ladder import build_model
+from convladder.processors import count_processors
 from convladder.runs.run import Run
 from convladder.training.assembling import VIEWS
 from convladder.training.augmentation import AUGMENT
 from convladder.training.fitting import compile_copy
+from convladder.training.hardware import processor_name
 from convladder.training.pacing import BUILDS_BEFORE, seconds_after
 from convladder.training.recipes import MOST_MINUTES, Recipe, resolve_precision, rung_side
 
@@ -226,14 +229,17 @@ class TimeBudget:
 
 
 def measure_costs(run: Run, images: npt.NDArray[np.uint8]) -> None:
-    """Measure the speed and size of a run's shipped model, and keep them as `costs` in metrics.json. Done only once.
+    """Measure the speed and size of a run's shipped model, and keep them as `costs` in metrics.json.
+
+    It is done once per machine, because seconds on another machine cannot be compared with those on this one.
 
     Args:
         run: A finished run.
         images: Real images, shape (count, height, width, channels), at least one. With zeros, a network may be
             faster.
     """
-    if "costs" in run.metrics:
+    machine = {"onnxruntime": version("onnxruntime"), "processor": processor_name(), "cores": count_processors()}
+    if run.metrics.get("costs", {}).get("machine") == machine:
         return
     predict = run.classifier().predict_probabilities
     count = len(images)
@@ -243,6 +249,7 @@ def measure_costs(run: Run, images: npt.NDArray[np.uint8]) -> None:
         "latency_seconds": one,
         "images_per_second": min(THROUGHPUT_BATCH, count) / many,
         "bytes": (run.path / "model.onnx").stat().st_size,
+        "machine": machine,
     }
     run.metrics["costs"] = costs
     write_json(run.path / "metrics.json", run.metrics)

@@ -11,6 +11,7 @@ from convladder.comparing.settings import identity_of
 from convladder.data.dataset import Dataset
 from convladder.errors import ConvladderError
 from convladder.runs.run import Run
+from convladder.training.checkpoint import remove_checkpoint
 from convladder.training.recipes import Recipe, resolve_precision
 from convladder.training.resuming import in_use
 
@@ -141,6 +142,7 @@ def take_finished(stored: Iterable[Run], identity: Mapping[str, Any]) -> Run | N
     for run in stored:
         whole = all((run.path / name).exists() for name in ("metrics.json", "model.onnx", "predictions.npz"))
         if whole and identity_of(run.info) == identity and _compatible(run):
+            remove_checkpoint(run.path)  # of a process that was killed before it could
             return run
     return None
 

@@ -19,10 +19,10 @@ def check_arrays(arrays: dict[str, npt.NDArray[Any]], path: Path) -> dict[str, n
     """Return the arrays, if they are images and labels for training and testing."""
     for split in ("train", "test"):
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.size:
             raise ConvladderError(
                 f"x_{split} of {path} is {images.dtype} of shape {images.shape}. Expected uint8 of "
-                "(count, height, width) or (count, height, width, channels), with a count of at least 1."
+                "(count, height, width) or (count, height, width, channels), each at least 1."
             )
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0:
             raise ConvladderError(

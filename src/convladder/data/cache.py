@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +31,7 @@ import PIL
 from convladder.data.decoding import chunk_size, decode_image, name_defect
 from convladder.data.journal import Journal
 from convladder.errors import ConvladderError, check_range
+from convladder.files import read_arrays, scratch_folder
 from convladder.startup import has_home
 from convladder.workers import map_files
 
@@ -92,9 +92,9 @@ def decode_files(
         )
     try:
         if root is None:
-            with tempfile.TemporaryDirectory(prefix="convladder-") as folder:
-                _build(Path(folder), paths, choose_shape(), resize)
-                return _open(Path(folder))  # a mapped file stays readable after it is deleted
+            with scratch_folder() as folder:
+                _build(folder, paths, choose_shape(), resize)
+                return _open(folder)  # a mapped file stays readable after it is deleted
 
         def build(folder: Path) -> None:
             shape = choose_shape()
@@ -195,7 +195,7 @@ def _build(folder: Path, paths: Sequence[str], shape: Shape, resize: str) -> Non
     target.touch()
     needed = len(paths) * size - 512 * target.stat().st_blocks
     if shutil.disk_usage(folder).free < needed:
-        raise OSError(0, f"{needed / 1e9:.1f} GB are needed")
+        raise OSError(0, f"{needed / 1e6:,.0f} MB are needed")
     journal = Journal(folder / JOURNAL, list(shape))
     with contextlib.closing(journal):
         journal.cut(_count_sound(journal.entries, target, size))
@@ -257,10 +257,10 @@ def _close_gaps(target: Path, kept: Sequence[int], size: int) -> None:
 
 
 def _open(folder: Path) -> DecodedFiles:
-    with np.load(folder / "index.npz", allow_pickle=False) as index:
-        sources, shape = index["sources"], tuple(int(side) for side in index["shape"])
-        left_out = [(number, reason) for number, reason in json.loads(str(index["left_out"]))]
-        digests, files, constant = index["digests"], index["files"], index["constant"]
+    index = read_arrays(folder / "index.npz")
+    sources, shape = index["sources"], tuple(int(side) for side in index["shape"])
+    left_out = [(number, reason) for number, reason in json.loads(str(index["left_out"]))]
+    digests, files, constant = index["digests"], index["files"], index["constant"]
     images: npt.NDArray[np.uint8]
     if len(sources):
         images = np.memmap(folder / "images", np.uint8, "r", shape=(len(sources), *shape))

@@ -5,6 +5,8 @@ import os
 import stat
 from typing import TypeAlias
 
+from convladder.errors import ConvladderError
+
 READ = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
 # Picture formats that cannot be read. These files are reported, not skipped.
 NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".ico", ".psd", ".eps", ".ppm", ".pgm", ".tga", ".dng")
@@ -14,6 +16,7 @@ BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the second header, which follows 14 bytes of the first
 
 NO_PICTURE = "no picture by name and content"
+DEEPEST = 100  # folders within one another
 
 Entry: TypeAlias = "os.DirEntry[str]"
 
@@ -54,6 +57,20 @@ def _begins_as_picture(entry: Entry) -> bool:
     if head.startswith(b"BM"):
         return int.from_bytes(head[14:18], "little") in BMP_HEADERS
     return head.startswith(BEGINNINGS) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+
+
+def check_depth(folder: str | os.PathLike[str], depth: int) -> None:
+    """Refuse a folder that lies so many folders deep in the one that was named.
+
+    Raises:
+        ConvladderError: It is deeper than 100.
+    """
+    if depth > DEEPEST:
+        shown = os.fspath(folder)
+        raise ConvladderError(
+            f"{shown[:100]}… is more than {DEEPEST} folders deep. Expected pictures in fewer: move the folders, or "
+            "remove them."
+        )
 
 
 def list_entries(folder: str | os.PathLike[str]) -> list[Entry]:

@@ -5,9 +5,9 @@ The column of labels is never guessed.
 """
 
 import csv
-import io
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -16,6 +16,7 @@ from convladder.data.checks import too_many_classes
 from convladder.data.folders import Listing
 from convladder.data.splits import recognize_split, resolve_evaluation, tokenize, word_set
 from convladder.errors import ConvladderError
+from convladder.files import regular
 from convladder.markup import printable
 
 TABLE_ENDINGS = (".csv", ".tsv")
@@ -23,6 +24,9 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 COLUMNS = ("path", "label", "split")
 NONE = "none"  # instead of a split column
 LOOKED_AT = 20  # rows whose cells are checked for existing files, to find the column of paths
+SPLIT_ON = 1000  # rows that tell the separator
+MOST_COLUMNS = 4096  # a table of pixels has thousands, and no path
+MOST_SHOWN = 78  # characters of a cell
 
 # Known headers, in lower case and without spaces and underscores.
 PATHS = word_set(
@@ -69,15 +73,14 @@ def list_csv(path: Path, columns: Mapping[str, str] | None = None) -> Listing:
     Raises:
         ConvladderError: It cannot be read, the columns are unclear, or no row has a path and a label.
     """
-    rows = _read_rows(path)
+    rows, empty = _read_rows(path)
     table = _find_columns(path, rows, columns or {})
     splits = _read_splits(path, table)
     listing = Listing()
+    if empty:
+        listing.ignored["empty row"] = empty
     labels: dict[str, list[str]] = {}
     for row in table.rows:
-        if not any(cell.strip() for cell in row):
-            listing.ignored["empty row"] += 1
-            continue
         name, label = _cell(row, table.path), _cell(row, table.label)
         split = "" if table.split is None else splits.get(_cell(row, table.split), "")
         picture = _locate(path, name)
@@ -99,30 +102,51 @@ def list_csv(path: Path, columns: Mapping[str, str] | None = None) -> Listing:
     return listing
 
 
-def _read_rows(path: Path) -> list[list[str]]:
-    """All rows, split at the separator that gives several columns, existing files, and equally long rows."""
+def _read_rows(path: Path) -> tuple[list[list[str]], int]:
+    """All rows that are not empty, and the number of those that are.
+
+    They are split at the separator that gives several columns, existing files, and equally long rows.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        readings = [list(csv.reader(io.StringIO(text, newline=""), delimiter=separator)) for separator in SEPARATORS]
+        beginnings = {one: list(itertools.islice(filter(any, _rows(path, one)), SPLIT_ON)) for one in SEPARATORS}
+
+        def suits(separator: str) -> tuple[bool, bool, bool]:
+            rows = beginnings[separator]
+            files = any(os.path.isfile(_locate(path, cell)) for row in rows[:LOOKED_AT] for cell in row if cell.strip())
+            several = bool(rows) and len(rows[0]) > 1
+            return several, several and files, len({len(row) for row in rows}) == 1
+
+        best = max(SEPARATORS, key=suits)
+        if beginnings[best] and not suits(best)[0]:
+            raise ConvladderError(
+                f"{path} has one column, {printable(beginnings[best][0][0][:MOST_SHOWN])!r}. Expected at least two, "
+                f"path and label, separated by {', '.join(SEPARATORS.values())}."
+            )
+        filled: list[list[str]] = []
+        empty = 0
+        for row in _rows(path, best):
+            if any(cell.strip() for cell in row):
+                filled.append(row)
+            else:
+                empty += 1
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConvladderError(
             f"Could not read {path} ({reason}). Expected a CSV file with path and label, encoded as UTF-8."
         ) from error
+    return filled, empty
 
-    def suits(rows: list[list[str]]) -> tuple[bool, bool, bool]:
-        filled = [row for row in rows if any(row)]
-        files = any(os.path.isfile(_locate(path, cell)) for row in filled[:LOOKED_AT] for cell in row if cell.strip())
-        several = bool(filled) and len(filled[0]) > 1
-        return several, several and files, len({len(row) for row in filled}) == 1
 
-    best = max(readings, key=suits)
-    if best and not suits(best)[0]:
-        raise ConvladderError(
-            f"{path} has one column, {printable(best[0][0] if best[0] else '')!r:.80}. Expected at least two, path "
-            f"and label, separated by {', '.join(SEPARATORS.values())}."
-        )
-    return best
+def _rows(path: Path, separator: str) -> Iterator[list[str]]:
+    """The rows of a file, one after the other, so that only those that are kept take memory."""
+    with open(path, encoding="utf-8-sig", newline="", opener=regular) as file:
+        for row in csv.reader(file, delimiter=separator):
+            if len(row) > MOST_COLUMNS:
+                raise ConvladderError(
+                    f"{path} has a row of {len(row):,} columns. Expected at most {MOST_COLUMNS:,}: a row a picture, "
+                    "with its path and its label."
+                )
+            yield row
 
 
 def _find_columns(path: Path, rows: list[list[str]], named: Mapping[str, str]) -> _Table:

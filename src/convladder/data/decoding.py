@@ -17,13 +17,12 @@ How each kind of picture is read:
 """
 
 import contextlib
-import io
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +37,7 @@ from PIL.TiffImagePlugin import (
 )
 
 from convladder.data.png import without_metadata
+from convladder.data.reader import Reader, check_scans, check_tags
 from convladder.data.resizing import RESIZINGS, accept_fit
 from convladder.errors import ConvladderError, check_choice
 from convladder.workers import CHUNK
@@ -229,11 +229,13 @@ def open_picture(path: str | Path | bytes) -> Iterator[Image.Image]:
     name = "The picture" if isinstance(path, bytes) else path
     try:
         # A file, not a path: Pillow 13 would map it into memory, and garble a TIFF that is rotated by 90°.
-        with _as_file(path) as file, Image.open(without_metadata(file), formats=PICTURE_FORMATS) as picture:
+        with Reader(path) as file, _opened(file) as picture:
             if picture.width * picture.height > PIXEL_LIMIT:
                 raise Image.DecompressionBombError(
                     f"{picture.width:,}×{picture.height:,} pixels; the limit is {PIXEL_LIMIT:,}"
                 )
+            file.left = None  # the pixels may take any number of reads
+            check_scans(picture, file)
             yield picture
     except UnidentifiedImageError as error:
         raise ConvladderError(f"{name} is not a picture. Expected one of: {', '.join(PICTURE_FORMATS)}.") from error
@@ -242,8 +244,9 @@ def open_picture(path: str | Path | bytes) -> Iterator[Image.Image]:
         raise ConvladderError(f"Could not read {name} ({reason}).") from error
 
 
-def _as_file(path: str | Path | bytes) -> BinaryIO:
-    return io.BytesIO(path) if isinstance(path, bytes) else open(path, "rb")
+def _opened(file: Reader) -> Image.Image:
+    check_tags(file)
+    return Image.open(without_metadata(file), formats=PICTURE_FORMATS)
 
 
 def name_defect(error: ConvladderError) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convladder.data.candidates import READ, Entry, is_hidden, list_entries, why_passed_over
+from convladder.data.candidates import READ, Entry, check_depth, is_hidden, list_entries, why_passed_over
 from convladder.data.layouts import Place, read_layout
 from convladder.errors import ConvladderError
 from convladder.markup import printable
@@ -116,8 +116,9 @@ def _list_class(place: Place, listing: Listing) -> None:
             listing.ignored["no regular file"] += 1  # reading a pipe could block forever
 
 
-def _walk(folder: str, listing: Listing, hidden: bool = False) -> Iterator[tuple[Entry, bool]]:
+def _walk(folder: str, listing: Listing, hidden: bool = False, depth: int = 0) -> Iterator[tuple[Entry, bool]]:
     """Every file below a folder, and whether it or a parent folder is hidden. Links to folders are not followed."""
+    check_depth(folder, depth)
     try:
         entries = list_entries(folder)
     except OSError as error:
@@ -126,7 +127,7 @@ def _walk(folder: str, listing: Listing, hidden: bool = False) -> Iterator[tuple
     for entry in entries:
         concealed = hidden or is_hidden(entry.name)
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, listing, concealed)
+            yield from _walk(entry.path, listing, concealed, depth + 1)
         elif entry.is_symlink() and os.path.isdir(entry.path):
             listing.ignored["a link to a folder"] += 1
         else:

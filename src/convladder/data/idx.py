@@ -1,18 +1,22 @@
 """IDX files, the format of MNIST and Fashion-MNIST: read, gzipped or not, and written."""
 
 import gzip
+import math
+import os
 import re
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
+from convladder.files import most_unpacked, regular
 
 GZIP = b"\x1f\x8b"
 UNSIGNED_BYTE = 8
+MOST_SIDES = 8  # the format allows 255; images have three
 
 # Patterns for train-images-idx3-ubyte, emnist-letters-t10k-labels.idx1-ubyte.gz and so on, by the array's key.
 NAMES = {
@@ -63,22 +67,35 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         ConvladderError: It cannot be read, is damaged, or holds another type than unsigned bytes.
     """
     try:
-        content = path.read_bytes()
-        if content.startswith(GZIP):
-            content = gzip.decompress(content)
+        with open(path, "rb", opener=regular) as file:
+            size, packed = os.fstat(file.fileno()).st_size, file.read(2) == GZIP
+            file.seek(0)
+            if not packed:
+                return _read_values(path, file, size)
+            with gzip.open(file, "rb") as unpacked:
+                return _read_values(path, unpacked, most_unpacked(size))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConvladderError(f"Could not read {path} ({reason}). Expected an IDX file, gzipped or not.") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTE:
-        raise ConvladderError(
-            f"{path} begins with {content[:4].hex(' ')}. Expected 00 00 08, as in IDX files of bytes."
-        )
-    start = 4 + 4 * content[3]
-    if len(content) >= start:
-        shape = tuple(int(side) for side in np.frombuffer(content, ">u4", content[3], offset=4))
-        if len(content) - start == int(np.prod(shape, dtype=object)):
-            return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-    raise ConvladderError(f"{path} is truncated or too long: {len(content):,} bytes. Copy or download it again.")
+
+
+def _read_values(path: Path, file: "BinaryIO | gzip.GzipFile", most: int) -> npt.NDArray[np.uint8]:
+    """Read the header and exactly the values that it declares, of at most `most` bytes."""
+    head = file.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] != UNSIGNED_BYTE:
+        raise ConvladderError(f"{path} begins with {head.hex(' ')}. Expected 00 00 08, as in IDX files of bytes.")
+    rank = head[3]
+    sides = file.read(4 * rank)
+    if rank <= MOST_SIDES and len(sides) == 4 * rank:
+        shape = tuple(int(side) for side in np.frombuffer(sides, ">u4"))
+        declared = math.prod(shape)
+        content = file.read(declared + 1) if declared <= most else b""
+        if len(content) == declared:
+            return np.frombuffer(content, np.uint8).reshape(shape)
+    raise ConvladderError(
+        f"{path} is truncated, too long or damaged: it does not hold the bytes that its header declares. Copy or "
+        "download it again."
+    )
 
 
 def encode_idx(array: npt.NDArray[Any]) -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from convladder.files import parse_json
+
 SECONDS_APART = 0.5  # between two flushes: so much may have to be done again
 
 
@@ -34,7 +36,7 @@ class Journal:
             try:
                 if not line.endswith(b"\n"):
                     break
-                read.append(json.loads(line))
+                read.append(parse_json(line.decode()))
             except ValueError:  # a power cut can leave anything
                 break
             self._ends.append(len(line) + (self._ends[-1] if self._ends else 0))

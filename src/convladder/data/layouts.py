@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from convladder.data.candidates import Entry, is_hidden, list_entries, seems_picture
+from convladder.data.candidates import Entry, check_depth, is_hidden, list_entries, seems_picture
 from convladder.data.splits import FILLERS, SPLITS, recognize_split, resolve_evaluation, tokenize, word_set
 from convladder.errors import ConvladderError
 from convladder.markup import printable
@@ -51,8 +51,9 @@ class Layout:
 class _Folder:
     """A folder whose content is listed when it is needed. Links to folders are followed only in the topmost one."""
 
-    def __init__(self, path: str, name: str, follow: bool = False) -> None:
-        self.path, self.name, self._follow = path, name, follow
+    def __init__(self, path: str, name: str, follow: bool = False, depth: int = 0) -> None:
+        self.path, self.name, self._follow, self._depth = path, name, follow, depth
+        check_depth(path, depth)
 
     @cached_property
     def entries(self) -> list[Entry]:
@@ -65,7 +66,7 @@ class _Folder:
     @cached_property
     def folders(self) -> list["_Folder"]:
         return [
-            _Folder(entry.path, entry.name)
+            _Folder(entry.path, entry.name, depth=self._depth + 1)
             for entry in self.entries
             if not is_hidden(entry.name) and os.path.isdir(entry.path) and (self._follow or not entry.is_symlink())
         ]

@@ -1,15 +1,12 @@
 """Loading: the embedded sets, a folder or CSV file of pictures, IDX files or an .npz file, checked and split."""
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from convladder.data.arrays import check_arrays, load_arrays
@@ -21,6 +18,7 @@ from convladder.data.layouts import has_picture_folders
 from convladder.data.pictures import Settings, load_pictures, median_side
 from convladder.data.resizing import accept_fit
 from convladder.errors import ConvladderError, check_choice
+from convladder.files import read_arrays
 from convladder.markup import printable
 
 EMBEDDED = ("mnist", "clothes")  # what comes with the package and has a name in place of a path
@@ -204,14 +202,13 @@ def digest_of_pictures(folder: Path) -> str:
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read and check an .npz file with MNIST's keys; nothing in it is ever unpickled."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in KEYS}
+        arrays = read_arrays(path, *KEYS)
     except OSError as error:
         raise ConvladderError(
             f"{path} cannot be read ({error.strerror or error}). Expected mnist, clothes, a folder or .csv file of "
             "pictures, or an .npz file."
         ) from error
-    except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
         raise ConvladderError(
             f"{path} is damaged or no data set ({error}). Expected an .npz file with {', '.join(KEYS)}."
         ) from error

@@ -13,7 +13,8 @@ from typing import BinaryIO
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LONGEST = 1 << 16  # bytes of a chunk with an orientation; longer and damaged chunks are skipped
 MOST_PARTS = 100  # no real program writes more, because the pixels' chunks are consecutive
-TRANSPARENCY, EXIF = b"tRNS", b"eXIf"
+MOST_AFTER = 1000  # chunks behind the pixels that are looked at: an animation has its other frames there
+PIXELS, TRANSPARENCY, EXIF = b"IDAT", b"tRNS", b"eXIf"
 # First bytes of the text chunks where Pillow looks for an orientation. Adobe's programs and ImageMagick write them.
 TELLING = {b"iTXt": b"XML:com.adobe.xmp\0", b"tEXt": b"Raw profile type exif\0", b"zTXt": b"Raw profile type exif\0"}
 
@@ -22,6 +23,7 @@ def without_metadata(file: BinaryIO) -> BinaryIO:
     """The file without PNG metadata. Files of other formats are returned unchanged. No long chunk is read."""
     kept = [(0, len(SIGNATURE))]
     skipped = False
+    after = -1  # chunks since the last one of pixels
     if file.read(len(SIGNATURE)) == SIGNATURE:
         start = len(SIGNATURE)
         while len(head := file.read(8)) == 8:
@@ -32,7 +34,10 @@ def without_metadata(file: BinaryIO) -> BinaryIO:
             else:
                 skipped = True
             start = file.seek(stop)
-            if kind == b"IEND" or len(kept) > MOST_PARTS:
+            after = 0 if kind == PIXELS else after + (after >= 0)
+            if after > MOST_AFTER:
+                skipped = True
+            if kind == b"IEND" or len(kept) > MOST_PARTS or after > MOST_AFTER:
                 break
     file.seek(0)
     return io.BufferedReader(_Parts(file, kept)) if skipped and len(kept) <= MOST_PARTS else file

@@ -216,6 +216,7 @@ def grad_cam(
             else keras.ops.log(keras.ops.maximum(network.output, SMALLEST))
         )
         with tf.GradientTape() as tape:
+            tape.watch(pixels)  # weights that are not trained are not watched
             values, scores = keras.Model(network.input, [maps, end])(pixels, training=False)
             score = scores[:, label]
         slopes = tape.gradient(score, values)  # (1, height, width, channels)

@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convladder.errors import ConvladderError
 from convladder.evaluating.few import FEW_FOR_DETAIL
-from convladder.files import write_arrays
+from convladder.evaluating.metrics import share_interval
+from convladder.files import read_arrays, write_arrays
 
 CENTRES = 200  # 2,000 pictures in place of them were no better on MNIST, and 0.002 of AUROC on photographs
 LARGEST_WIDTH = 256  # of features; more are projected
@@ -75,10 +77,18 @@ class Familiarity:
     places: tuple[Place, ...]
     held_out: npt.NDArray[np.float32]
 
+    def squares(self, kinds: Sequence[Features]) -> npt.NDArray[np.float32]:
+        """The squares of the strangeness, shape (count,), of features of each kind, shape (count, features)."""
+        squares = [place.squares(features) for place, features in zip(self.places, kinds, strict=True)]
+        return np.asarray(np.max(squares, axis=0), np.float32)
+
     def measure(self, kinds: Sequence[Features]) -> npt.NDArray[np.float32]:
         """The familiarity, 0 to 1, shape (count,), of features of each kind, shape (count, features)."""
-        squares = [place.squares(features) for place, features in zip(self.places, kinds, strict=True)]
-        return np.asarray(1 - np.searchsorted(self.held_out, np.max(squares, axis=0)) / len(self.held_out), np.float32)
+        return self.share(self.squares(kinds))
+
+    def share(self, squares: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The share of held-out pictures that are at least as strange, from squares of the strangeness."""
+        return np.asarray(1 - np.searchsorted(self.held_out, squares) / len(self.held_out), np.float32)
 
 
 def learn_familiarity(train: Sequence[Features], held_out: Sequence[Features], *, frozen: bool) -> Familiarity | None:
@@ -120,16 +130,45 @@ def write_familiarity(path: Path, familiarity: Familiarity) -> None:
 
 
 def read_familiarity(path: Path) -> Familiarity | None:
-    """What was written; None where the file is missing, as in old runs."""
+    """What was written; None where the file is missing, as in old runs.
+
+    Raises:
+        ConvladderError: It is damaged.
+    """
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as archive:
-        count = sum(name.endswith("/bias") for name in archive.files)
+    try:
+        arrays = read_arrays(path)
+        count = sum(name.endswith("/bias") for name in arrays)
         places = tuple(
-            Place(**{field.name: archive[f"{number}/{field.name}"] for field in fields(Place)})
+            Place(**{field.name: arrays[f"{number}/{field.name}"] for field in fields(Place)})
             for number in range(count)
         )
-        return Familiarity(places, archive["held_out"])
+        return Familiarity(places, arrays["held_out"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConvladderError(f"{path} is damaged ({error}). Expected what train wrote: train again.") from error
+
+
+def count_unlike(
+    familiarity: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], threshold: float
+) -> dict[str, Any]:
+    """How many pictures are unlike the training pictures, and how well they are answered.
+
+    Args:
+        familiarity: Shape (count,), at least one.
+        right: Whether each is answered correctly, shape (count,).
+        threshold: Below it a picture is unlike the training pictures.
+
+    Returns:
+        `threshold`; the number of `images`; how many are `unlike`; their `share`, and its 95 % interval from `low` to
+        `high`; `accuracy` of these, and `accuracy_of_others`, None where there are none.
+    """
+    unlike = familiarity < threshold
+    count, images = int(unlike.sum()), len(unlike)
+    low, high = share_interval(count, images)
+    accuracies = (float(right[rows].mean()) if rows.any() else None for rows in (unlike, ~unlike))
+    counted = {"threshold": threshold, "images": images, "unlike": count, "share": count / images}
+    return counted | {"low": low, "high": high} | dict(zip(("accuracy", "accuracy_of_others"), accuracies, strict=True))
 
 
 class _Space:
@@ -149,8 +188,7 @@ class _Space:
             spread = np.maximum(features.std(axis=0), smallest)
             self.scale = np.divide(1, spread, out=np.zeros(width, np.float32), where=spread > 0)
         elif width > LARGEST_WIDTH:
-            unit = _unit(features)
-            self.projection = np.linalg.eigh(unit.T @ unit)[1][:, -PROJECTED_WIDTH:].astype(np.float16)
+            self.projection = _find_directions(_unit(features)).astype(np.float16)
         self.centres = _find_centres(_map(features, self.scale, self.projection))
 
     def distances(self, features: Features) -> npt.NDArray[np.float32]:
@@ -177,13 +215,27 @@ def _map(features: Features, scale: npt.NDArray[np.float32], projection: npt.NDA
     return _unit(x @ projection.astype(np.float32)) if projection.size else x
 
 
+def _find_directions(unit: Features) -> Features:
+    """The 128 orthogonal directions in which rows are longest, shape (features, 128)."""
+    count, width = unit.shape
+    if count >= width // 2:
+        return np.asarray(np.linalg.eigh(unit.T @ unit)[1][:, -PROJECTED_WIDTH:])
+    # Of few rows this takes a tenth of the time. Beyond their number, chance chooses among the directions in which only
+    # strange pictures have something.
+    longest = np.linalg.svd(unit, full_matrices=False)[2][:PROJECTED_WIDTH].T
+    others = np.random.default_rng(0).normal(size=(width, PROJECTED_WIDTH - longest.shape[1]))
+    return np.asarray(np.linalg.qr(np.concatenate([longest, others], axis=1))[0], np.float32)
+
+
 def _find_centres(mapped: Features) -> Features:
     """At most 200 points that stand for all."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     if len(np.unique(mapped, axis=0)) <= CENTRES:
         return mapped
-    return np.asarray(KMeans(CENTRES, n_init=1, random_state=0).fit(mapped).cluster_centers_, np.float32)
+    with threadpool_limits(2, "openmp"):  # the sums of more threads are added in any order, and differ in the last bits
+        return np.asarray(KMeans(CENTRES, n_init=1, random_state=0).fit(mapped).cluster_centers_, np.float32)
 
 
 def _by_folds(features: Features, *, last: bool) -> npt.NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Significance: intervals and tests for accuracies and their differences, from a few seeds and a set of test images.
 
 Input is an array of booleans, shape (seeds, images), that says which images each network classifies correctly.
-benchmarks/coverage.py simulates how often these intervals cover the truth; docs/compare.md has the table.
+benchmarks/interval_coverage.py simulates how often these intervals cover the truth; docs/compare.md has the table.
 """
 
 import math

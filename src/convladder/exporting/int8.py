@@ -1,7 +1,6 @@
 """Quantization to 8 bits: refused unless it is as accurate as the float network, and faster on this machine."""
 
 import statistics
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from convladder.errors import ConvladderError
 from convladder.evaluating.familiarity import read_familiarity
 from convladder.exporting.onnx_file import convert_familiar, find_stages, write_sealed
 from convladder.exporting.parity import first_images
-from convladder.files import whole_file
+from convladder.files import scratch_folder, whole_file
 from convladder.inference.artifact import write_metadata
 from convladder.inference.classifier import IMAGES_A_BATCH, Classifier
 from convladder.runs.run import FAMILIARITY_FILE, Run
@@ -86,9 +85,9 @@ def quantize(graph: Any, images: npt.NDArray[np.uint8]) -> Any:
             part = next(self._parts, None)
             return None if part is None else {graph.graph.input[0].name: part.astype(np.float32)}
 
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with scratch_folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        whole, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("whole", "prepared", "quantized"))
+        whole, prepared, quantized = (folder / f"{name}.onnx" for name in ("whole", "prepared", "quantized"))
         onnx.save(graph, whole)
         quant_pre_process(whole, prepared, skip_symbolic_shape=True)  # folds batch normalization into the convolutions
         products = [node.name for node in onnx.load(prepared).graph.node if node.op_type in ("Gemm", "MatMul")]

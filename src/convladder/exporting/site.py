@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
+from convladder.files import scratch_folder
 from convladder.inference.classifier import Classifier
 from convladder.runs.catalogue import describe_examples, describe_model, find_examples, find_run
 from convladder.runs.film import describe_film, list_films
@@ -58,23 +58,23 @@ def answer_in_node(
     Raises:
         ConvladderError: Node is missing, or failed; exit status 1.
     """
-    with tempfile.TemporaryDirectory() as temporary, as_file(SERVING / "parity.mjs") as script:
-        pixels, answers = Path(temporary) / "pixels", Path(temporary) / "answers"
+    with scratch_folder() as temporary, as_file(SERVING / "parity.mjs") as script:
+        pixels, answers = temporary / "pixels", temporary / "answers"
         pixels.write_bytes(np.ascontiguousarray(images).tobytes())
         # The runtime's .js files are modules. Node needs a package.json that says so.
-        local = Path(temporary) / "runtime"
+        local = temporary / "runtime"
         shutil.copytree(folder / "runtime", local)
         (local / "package.json").write_text('{"type": "module"}', encoding="utf-8")
         shape = ",".join(map(str, images.shape[1:]))
         given = str(script), str(local), str(model.resolve()), str(pixels), shape, str(answers)
-        _call("node", *given, folder=Path(temporary), seconds=SECONDS_FOR_NODE)
+        _call("node", *given, folder=temporary, seconds=SECONDS_FOR_NODE)
         return np.frombuffer(answers.read_bytes(), "<f4").reshape(-1, num_classes)
 
 
 def _write_runtime(target: Path, installed: Path | None) -> None:
     target.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        source = installed or _fetch(Path(temporary))
+    with scratch_folder() as temporary:
+        source = installed or _fetch(temporary)
         for name in RUNTIME_FILES:
             if not (source / name).is_file():
                 raise ConvladderError(

@@ -19,7 +19,8 @@ import onnxruntime
 from convladder.data.decoding import decode_image
 from convladder.data.resizing import RESIZINGS
 from convladder.errors import ConvladderError
-from convladder.inference.artifact import FAMILIARITY, METADATA_KEY, Artifact, read_artifact, read_metadata
+from convladder.inference.artifact import EXPECTED, FAMILIARITY, FLOAT, Artifact, read_artifact, read_metadata
+from convladder.inference.cost import check_cost
 from convladder.processors import count_threads
 from convladder.workers import stream_files
 
@@ -85,10 +86,14 @@ def join_answers(parts: Sequence[Answers]) -> Answers:
 class Classifier:
     """A trained model that classifies images without Keras or TensorFlow. Threads can share it.
 
+    Nothing in the file can run code or read other files. What it costs is estimated before it runs.
+
     Args:
         path: An .onnx file that convladder wrote, or a run folder. The file holds everything below.
         threads: Number of threads for one call; 0 means one for each usable processor. A server uses one, because
             threads that wait for the next call keep a processor busy for a while.
+        any_cost: Whether to allow a network whose cost is unknown, as of loops, or out of proportion to its file. It
+            may take any time and memory, so allow it for files that you trust.
 
     Attributes:
         path: The file.
@@ -101,28 +106,35 @@ class Classifier:
         metadata: The whole description in the file, with rung, data set, fingerprint, test accuracy and version.
 
     Raises:
-        ConvladderError: The file does not exist, is not ONNX, was not written by convladder, or was changed.
+        ConvladderError: The file does not exist, is not ONNX, was not written by convladder, was changed, or holds
+            what is refused (see docs/security.md).
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+    def __init__(self, path: str | Path, *, threads: int = 0, any_cost: bool = False) -> None:
         path = Path(path)
         self.path = path / "model.onnx" if path.is_dir() else path
         self._artifact = read_artifact(self.path)
         try:
+            self.metadata: dict[str, Any] = read_metadata(self._artifact.description, path)
+            height, width, channels = self.metadata["input_shape"]
+            self._largest_batch = max(1, min(IMAGES_A_BATCH, PLACES_A_BATCH // (height * width)))
+            self._input = _check_input(self._artifact, (height, width, channels))
+            if not any_cost:
+                batch = (self._largest_batch, height, width, channels)
+                check_cost(self._artifact.content, self._input, batch, path)
             self._session = _open(self._artifact.answers_alone, threads)
-            stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        except ConvladderError:
+            raise
         except Exception as error:  # ONNX Runtime's exceptions have no common class
             reason = " ".join(str(error).split())
-            raise ConvladderError(f"Could not load {path} ({reason}). Expected a model.onnx.") from error
-        self.metadata: dict[str, Any] = read_metadata(stored, path)
+            raise ConvladderError(f"Could not load {path} ({reason}). {EXPECTED}") from error
         self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
-        height, width, channels = self.metadata["input_shape"]
         self.input_shape: tuple[int, int, int] = (height, width, channels)
         self.resize: str = self.metadata.get("fit", "stretch")
         self.temperature: float = float(self.metadata.get("temperature", 1.0))
         self.threshold: float = float(self.metadata.get("threshold", 0.0))
         self.stages: tuple[str, ...] = tuple(self.metadata["stages"])
-        self._input, self._outputs = _check_graph(self, self._session, self._artifact)
+        self._outputs = _check_graph(self, self._session, self._artifact)
         self._maps_session: onnxruntime.InferenceSession | None = None
         self._threads = threads
         self._lock = threading.Lock()
@@ -227,8 +239,6 @@ class Classifier:
         total = length_hint(sources)  # 0 for iterables without a length
         paths = (None if source is None else _as_path(source) for source in sources)
         decode = functools.partial(_decode, input_shape=self.input_shape, resize=self.resize)
-        height, width, _ = self.input_shape
-        largest = max(1, min(IMAGES_A_BATCH, PLACES_A_BATCH // (height * width)))
         size = 1  # doubled from batch to batch, so that the first answer comes early
         batch: list[tuple[str, npt.NDArray[np.uint8] | ConvladderError | None]] = []
         began = time.perf_counter()
@@ -237,7 +247,7 @@ class Classifier:
                 batch.append((source, decoded))
             if source is None or len(batch) == size or time.perf_counter() - began > SECONDS_A_BATCH:
                 yield from self._answer(batch, top)
-                size, batch = min(2 * size, largest), []
+                size, batch = min(2 * size, self._largest_batch), []
                 began = time.perf_counter()
         yield from self._answer(batch, top)
 
@@ -286,16 +296,26 @@ def _decode(source: str, *, input_shape: tuple[int, int, int], resize: str) -> n
         return error
 
 
-def _check_graph(
-    classifier: Classifier, session: onnxruntime.InferenceSession, artifact: Artifact
-) -> tuple[str, list[str]]:
-    """The names of a graph's input and of its probabilities, if they match its metadata."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != classifier.input_shape:
+def _check_input(artifact: Artifact, input_shape: tuple[int, int, int]) -> str:
+    """The name of a graph's input, if it takes pictures of the size that it describes."""
+    inputs = artifact.inputs
+    if [(kind, *shape[1:]) for _, kind, shape in inputs] != [(FLOAT, *input_shape)]:
+        shapes = ", ".join(f"{shape} of type {kind}" for _, kind, shape in inputs) or "nothing"
         raise ConvladderError(
-            f"{artifact.path} takes {[node.shape for node in inputs]}, but describes {classifier.input_shape}. "
-            "Expected one input of that shape after the batch: export it again."
+            f"{artifact.path} takes {shapes}, but describes {input_shape}. Expected one input of that shape after the "
+            f"batch, of float32 (type {FLOAT}): export it again."
         )
+    return inputs[0][0]
+
+
+def _check_graph(classifier: Classifier, session: onnxruntime.InferenceSession, artifact: Artifact) -> list[str]:
+    """The names of a graph's probabilities and familiarity, if they match its metadata."""
+    outputs = session.get_outputs()
+    for output in outputs:
+        if output.type != "tensor(float)":
+            raise ConvladderError(
+                f"{artifact.path} gives {output.name} as {output.type}. Expected tensor(float): export it again."
+            )
     given = [list(output.shape[1:]) for output in outputs if output.name != FAMILIARITY]
     said = ", ".join(map(str, given)) or "no"
     if given != [[len(classifier.class_names)]]:
@@ -312,4 +332,4 @@ def _check_graph(
         raise ConvladderError(
             f"{artifact.path} has the fit {classifier.resize!r}. Expected one of: {', '.join(RESIZINGS)}."
         )
-    return inputs[0].name, [output.name for output in outputs]
+    return [output.name for output in outputs]

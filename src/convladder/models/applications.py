@@ -17,6 +17,7 @@ from convladder.engine import Later
 from convladder.errors import ConvladderError, check_choice
 from convladder.models.backbone import BACKBONE, FEATURES, enlarged
 from convladder.models.blocks import settle
+from convladder.models.reading import check_weights
 
 if TYPE_CHECKING:
     import keras
@@ -80,6 +81,8 @@ def build_features(pixels: Any, name: str, weights: str | None) -> Any:
             with _told_of_fetching(name):
                 network = build(weights="imagenet", **settings)
         else:
+            with _fitting(name, weights):
+                check_weights(Path(weights))
             network = build(weights=None, **settings)
             _load(network, build, name, weights)
     return _rename(network, pixels)
@@ -138,21 +141,28 @@ def _told_of_fetching(name: str) -> Iterator[None]:
         file_utils.get_file = fetch
 
 
-def _load(network: "keras.Model", build: Any, name: str, weights: str) -> None:
-    """Load weights into a network without its last layer, from a file of that or of the whole network."""
+@contextlib.contextmanager
+def _fitting(name: str, weights: str) -> Iterator[None]:
+    """Say of whatever goes wrong that the file does not fit."""
     try:
-        try:
-            network.load_weights(weights)
-        except Exception:
-            whole = build(weights=None)
-            whole.load_weights(weights)
-            network.set_weights(whole.get_weights()[: len(network.weights)])
+        yield
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ConvladderError(
             f"--weights {weights} does not fit {name} ({reason}). Expected a file of this network, with or without "
             "its last layer, as Keras saves it."
         ) from error
+
+
+def _load(network: "keras.Model", build: Any, name: str, weights: str) -> None:
+    """Load weights into a network without its last layer, from a file of that or of the whole network."""
+    with _fitting(name, weights):
+        try:
+            network.load_weights(weights)
+        except Exception:
+            whole = build(weights=None)
+            whole.load_weights(weights)
+            network.set_weights(whole.get_weights()[: len(network.weights)])
     for layer in network.layers:
         # EfficientNet's files hold deviations where Keras expects variances; Keras corrects only its own download.
         if isinstance(layer, layers.Normalization) and layer.weights:

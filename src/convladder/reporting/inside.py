@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from convladder.data.dataset import Dataset
 from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
@@ -14,15 +16,17 @@ from convladder.reporting.kept import MOST_FILES, keep_maps
 from convladder.reporting.pictures import (
     EXPLAINED,
     PICTURE_SIDE,
+    WORST,
     Gallery,
     Pixels,
-    describe_worst,
+    describe_answers,
     draw_maps,
     fill,
     find_worst,
     name_top,
     sort_into_cells,
 )
+from convladder.runs.evaluating import find_unlike_test
 from convladder.runs.run import Run
 
 WIDEST_MATRIX = 20  # classes; with more, the most frequent confusions are listed
@@ -96,10 +100,22 @@ def _view(
         "confusions": confusions[:CONFUSIONS_LISTED],
         "most": max((count for count, _, _ in confusions), default=1),
         "as_matrix": len(names) <= WIDEST_MATRIX,
-        "worst": describe_worst(worst, probabilities, names, pictures, maps),
+        "worst": describe_answers(worst, probabilities, names, pictures, maps),
+        "unlike": find_unlike_test(run),
+        "strangest": describe_answers(find_strangest(run), probabilities, names, pictures, {}),
         "detailed": test["images"] >= FEW_FOR_DETAIL,
         "reliability": plots.svg_of_reliability(test["calibration"]["bins"], number, run.info["rung"], chance),
     }
+
+
+def find_strangest(run: Run) -> list[tuple[int, tuple[int, int]]]:
+    """The test pictures least like the training pictures: their numbers, and their cells of the confusion matrix."""
+    predictions = run.predictions
+    if "strangeness" not in predictions or "tested_by" in run.info:
+        return []
+    numbers = predictions["familiarity_rows"][np.argsort(-predictions["strangeness"], kind="stable")[:WORST]].tolist()
+    taken, labels = predictions["probabilities"].argmax(axis=1), predictions["labels"]
+    return [(number, (int(labels[number]), int(taken[number]))) for number in numbers]
 
 
 def choose_pictures(datasets: Sequence[Dataset]) -> Pixels | None:

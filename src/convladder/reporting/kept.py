@@ -2,10 +2,9 @@
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from convladder.data.audit import Audit, Finding, audit
 from convladder.data.csv_tables import is_table, list_csv
@@ -14,7 +13,7 @@ from convladder.data.features import FEATURES_VERSION, pool_features
 from convladder.data.folders import list_folder
 from convladder.data.loading import at_size, locate
 from convladder.errors import ConvladderError
-from convladder.files import write_json
+from convladder.files import read_json, write_json
 from convladder.models.backbone import SIDE
 from convladder.reporting.pictures import PICTURE_SIDE
 from convladder.runs.run import Run
@@ -25,25 +24,34 @@ FILE = "report.json"
 VERSION = 1  # of how everything in it is computed
 
 Say = Callable[[str], None]
+Kept = TypeVar("Kept")
 
 
-def keep(run: Run, name: str, depends_on: object, compute: Callable[[], Any]) -> Any:
-    """A JSON value from a run's report.json; it is computed and stored if it is missing or depends on other things.
+def keep(
+    run: Run,
+    name: str,
+    depends_on: object,
+    compute: Callable[[], Any],
+    read: Callable[[Any], Kept] = lambda value: value,
+) -> Kept:
+    """What `read` makes of a JSON value from a run's report.json.
 
-    If the folder cannot be written, the next report computes it again.
+    It is computed and stored if it is missing, depends on other things, or is not what `read` expects. If the folder
+    cannot be written, the next report computes it again.
     """
     basis = [VERSION, depends_on]
     stored: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
-        read = json.loads((run.path / FILE).read_text(encoding="utf-8"))
-        stored = read if isinstance(read, dict) else {}
+        content = read_json(run.path / FILE)
+        stored = content if isinstance(content, dict) else {}
     entry = stored.get(name)
     if isinstance(entry, dict) and entry.get("basis") == basis and "value" in entry:
-        return entry["value"]
+        with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):  # somebody has changed it
+            return read(entry["value"])
     value = compute()
     with contextlib.suppress(ConvladderError):
         write_json(run.path / FILE, stored | {name: {"basis": basis, "value": value}})
-    return value
+    return read(value)
 
 
 def keep_maps(run: Run, numbers: list[int], draw: Callable[[], dict[str, str]], say: Say) -> dict[str, str]:
@@ -54,17 +62,22 @@ def keep_maps(run: Run, numbers: list[int], draw: Callable[[], dict[str, str]], 
             say(f"{run.path}: drawing what its worst errors depend on, once.")
         return draw()
 
-    maps: dict[str, str] = keep(run, "maps", [run.info["fingerprint"], PICTURE_SIDE, numbers], compute)
-    return maps
+    def read(value: Any) -> dict[str, str]:
+        return {str(number): str(value[str(number)]) for number in value}
+
+    return keep(run, "maps", [run.info["fingerprint"], PICTURE_SIDE, numbers], compute, read)
 
 
 def keep_audit(run: Run, dataset: Dataset) -> Audit:
     """The audit of a data set's files."""
     source, columns = (dataset.source or {})["source"], (dataset.source or {}).get("columns")
-    stored = keep(run, "audit", _state_of_files(source, columns), lambda: audit(source, columns).as_dict())
-    findings = [Finding(one["check"], one["groups"]) for one in stored["findings"]]
-    sizes = {"median_size": tuple(stored["median_size"]), "notes": tuple(stored["notes"])}
-    return Audit(**stored | sizes | {"findings": findings})
+
+    def read(stored: Any) -> Audit:
+        findings = [Finding(one["check"], one["groups"]) for one in stored["findings"]]
+        sizes = {"median_size": tuple(stored["median_size"]), "notes": tuple(stored["notes"])}
+        return Audit(**stored | sizes | {"findings": findings})
+
+    return keep(run, "audit", _state_of_files(source, columns), lambda: audit(source, columns).as_dict(), read)
 
 
 def keep_learning_curve(run: Run, dataset: Dataset, say: Say) -> LearningCurve | None:
@@ -78,11 +91,14 @@ def keep_learning_curve(run: Run, dataset: Dataset, say: Say) -> LearningCurve |
         except ConvladderError as error:
             return str(error)
 
-    stored = keep(run, "learning_curve", [dataset.content, FEATURES_VERSION], measure)
-    if isinstance(stored, str):
-        say(f"No learning curve: {stored}")
+    def read(stored: Any) -> LearningCurve | str:
+        return stored if isinstance(stored, str) else _curve_from(stored)
+
+    curve = keep(run, "learning_curve", [dataset.content, FEATURES_VERSION], measure, read)
+    if isinstance(curve, str):
+        say(f"No learning curve: {curve}")
         return None
-    return _curve_from(stored)
+    return curve
 
 
 def _curve_from(stored: Mapping[str, Any]) -> LearningCurve:

@@ -132,16 +132,16 @@ def draw_maps(
     }
 
 
-def describe_worst(
-    worst: Sequence[tuple[int, Cell]],
+def describe_answers(
+    chosen: Sequence[tuple[int, Cell]],
     probabilities: npt.NDArray[np.float32],
     class_names: Sequence[str],
     pictures: Pixels | None,
     maps: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """The most confident errors in words, with pictures if the images are there, and the maps of a few."""
+    """Answers for test images in words, with pictures if the images are there, and the maps of a few."""
     described = []
-    for number, (label, taken) in worst:
+    for number, (label, taken) in chosen:
         one: dict[str, Any] = {
             "number": number,
             "label": class_names[label],

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from convladder.comparing.comparison import Comparison
+from convladder.comparing.machines import trained_on
 from convladder.comparing.planning import PLAIN_RUNG, allot, equalize
 from convladder.data.loading import load_dataset
 from convladder.models.backbone import PRETRAINED, SIDE
@@ -70,17 +71,19 @@ def facts_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
         return "; ".join(dict.fromkeys(str(value) for value in values))
 
     infos = [run.info for run in runs]
-    versions = [", ".join(f"{name} {version}" for name, version in info.get("versions", {}).items()) for info in infos]
-    hardware = [
-        f"{info['hardware']['processor']}, {info['hardware']['cores']} cores" for info in infos if "hardware" in info
+    machines = [machine for run in runs for machine in trained_on(run)]
+    versions = [
+        f"{name} {' or '.join(dict.fromkeys(str(machine[name]) for machine in machines if name in machine))}"
+        for name in dict.fromkeys(name for info in infos for name in info.get("versions", {}))
     ]
+    hardware = [f"{one['processor']}, {one['cores']} cores" for one in machines if "processor" in one]
     images = [", ".join(f"{count:,} {split}" for split, count in info["images"].items()) for info in infos]
     facts = {
         "data": several([info["dataset"] for info in infos]),
         "images": several(images),
         "pixels": several(["×".join(map(str, info["input_shape"])) for info in infos]),
         "fingerprint of the data (SHA-256)": several([info["fingerprint"] for info in infos]),
-        "versions": several(versions),
+        "versions": ", ".join(versions),
         "processor": several(hardware),
         "precision": several([info.get("precision", "float32") for info in infos]),
         "started": f"{min(info['started'] for info in infos)} to {max(info['started'] for info in infos)}",

@@ -17,7 +17,7 @@ from convladder.comparing.settings import (
     differing,
     value_in_words,
 )
-from convladder.evaluating.few import FEW_FOR_DETAIL, caution, leaks_in_words, rounded
+from convladder.evaluating.few import FEW_FOR_DETAIL, caution, leaks_in_words, points_digits, rounded
 
 if TYPE_CHECKING:
     from convladder.data.audit import Audit
@@ -218,8 +218,19 @@ def of_evaluation(result: dict[str, Any]) -> Parts:
         )
     else:
         yield f"It never abstains: {result.get('threshold_reason', 'no threshold')}"
+    yield of_unlike(result)
     if "robustness" in result:
         yield of_robustness(result["robustness"])
+
+
+def of_unlike(result: Mapping[str, Any]) -> str:
+    """The line of `evaluate` on pictures that are unlike the training pictures."""
+    unlike = result["unlike_training"]
+    if unlike is None:
+        return f"How many images are unlike the training images is not known: {result['unlike_training_reason']}"
+    share = f"{unlike['share']:.{points_digits(unlike['images'])}%}"
+    more = ", more than the 1 in 100 to expect" if unlike["low"] > unlike["threshold"] else ""
+    return f"{unlike['unlike']:,} of {unlike['images']:,} images ({share}) are unlike the training images{more}"
 
 
 def of_confusion(

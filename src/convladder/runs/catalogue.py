@@ -1,5 +1,6 @@
 """The page's data on models: models.json, test images, and feature maps small enough to send live."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
+from convladder.inference.artifact import LARGEST_NUMBER
 from convladder.inference.classifier import UNLIKE, Classifier
 from convladder.runs.examples import Examples, choose_examples, read_examples
 from convladder.runs.run import Run, embedded_name
@@ -18,6 +20,11 @@ MOST_MAPS = 32
 MOST_UNITS = 256
 LARGEST_SIDE = 64
 MOST_CONFUSIONS = 5
+# What a model's metadata say of it, and of which kind. Others' files may hold anything.
+ACCOUNT: dict[str, Any] = {
+    **dict.fromkeys(("rung", "dataset", "embedded", "fingerprint", "version", "tested_by"), str),
+    **{"test_accuracy": (int, float), "test_images": int, "interval": list},
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,8 @@ def list_stages(classifier: Classifier) -> list[Stage]:
     if not classifier.stages:  # an ensemble, or a network without layers named by stage
         return []
     blank = np.zeros((1, *classifier.input_shape), np.uint8)
-    return [_thinned(name, maps.shape[1:]) for name, maps in classifier.feature_maps(blank).items()]
+    maps = {name: values for name, values in classifier.feature_maps(blank).items() if _can_be_shown(values)}
+    return [_thinned(name, values.shape[1:]) for name, values in maps.items()]
 
 
 def thin_maps(maps: npt.NDArray[np.float32], stage: Stage) -> tuple[npt.NDArray[np.int8], float]:
@@ -78,19 +86,16 @@ def describe_model(name: str, classifier: Classifier) -> dict[str, Any]:
 
 def account_for(classifier: Classifier) -> dict[str, Any]:
     """A model's accuracy and origin, from its run folder or its own metadata."""
-    metadata = classifier.metadata
-    account: dict[str, Any] = {
-        key: metadata.get(key)
-        for key in (
-            *("rung", "dataset", "embedded", "fingerprint", "version"),
-            *("test_accuracy", "test_images", "interval", "tested_by"),
-        )
-    }
+    account = {key: _checked(classifier.metadata.get(key), kind) for key, kind in ACCOUNT.items()}
     run = find_run(classifier)
-    if run is None:
-        return account
+    with contextlib.suppress(ConvladderError):  # of a damaged run the model still says what it is
+        account |= {} if run is None else _from_run(run)
+    return account
+
+
+def _from_run(run: Run) -> dict[str, Any]:
     test = run.metrics["test"]
-    return account | {
+    return {
         "rung": run.info["rung"],
         "dataset": run.info["dataset"],
         "embedded": embedded_name(run.info),
@@ -122,10 +127,13 @@ def find_examples(classifier: Classifier) -> Examples | None:
     """Test images of the data that a model was trained on, if they are available."""
     run = find_run(classifier)
     if run and (run.path / "examples.npz").exists():
-        return read_examples(run.path / "examples.npz")
+        with contextlib.suppress(ConvladderError):
+            examples = read_examples(run.path / "examples.npz")
+            return examples if examples.images.shape[1:] == classifier.input_shape else None
+        return None
     if (embedded_name(run.info) if run else classifier.metadata.get("embedded")) != "mnist":
         return None  # also for the user's own folder or file called mnist
-    with np.load(Path(str(files("convladder.data") / "mnist.npz"))) as archive:
+    with np.load(Path(str(files("convladder.data") / "mnist.npz")), allow_pickle=False) as archive:
         images, labels = archive["x_test"][..., np.newaxis], archive["y_test"].astype(np.int64)
     return choose_examples(images, labels, run.predictions["probabilities"].argmax(axis=1) if run else labels)
 
@@ -144,6 +152,18 @@ def _confusions(predictions: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, i
     return [
         {"truth": int(pairs[0, place]), "answer": int(pairs[1, place]), "count": int(counts[place])} for place in most
     ]
+
+
+def _checked(value: Any, kind: Any) -> Any:
+    """A text, a finite number, or a list of two of them; None if it is of another kind."""
+    numbers = value if isinstance(value, list) and len(value) == 2 else [value]
+    fits = isinstance(value, str) or all(isinstance(one, int | float) and abs(one) <= LARGEST_NUMBER for one in numbers)
+    return value if isinstance(value, kind) and fits else None
+
+
+def _can_be_shown(maps: npt.NDArray[Any]) -> bool:
+    """Whether an output is the maps, or the units, of an image."""
+    return maps.dtype.kind == "f" and maps.ndim in (2, 4) and maps.size > 0
 
 
 def _thinned(name: str, shape: tuple[int, ...]) -> Stage:

@@ -1,7 +1,6 @@
 """Evaluation of a run: on what it held out, from what it stored, or on other images of the same classes."""
 
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ from convladder.data.dataset import Dataset, Split, digest_images, join, slices
 from convladder.data.idx import find_idx_files
 from convladder.data.loading import load_dataset, locate
 from convladder.errors import ConvladderError, check_choice
+from convladder.evaluating.familiarity import FEWEST, count_unlike
 from convladder.evaluating.learned import beside_constant
 from convladder.evaluating.metrics import describe_predictions, without
 from convladder.evaluating.robustness import measure_robustness
 from convladder.files import write_json
-from convladder.runs.run import Run
+from convladder.inference.classifier import UNLIKE, Answers, join_answers
+from convladder.runs.run import FAMILIARITY_FILE, Run
 
 SPLITS_OR_ALL = ("test", "validation", "all")
 
@@ -47,6 +48,8 @@ def evaluate(
         the same answer would be, none where that cannot be told, and `no_better`, that in words where it is not.
         Where images are copies of others that the run learned from, `without_leaks` gives the accuracy without them;
         `leaks_left_out` how many pictures it did not learn from, because they were copies of its own.
+        `unlike_training` tells how many are unlike the pictures that it was trained on, as `count_unlike` does; it is
+        None where that is not known, and `unlike_training_reason` says why.
 
     Raises:
         ConvladderError: Other classes, images of another shape, no such split, or data that have changed.
@@ -60,8 +63,12 @@ def evaluate(
         """Loaded only where they are needed."""
         return getattr(run.load_dataset(), chosen) if data is None else _of_other_data(run, data, chosen)
 
+    answers: Answers | None = None
     stored = _stored(run, chosen) if data is None else None
-    probabilities, labels = stored or _predict(run, images())
+    if stored is None:
+        answers = _answer(run, images())
+        stored = answers.probabilities, images().labels
+    probabilities, labels = stored
     threshold = float(run.info.get("threshold", 0))
     result: dict[str, Any] = {
         "run": str(run.path),
@@ -80,6 +87,11 @@ def evaluate(
         result |= _stored_facts(run, own_test)
     else:
         result |= without(_learned_rows(run, images().images), probabilities, labels)
+    unlike = _find_unlike(run, chosen, answers, labels)
+    if isinstance(unlike, str):
+        result |= {"unlike_training": None, "unlike_training_reason": unlike}
+    else:
+        result["unlike_training"] = unlike
     if robustness:
         result["robustness"] = measure_robustness(run.classifier().predict_probabilities, *images())
         if own_test:
@@ -105,10 +117,39 @@ def _check(run: Run, split: str, data: str | Path | Dataset | None, robustness: 
         raise ConvladderError(f"{run.path} held out no {split} images. Expected --split test.")
 
 
-def _predict(run: Run, images: Split) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Probabilities by the shipped model, and labels."""
-    predict = run.classifier().predict_probabilities
-    return np.concatenate([predict(part) for part in slices(images.images)]), images.labels
+def _answer(run: Run, images: Split) -> Answers:
+    """Answers by the shipped model."""
+    classifier = run.classifier()
+    return join_answers([classifier.answer(part) for part in slices(images.images)])
+
+
+def find_unlike_test(run: Run) -> dict[str, Any] | str:
+    """How many of a run's own test pictures are unlike its training pictures, or why that is not known."""
+    if "tested_by" in run.info:
+        return "it was trained on all of its images, so that none is left to judge by"
+    if "familiarity" not in run.predictions:
+        return _why_unknown(run)
+    predictions = run.predictions
+    rows = predictions["familiarity_rows"]
+    right = predictions["probabilities"][rows].argmax(axis=1) == predictions["labels"][rows]
+    return count_unlike(predictions["familiarity"], right, UNLIKE)
+
+
+def _why_unknown(run: Run) -> str:
+    if run.info["images"]["train"] < FEWEST and not (run.path / FAMILIARITY_FILE).exists():
+        return f"fewer than {FEWEST} training images are too few to learn what is like them"
+    return "it was trained by an earlier version. Train it again to know"
+
+
+def _find_unlike(run: Run, split: str, answers: Answers | None, labels: npt.NDArray[np.int64]) -> dict[str, Any] | str:
+    """As `find_unlike_test`, of the answers if there are any."""
+    if answers is not None and answers.familiarity is not None:
+        return count_unlike(answers.familiarity, answers.probabilities.argmax(axis=1) == labels, UNLIKE)
+    if answers is not None:
+        return _why_unknown(run)
+    if split == "validation":
+        return "validation images set the bound, which 1 in 100 of them is beyond"
+    return find_unlike_test(run)
 
 
 def _stored_facts(run: Run, own_test: bool) -> dict[str, Any]:
@@ -187,6 +228,5 @@ def _of_other_data(run: Run, data: str | Path | Dataset, split: str) -> Split:
 
 def keep_robustness(run: Run, robustness: dict[str, Any]) -> None:
     """Add what `measure_robustness` gave for the test images to a run's metrics.json."""
-    metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
-    write_json(run.path / "metrics.json", metrics | {"robustness": robustness})
+    write_json(run.path / "metrics.json", {**Run(run.path).metrics, "robustness": robustness})
     run.__dict__.pop("metrics", None)  # read again when asked for

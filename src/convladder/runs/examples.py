@@ -6,6 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convladder.files import read_arrays
+from convladder.runs.fields import damaged
+
 COUNT = 72
 MISJUDGED_SHARE = 4  # one in four
 LARGEST_BYTES = 1 << 20
@@ -41,9 +44,21 @@ def choose_examples(
 
 
 def read_examples(path: Path) -> Examples:
-    """Read a run folder's examples.npz."""
-    with np.load(path, allow_pickle=False) as archive:
-        return Examples(archive["images"], archive["labels"], archive["misjudged"])
+    """Read a run folder's examples.npz.
+
+    Raises:
+        ConvladderError: It is damaged.
+    """
+    try:
+        arrays = read_arrays(path, "images", "labels", "misjudged")
+        examples = Examples(arrays["images"], arrays["labels"], arrays["misjudged"])
+        kinds = "".join(values.dtype.kind for values in examples)
+        alike = examples.labels.shape == examples.misjudged.shape == examples.images.shape[:1]
+        if kinds not in ("uib", "uub") or examples.images.dtype != np.uint8 or examples.images.ndim != 4 or not alike:
+            raise ValueError("its arrays do not belong together")
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+    return examples
 
 
 def _by_turns(labels: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> list[int]:

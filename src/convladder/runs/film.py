@@ -5,10 +5,9 @@
 
 import base64
 import time
-import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
+from convladder.files import read_arrays
 from convladder.markup import printable
 from convladder.runs.run import Run
 
@@ -51,6 +51,7 @@ class Film:
         map_peaks: Shape (moments,).
         counts: How many filters and how many maps the layer has, shape (2,).
         epochs: A row for each epoch: its number, the steps, training loss and accuracy, validation loss and accuracy.
+        spent: Seconds that the film took so far, shape (1,).
     """
 
     images: npt.NDArray[np.uint8]
@@ -68,6 +69,7 @@ class Film:
     map_peaks: npt.NDArray[np.float32]
     counts: npt.NDArray[np.int64]
     epochs: npt.NDArray[np.float64]
+    spent: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
 
     def fits(self, classes: int) -> bool:
         """Whether the arrays belong together, and the classes exist."""
@@ -75,9 +77,10 @@ class Film:
         by_moment = (self.epoch, self.seconds, self.loss, self.accuracy, self.filter_peaks, self.map_peaks)
         return (
             moments > 0
-            and all(np.issubdtype(values.dtype, np.number) for values in vars(self).values())
+            and all(values.dtype.kind in "iuf" for values in vars(self).values())
+            and all(values.dtype.kind in "iu" for values in (self.step, self.labels, self.answers, self.counts))
             and self.images.ndim == 4
-            and self.images.dtype == np.uint8
+            and self.images.dtype == self.probabilities.dtype == np.uint8
             and all(values.shape == (moments,) for values in by_moment)
             and self.answers.shape == (moments, images)
             and self.probabilities.shape == (moments, images, classes)
@@ -90,6 +93,8 @@ class Film:
             and self.counts.shape == (2,)
             and self.epochs.ndim == 2
             and self.epochs.shape[1] == 6
+            and self.spent.shape == (1,)
+            and bool(np.isfinite(self.epochs[:, :2]).all())
         )
 
 
@@ -112,14 +117,11 @@ def load_film(path: Path, classes: int) -> Film:
         ConvladderError: It is damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > LARGEST:
-                raise ValueError("it is too large")
-        with np.load(path, allow_pickle=False) as arrays:
-            film = Film(**{name: arrays[name] for name in Film.__dataclass_fields__})
+        arrays = read_arrays(path, most=LARGEST)
+        film = Film(**{name: arrays[name] for name in Film.__dataclass_fields__ if name in arrays})
         if not film.fits(classes):
             raise ValueError("its arrays do not belong together")
-    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ConvladderError(
             f"{path} is damaged ({error}). Nothing else of the run needs it: delete it, or train again for a new film."
         ) from error
@@ -146,7 +148,7 @@ def describe_film(run: Run, most: int = 1000) -> dict[str, Any]:
     probabilities = film.probabilities[chosen] / 255
     images = np.arange(len(film.images))
     answers = film.answers[chosen]
-    validated = film.epochs[~np.isnan(film.epochs[:, 4])]
+    validated = film.epochs[np.isfinite(film.epochs[:, 4])]
     running = run.info["status"] == "running"
     return {
         "format": 1,

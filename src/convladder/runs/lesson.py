@@ -41,15 +41,18 @@ def _digits(classifiers: Mapping[str, Classifier]) -> Examples:
             found = find_examples(classifier)
             if found:
                 return found
-    with np.load(Path(str(files("convladder.data") / "mnist.npz"))) as archive:
+    with np.load(Path(str(files("convladder.data") / "mnist.npz")), allow_pickle=False) as archive:
         images, labels = archive["x_test"][..., np.newaxis], archive["y_test"].astype(np.int64)
     return choose_examples(images, labels, labels)
 
 
 def _kernels(classifier: Classifier) -> list[list[float]]:
     """The kernels of the first convolution as they act on a gray picture: the channels of colours are added."""
-    kernels = read_artifact(classifier.path).first_kernels
-    if kernels is None or kernels.shape[2] != kernels.shape[3]:
+    try:
+        kernels = read_artifact(classifier.path).first_kernels
+    except (ValueError, LookupError):  # the file has changed since, or its weights do not fit their shape
+        return []
+    if kernels is None or kernels.ndim != 4 or kernels.shape[2] != kernels.shape[3] or not np.isfinite(kernels).all():
         return []
     flat = kernels.sum(axis=1).reshape(len(kernels), -1)[:MOST_KERNELS]
     return [[round(float(weight), 4) for weight in kernel] for kernel in flat]

@@ -256,7 +256,8 @@ class Incoming:
         self.headers = headers
         self.receive = receive
         stated = headers.get(b"content-length", b"")
-        self.length = int(stated) if stated.isdigit() else 0
+        # The parser has refused numbers that do not fit into 64 bits, but leading zeros can be of any number.
+        self.length = int(stated.lstrip(b"0")[:20] or 0) if stated.isdigit() else 0
         self.ended = self.admitted = False
 
     async def receive_part(self) -> bytes:

@@ -7,6 +7,7 @@ order, little-endian, and the header Inference-Header-Content-Length says where 
 
 import asyncio
 import json
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,7 +81,7 @@ async def infer(request: Request) -> Response:
     tensors = {name: np.asarray(answers[name], "<f4") for name in chosen}
     said: dict[str, Any] = {"model_name": model.name, "model_version": VERSION}
     if "id" in asked:
-        said["id"] = str(asked["id"])
+        said["id"] = asked["id"]
     described = [{"name": name, "datatype": "FP32", "shape": list(values.shape)} for name, values in tensors.items()]
     said["outputs"] = described
     content = b""
@@ -119,31 +120,36 @@ def _read(model: Model, body: bytes, json_length: str | None, most: int) -> tupl
     inputs = asked.get("inputs") if isinstance(asked, dict) else None
     if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):
         raise _wrong("inputs does not hold one tensor")
+    if not isinstance(asked.get("id", ""), str | int):
+        raise _wrong(f"the id is {reprlib.repr(asked['id'])}, no string")
     given = inputs[0]
     if given.get("name") != INPUT:
-        raise _wrong(f"the input is named {str(given.get('name'))[:100]!r}, not {INPUT!r}")
-    outputs, given_out = asked.get("outputs") or [], model.classifier.outputs
+        raise _wrong(f"the input is named {_shown(given.get('name'))}, not {INPUT!r}")
+    if not isinstance(asked.get("id", ""), str):
+        raise _wrong(f"id is {_shown(asked['id'])}, not a text")
+    outputs, given_out = asked.get("outputs") or [], list(model.classifier.outputs)
     if not (isinstance(outputs, list) and all(isinstance(o, dict) and o.get("name") in given_out for o in outputs)):
         raise _wrong(f"outputs names another than {' and '.join(given_out)}")
     datatype, shape = given.get("datatype"), given.get("shape")
-    if datatype not in DATATYPES:
-        raise _wrong(f"datatype {str(datatype)[:100]!r} is not one of {', '.join(DATATYPES)}")
+    if not (isinstance(datatype, str) and datatype in DATATYPES):
+        raise _wrong(f"datatype {_shown(datatype)} is not one of {', '.join(DATATYPES)}")
     expected = [-1, *model.classifier.input_shape]
-    if not (isinstance(shape, list) and len(shape) == 4 and shape[1:] == expected[1:] and type(shape[0]) is int):
-        raise _wrong(f"shape {str(shape)[:100]} is not {expected}")
-    if not 1 <= shape[0] <= most:
-        raise Refusal(413, "too_many_images", f"The request holds {shape[0]} images. Expected 1 to {most}.")
+    sides = shape if isinstance(shape, list) and len(shape) == 4 and all(type(side) is int for side in shape) else []
+    if not sides or sides[1:] != expected[1:]:
+        raise _wrong(f"shape {str(sides)[:100] if sides else _shown(shape)} is not {expected}")
+    if not 1 <= sides[0] <= most:
+        raise Refusal(413, "too_many_images", f"The request holds {_shown(sides[0])} images. Expected 1 to {most}.")
     images = _read_data(given, body[length:], np.dtype(DATATYPES[datatype]))
-    if images.size != np.prod(shape):
-        raise _wrong(f"{images.size} values came for the shape {shape}")
-    return asked, images.reshape(shape)
+    if images.size != np.prod(sides):
+        raise _wrong(f"{images.size} values came for the shape {sides}")
+    return asked, images.reshape(sides)
 
 
 def _read_data(given: Mapping[str, Any], rest: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     size = _parameters(given).get("binary_data_size")
     if size is not None:
         if type(size) is not int or size != len(rest) or size % dtype.itemsize:
-            raise _wrong(f"binary_data_size {str(size)[:20]} does not fit the {len(rest)} bytes after the JSON")
+            raise _wrong(f"binary_data_size {_shown(size)} does not fit the {len(rest)} bytes after the JSON")
         values = np.frombuffer(rest, dtype)
     else:
         try:
@@ -171,6 +177,11 @@ def _wants_binary(asked: Mapping[str, Any], name: str) -> bool:
 def _parameters(item: Mapping[str, Any]) -> Mapping[str, Any]:
     parameters = item.get("parameters")
     return parameters if isinstance(parameters, dict) else {}
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: only texts and numbers, because others may be nested too deeply to be shown."""
+    return repr(value)[:100] if type(value) in (str, int, float) else f"a {type(value).__name__}"
 
 
 def _wrong(reason: str) -> Refusal:

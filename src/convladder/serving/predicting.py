@@ -1,5 +1,6 @@
 """POST /predict: pictures in, labels out."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -8,7 +9,7 @@ from starlette.responses import Response
 
 from convladder.inference.classifier import Answers
 from convladder.serving.refusals import Refusal
-from convladder.serving.service import Model, Service
+from convladder.serving.service import QUICK_BYTES, Model, Service
 from convladder.serving.uploads import Upload, read_pictures
 
 TOP = 5  # classes that an answer names, unless told otherwise
@@ -25,7 +26,13 @@ async def predict(request: Request) -> Response:
     if probabilities is None:
         raise Refusal(422, "bad_query", "probabilities is neither true nor false.")
     content_type = request.headers.get("content-type", "")
-    uploads = read_pictures(await request.body(), content_type, service.limits.images)
+    body = await request.body()
+    if len(body) > QUICK_BYTES:  # a form can take a second to read
+        loop = asyncio.get_running_loop()
+        most = service.limits.images
+        uploads = await loop.run_in_executor(service.threads, read_pictures, body, content_type, most)
+    else:
+        uploads = read_pictures(body, content_type, service.limits.images)
     answers: list[dict[str, Any]] = []
     for upload, found in zip(uploads, await service.classify(model, uploads), strict=True):
         if not isinstance(found, Refusal):

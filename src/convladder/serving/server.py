@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import httptools
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from convladder.errors import ConvladderError
@@ -47,7 +47,7 @@ def run_server(app: ASGIApp, host: str, port: int, limits: Limits, announce: Cal
     shown = f"[{host}]" if ":" in host else host
     announce(f"http://{shown}:{listener.getsockname()[1]}")
     config = uvicorn.Config(
-        app,
+        _while_connected(app),
         http=cast(Any, type("LimitedProtocol", (Protocol,), {"limits": limits})),
         log_config=None,
         access_log=False,
@@ -61,6 +61,25 @@ def run_server(app: ASGIApp, host: str, port: int, limits: Limits, announce: Cal
     gc.collect()
     gc.freeze()  # what is there for good need not be looked through again and again
     Server(config).run([listener])
+
+
+def _while_connected(app: ASGIApp) -> ASGIApp:
+    """The application, which sends nothing more to a client that has left.
+
+    uvicorn notes that for the request that it received last, when the connection is lost. To those before it, and until
+    it knows, it would write, and uvloop raises an error for each write to a closed connection.
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        cycle = cast(Any, send).__self__  # uvicorn's, of this request
+
+        async def send_while_connected(message: Message) -> None:
+            cycle.disconnected |= cycle.transport.is_closing()
+            await send(message)
+
+        await app(scope, receive, send_while_connected)
+
+    return answer
 
 
 class Server(uvicorn.Server):

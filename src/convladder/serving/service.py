@@ -119,10 +119,11 @@ class Service:
             raise Refusal(404, "no_such_model", "No model is served here, only the lesson at /learn/.")
         if name is None:
             return next(iter(self.models.values()))
-        try:
-            check_choice("model", name[:100], self.models)
-        except ConvladderError as error:
-            raise Refusal(404, "no_such_model", str(error)) from error
+        if name not in self.models:
+            try:
+                check_choice("model", name if len(name) <= 100 else f"{name[:100]}…", self.models)
+            except ConvladderError as error:
+                raise Refusal(404, "no_such_model", str(error)) from error
         return self.models[name]
 
     async def classify(self, model: Model, uploads: Sequence[Upload]) -> list[Answer]:

@@ -10,6 +10,7 @@ from convladder.serving.refusals import Refusal
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what is wrong with a form is answered, not logged
 
 Upload = tuple[str, bytes]  # file name and content
+LONGEST_TYPE = 1000  # characters of a Content-Type
 
 
 def read_pictures(body: bytes, content_type: str, most: int) -> list[Upload]:
@@ -23,18 +24,15 @@ def read_pictures(body: bytes, content_type: str, most: int) -> list[Upload]:
     Raises:
         Refusal: No picture, more than `most`, a damaged multipart body, or another content type.
     """
+    if len(content_type) > LONGEST_TYPE:  # thirty thousand parameters would take a tenth of a second to read
+        raise _wrong_type(content_type)
     kind, options = parse_options_header(content_type)
     if kind == b"multipart/form-data":
         pictures = _read_form(body, options.get(b"boundary", b""), most)
     elif kind.startswith(b"image/") or kind in (b"", b"application/octet-stream"):
         pictures = [("", body)] if body else []
     else:
-        raise Refusal(
-            415,
-            "wrong_content_type",
-            f"Content-Type {content_type[:100]!r} is not understood. Expected multipart/form-data with files, or an "
-            "image as the body.",
-        )
+        raise _wrong_type(content_type)
     if not pictures:
         raise Refusal(400, "no_images", "The request holds no image. Expected one or more.")
     return pictures
@@ -73,7 +71,8 @@ class _Form:
 
     def __init__(self) -> None:
         self.pictures: list[Upload] = []
-        self.header = self.value = self.disposition = self.content = b""
+        self.header = self.value = self.disposition = b""
+        self.content = bytearray()  # parts are appended, and a body can have millions of them
         self.name = ""
         self.ended = False
 
@@ -100,16 +99,26 @@ class _Form:
                 400, "no_file", f"The form's field {field!r} is no file. What is asked for stands in the query."
             )
         self.name = options[b"filename"].decode(errors="replace")
-        self.disposition = self.content = b""
+        self.disposition = b""
+        self.content = bytearray()
 
     def take_content(self, data: bytes, start: int, end: int) -> None:
         self.content += data[start:end]
 
     def end_file(self) -> None:
-        self.pictures.append((self.name, self.content))
+        self.pictures.append((self.name, bytes(self.content)))
 
     def end(self) -> None:
         self.ended = True
+
+
+def _wrong_type(content_type: str) -> Refusal:
+    return Refusal(
+        415,
+        "wrong_content_type",
+        f"Content-Type {content_type[:100]!r} is not understood. Expected multipart/form-data with files, or an "
+        "image as the body.",
+    )
 
 
 def _broken(reason: str) -> Refusal:

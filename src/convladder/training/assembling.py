@@ -38,7 +38,7 @@ class Answers:
         validation: Shape (count, num_classes).
         labels: Labels of the validation pictures, shape (count,).
         test: Answers for the test pictures.
-        features: Those of the training and of the validation pictures, shape (count, features) each.
+        features: Those of the training, validation and test pictures, shape (count, features) each.
         by_folds: If the network is fitted to the test pictures too: the answers of other networks that are not, at
             their own temperatures.
         folds: Number of such networks.
@@ -47,7 +47,7 @@ class Answers:
     validation: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     test: npt.NDArray[np.float32]
-    features: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+    features: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
     by_folds: npt.NDArray[np.float32] | None = None
     folds: int = 0
 

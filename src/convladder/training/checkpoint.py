@@ -12,10 +12,11 @@ The file is written beside its place, flushed and renamed, so what is read is al
 is finished.
 """
 
+import contextlib
 import json
+import os
 import time
 import warnings
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convladder.errors import ConvladderError
-from convladder.files import whole_file
+from convladder.files import parse_json, read_arrays, whole_file
 
 FILE = "checkpoint.npz"
 SHARE = 0.015  # of the time so far that writing may take; with the last one, of a fitted network, it stays under 2 %
@@ -64,6 +65,7 @@ class Checkpoint:
         begun: The network that was being fitted when the file was written, until `take` hands it out.
         left: Seconds that were left of the recipe's minutes.
         ends: When they are over, on the clock of `time.monotonic()`.
+        seconds: What all checkpoints of the run took to write, those of earlier processes too.
 
     Raises:
         ConvladderError: The file is damaged.
@@ -76,7 +78,7 @@ class Checkpoint:
         self.left: float | None = None
         self.ends: float | None = None
         self._began = self._last = time.perf_counter()
-        self._spent, self._cost = 0.0, 0.0
+        self.seconds = self._spent = self._cost = 0.0
         self._told = False
         if self.path.exists():
             self._read()
@@ -101,10 +103,6 @@ class Checkpoint:
         self.fitted.append(fitted)
         self._write(None)
 
-    def remove(self) -> None:
-        """Remove the file of a run that is finished."""
-        self.path.unlink(missing_ok=True)
-
     def _write(self, begun: Part | None) -> None:
         """Write all. What cannot be written costs the training nothing: the last file stays, and a warning says so."""
         began = time.perf_counter()
@@ -113,6 +111,7 @@ class Checkpoint:
             parts["begun"] = begun
         state = {
             "left": None if self.ends is None else self.ends - time.monotonic(),
+            "seconds": self.seconds,
             **{name: part.state for name, part in parts.items()},
         }
         arrays = {
@@ -126,31 +125,36 @@ class Checkpoint:
                 np.savez(temporary, state=np.array(json.dumps(state)), **arrays)  # type: ignore[arg-type]
         except ConvladderError as error:
             if not self._told:
-                kept = "the last one is kept" if self.path.exists() else "there is none to resume from"
+                kept = "the last one is kept" if os.path.exists(self.path) else "there is none to resume from"
                 warnings.warn(f"{error} The training goes on without a new checkpoint; {kept}.", stacklevel=2)
                 self._told = True
         self._last = time.perf_counter()
         self._cost = self._last - began
         self._spent += self._cost
+        self.seconds += self._cost
 
     def _read(self) -> None:
         parts: dict[str, Part] = {}
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
-                state = json.loads(str(archive["state"]))
-                for key in archive.files:
-                    if key != "state":
-                        name, kind, _ = key.split("/")  # numbered in order
-                        arrays = parts.setdefault(name, Part(state[name])).arrays
-                        arrays.setdefault(kind, []).append(archive[key])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            stored = read_arrays(self.path)
+            state = parse_json(str(stored.pop("state")))
+            for key, array in stored.items():
+                name, kind, _ = key.split("/")  # numbered in order
+                parts.setdefault(name, Part(state[name])).arrays.setdefault(kind, []).append(array)
+            self.left, self.seconds = state["left"], state["seconds"]
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise ConvladderError(
                 f"{self.path} is damaged ({error}). Expected what train wrote: copy it again, or remove it, and the "
                 "training begins anew."
             ) from error
-        self.left = state["left"]
         self.begun = parts.pop("begun", None)
         self.fitted = list(parts.values())
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint of a run that is finished, if there is one, and it can be removed."""
+    with contextlib.suppress(OSError):
+        (folder / FILE).unlink()
 
 
 def put_back(variables: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> None:

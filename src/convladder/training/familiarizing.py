@@ -17,7 +17,7 @@ from convladder.models.backbone import PRETRAINED
 from convladder.models.blocks import members
 from convladder.training.assembling import Answers
 
-MOST_IMAGES = 2000  # of the training pictures, and of the held-out ones
+MOST_IMAGES = 2000  # of the training pictures, of the held-out ones, and of the test pictures
 
 
 def familiarize(model: keras.Model, data: Dataset, answers: Answers | None) -> Familiarity | None:
@@ -29,18 +29,42 @@ def familiarize(model: keras.Model, data: Dataset, answers: Answers | None) -> F
         answers: Of a head that was solved: it comes with the features.
     """
     if answers is not None:
-        train, held_out = answers.features
+        train, held_out, _ = answers.features
         return learn_familiarity([_some(train)], [_some(held_out)], frozen=True)
-    network = next(iter(members(model)), model)
+    network = _first(model)
     kinds = [describe(network, _some(images)) for images in (data.train.images, data.validation.images)]
     return learn_familiarity(*kinds, frozen=False)
 
 
-def _some(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """At most 2,000 rows, by chance."""
-    if len(rows) <= MOST_IMAGES:
-        return rows
-    return rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_IMAGES])]
+def measure_test(
+    model: keras.Model, data: Dataset, answers: Answers | None, familiarity: Familiarity | None
+) -> dict[str, npt.NDArray[Any]]:
+    """How strange some test pictures are, as predictions.npz keeps it.
+
+    Nothing where it is not known, or where the network was fitted to the test pictures too.
+    """
+    if familiarity is None or (answers is not None and answers.by_folds is not None):
+        return {}
+    kinds = describe(_first(model), _some(data.test.images)) if answers is None else [_some(answers.features[2])]
+    squares = familiarity.squares(kinds)
+    return {
+        "familiarity_rows": _rows(len(data.test)),
+        "familiarity": familiarity.share(squares),
+        "strangeness": np.sqrt(np.maximum(squares, 0)),
+    }
+
+
+def _first(model: keras.Model) -> keras.Model:
+    return next(iter(members(model)), model)
+
+
+def _rows(count: int) -> npt.NDArray[np.int64]:
+    """At most 2,000 of so many rows, by chance."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:MOST_IMAGES])
+
+
+def _some(pictures: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return pictures if len(pictures) <= MOST_IMAGES else pictures[_rows(len(pictures))]
 
 
 def describe(network: keras.Model, images: npt.NDArray[np.uint8]) -> Sequence[Features]:

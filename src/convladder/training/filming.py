@@ -104,9 +104,7 @@ class Camera(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the epoch's loss and accuracy, on training and validation images."""
-        names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
-        scores = [float((logs or {}).get(name, math.nan)) for name in names]
-        self._epochs.append([epoch + 1, int(self.model.optimizer.iterations), *scores])
+        self._epochs.append(_epoch(epoch + 1, int(self.model.optimizer.iterations), logs or {}))
         if len(self._epochs) > MOST_EPOCHS:  # every second, and the lowest validation loss
             lowest = min(self._epochs, key=lambda row: row[4])
             self._epochs = [row for number, row in enumerate(self._epochs) if number % 2 == 0 or row is lowest]
@@ -138,6 +136,7 @@ class Camera(keras.callbacks.Callback):
 
     def _take_up(self) -> None:
         """Go on with the film that a run has which is resumed, up to the step that it is resumed from."""
+        self._epochs = [_epoch(row["epoch"], step, row) for step, row in (self.params or {}).get("before", ())]
         if not self._path.exists():
             return
         with contextlib.suppress(ConvladderError):  # a damaged one is replaced
@@ -145,8 +144,8 @@ class Camera(keras.callbacks.Callback):
             count = int((film.step <= int(self.model.optimizer.iterations)).sum())
             columns = {name: getattr(film, name) for name in BY_MOMENT}
             self._moments = [{name: values[moment] for name, values in columns.items()} for moment in range(count)]
+            self.seconds = float(film.spent[0])
             if count:
-                self._epochs = [row.tolist() for row in film.epochs if row[1] <= film.step[count - 1]]
                 self._started -= float(film.seconds[count - 1])
 
     def _as_input(self) -> npt.NDArray[np.uint8]:
@@ -205,11 +204,18 @@ class Camera(keras.callbacks.Callback):
             labels=self._labels,
             counts=self._counts,
             epochs=np.reshape(np.asarray(self._epochs, np.float64), (-1, 6)),
+            spent=np.array([self.seconds]),
             **{name: np.stack([moment[name] for moment in self._moments]) for name in BY_MOMENT},
         )
         self._written = time.perf_counter()
         self._write_cost = self._written - began
         self.seconds += self._write_cost
+
+
+def _epoch(number: float, step: int, scores: Mapping[str, float]) -> list[float]:
+    """A row of the film's epochs."""
+    names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+    return [number, step, *(float(scores.get(name, math.nan)) for name in names)]
 
 
 def _kernel_of(layer: Any, image: tuple[int, ...]) -> Any:

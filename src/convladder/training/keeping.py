@@ -93,7 +93,7 @@ class BestWeights(keras.callbacks.Callback):
             self.pace = Pace(deadline, recipe.batch_size, self.scored_after * len(validation))
         self._validation, self._until = validation, recipe.until
         self._recipe, self._epoch = recipe, 0
-        self._epoch_began = 0  # steps before it
+        self._ends: list[int] = []  # steps before the end of each trained epoch; the solved head's takes none
         self._metrics: list[npt.NDArray[Any]] | None = None  # of the begun epoch of a checkpoint
         self._logs: dict[str, float] = {}  # of the last look
         self._can_save = False
@@ -108,6 +108,13 @@ class BestWeights(keras.callbacks.Callback):
     def answer(self, network: keras.Model) -> npt.NDArray[np.float32]:
         """The network's answers for the validation images."""
         return predict_probabilities(network, self._validation.images)
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Tell the other callbacks which epochs a resumed run has: their steps, and rows of the history."""
+        ends = self._ends
+        self.params["before"] = list(
+            zip(ends, self.fitted.history[len(self.fitted.history) - len(ends) :], strict=True)
+        )
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the epoch, or go on with it."""
@@ -159,11 +166,11 @@ class BestWeights(keras.callbacks.Callback):
             self._best_accuracy, self.fitted.best_epoch = accuracy, epoch + 1
             self.fitted.weights = weights
         self.fitted.history.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
+        self._ends.append(int(self.model.optimizer.iterations))
         seconds = time.perf_counter() - began
         self._evaluated += seconds
         if self.pace and len(self._validation):
             self.pace.note_answers(len(self._validation), seconds)
-        self._epoch_began = int(self.model.optimizer.iterations)
         self._save_if_due()
 
     def fit(
@@ -186,19 +193,26 @@ class BestWeights(keras.callbacks.Callback):
         if within == steps_an_epoch or (within and model.stop_training):  # a signal came while the epoch was scored
             self.on_epoch_end(len(self.fitted.history), dict(self._logs))
             within, self._metrics = 0, None
+        looking = [self, *callbacks]
+        done = True
         for steps in [steps_an_epoch - within, steps_an_epoch] if within else [steps_an_epoch]:
             first = len(self.fitted.history)
             last = first + 1 if steps < steps_an_epoch else epochs
             if first < last and not model.stop_training:
+                done = False
                 model.fit(
                     batches(int(model.optimizer.iterations)),
                     initial_epoch=first,
                     epochs=last,
                     steps_per_epoch=steps,
-                    callbacks=[self, *callbacks],
+                    callbacks=looking,
                     shuffle=False,  # the batches are shuffled already
                     verbose=0,
                 )
+        if done:  # before the run was ended: who looks on sees the last network
+            told = keras.callbacks.CallbackList(looking, model=model, epochs=epochs, steps=steps_an_epoch)
+            told.on_train_begin()
+            told.on_train_end()
 
     def save(self) -> None:
         """Write a checkpoint now, unless nothing has changed since the last one was read."""
@@ -214,10 +228,15 @@ class BestWeights(keras.callbacks.Callback):
         """About the bytes of a checkpoint: the weights, Adam's two averages of each, and the best weights."""
         return 4 * 4 * self.model.count_params()
 
+    @property
+    def _epoch_began(self) -> int:
+        """Steps before the current epoch."""
+        return self._ends[-1] if self._ends else 0
+
     def part(self) -> Part:
         """Where the training stands, for a checkpoint."""
         state = {
-            "epoch_began": self._epoch_began,
+            "ends": self._ends,
             "best_accuracy": self._best_accuracy,
             "best_epoch": self.fitted.best_epoch,
             "history": self.fitted.history,
@@ -242,9 +261,7 @@ class BestWeights(keras.callbacks.Callback):
         state, arrays = self.begun.state, self.begun.arrays
         put_back(self._state_variables(model), arrays["variables"])
         step = int(model.optimizer.iterations)
-        self._epoch_began, self._best_accuracy, self._logs = (
-            state[name] for name in ("epoch_began", "best_accuracy", "logs")
-        )
+        self._ends, self._best_accuracy, self._logs = (state[name] for name in ("ends", "best_accuracy", "logs"))
         if step > self._epoch_began:
             self._metrics = arrays["metrics"]
             answers = tf.zeros((1, model.output_shape[1]))

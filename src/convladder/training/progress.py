@@ -4,7 +4,7 @@ import contextlib
 import functools
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -144,3 +144,15 @@ class ProgressBar(keras.callbacks.Callback):
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Clear the bar."""
         self._progress.stop()
+
+
+@contextlib.contextmanager
+def told_of_scoring(callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[None]:
+    """Tell those who look on that all is fitted, and when all is scored and written."""
+    for callback in callbacks:
+        getattr(callback, "on_scoring_begin", bool)()
+    try:
+        yield
+    finally:
+        for callback in callbacks:
+            getattr(callback, "on_scoring_end", bool)()

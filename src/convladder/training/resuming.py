@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,21 @@ from convladder.errors import ConvladderError
 from convladder.files import lock, unwritable
 
 # The parts of run.json that change a run's result, besides its recipe and data.
-SAME = ("rung", "own_network", "choices", "ensemble", "seed", "deterministic", "parameters", "precision")
+SAME = ("rung", "own_network", "layers", "choices", "ensemble", "seed", "deterministic", "parameters", "precision")
 VERSIONS = ("convladder", "keras", "tensorflow")  # up to the second number
+
+
+def begun(folder: Path) -> Path:
+    """The folder, if it holds a run.
+
+    Raises:
+        ConvladderError: It does not.
+    """
+    if not os.path.isfile(folder / "run.json"):
+        raise ConvladderError(
+            f"{folder} holds no run.json. Expected the folder of a run that was stopped, killed or failed."
+        )
+    return folder
 
 
 @contextlib.contextmanager
@@ -50,8 +64,12 @@ def check_same(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any])
     Raises:
         ConvladderError: Something differs. The message names all of it.
     """
-    # Finetune chooses its precision by measuring, and its checkpoint holds which.
-    same = SAME[:-1] if now["rung"] == "finetune" else SAME
+    free = set()
+    if now["rung"] == "finetune":
+        free.add("precision")  # it is chosen by measuring, and the checkpoint holds which
+    if now["own_network"]:
+        free.add("rung")  # of networks without a name Keras makes one, which differs from process to process
+    same = [name for name in SAME if name not in free]
     told = [
         in_words(name.replace("_", " "), was, wanted)
         for before, after, names in [
@@ -68,6 +86,28 @@ def check_same(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any])
             "pictures, labels and splits: restore them, or train anew."
         )
     refuse(folder, told)
+
+
+def note_machine(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json adds if a run goes on with other versions or on another machine. A warning says it, too."""
+
+    def differences(earlier: Mapping[str, Any]) -> list[str]:
+        return [
+            in_words(name, was, value)
+            for kind in ("versions", "hardware")
+            for name, value in now[kind].items()
+            if (was := earlier.get(kind, {}).get(name)) != value
+        ]
+
+    machines = [started, *started.get("continued_on", [])]
+    if not all(map(differences, machines)):
+        return {}
+    warnings.warn(
+        f"{folder} was trained with {'; '.join(differences(machines[-1]))}. It goes on, and its numbers may differ "
+        "from those of a run that nothing interrupted.",
+        stacklevel=3,
+    )
+    return {"continued_on": [*machines[1:], {"versions": now["versions"], "hardware": now["hardware"]}]}
 
 
 def in_words(name: str, was: Any, wanted: Any) -> str:

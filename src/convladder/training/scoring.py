@@ -1,5 +1,7 @@
 """Scoring: fitted networks become one model; it is scored, written into the run folder and exported."""
 
+import struct
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy.typing as npt
 
 from convladder.data.dataset import Dataset
 from convladder.data.leaks import leaked
+from convladder.errors import ConvladderError
 from convladder.evaluating.calibration import choose_threshold, reliability, temper
 from convladder.evaluating.familiarity import write_familiarity
 from convladder.evaluating.learned import beside_constant
@@ -17,11 +20,11 @@ from convladder.evaluating.metrics import describe_predictions, predict_probabil
 from convladder.exporting.onnx_file import export_onnx
 from convladder.exporting.parity import check_agreement, parity_images
 from convladder.exporting.pretrained import predict_quickly
-from convladder.files import whole_file, write_arrays, write_csv, write_json
+from convladder.files import scratch_folder, whole_file, write_arrays, write_csv, write_json
 from convladder.runs.examples import choose_examples
 from convladder.runs.run import FAMILIARITY_FILE, LEARNED, embedded_name
 from convladder.training.assembling import Answers, Calibration, calibrate
-from convladder.training.familiarizing import familiarize
+from convladder.training.familiarizing import familiarize, measure_test
 
 
 def write_results(
@@ -54,7 +57,6 @@ def write_results(
     metrics["test"] = describe_predictions(probabilities, data.test.labels, data.class_names, threshold)
     metrics["test"] |= without(leaked(data), probabilities, data.test.labels)
     write_arrays(folder / LEARNED, digests=np.unique(data.digests[: -len(data.test)]))
-    write_arrays(folder / "predictions.npz", probabilities=probabilities, labels=data.test.labels, **arrays)
     examples = choose_examples(data.test.images, data.test.labels, shipped.argmax(axis=1))
     write_arrays(folder / "examples.npz", **examples._asdict())
     images = parity_images(data)
@@ -64,6 +66,8 @@ def write_results(
     fitted = {"temperature": calibration.temperature, "threshold": threshold}
     described = fitted | _describe_shipped(model, data, metrics["test"], answers)
     familiarity = familiarize(model, data, answers)
+    arrays |= {"probabilities": probabilities, "labels": data.test.labels}
+    write_arrays(folder / "predictions.npz", **arrays, **measure_test(model, data, answers, familiarity))
     if familiarity:
         write_familiarity(folder / FAMILIARITY_FILE, familiarity)
     parity = export_onnx(model, folder / "model.onnx", described, images, expected, familiarity)
@@ -74,11 +78,25 @@ def write_results(
 
 
 def write_weights(folder: Path, model: keras.Model, history: Sequence[Mapping[str, float]]) -> None:
-    """Write the model, and its history where it has one."""
+    """Write the model, and its history where it has one.
+
+    Raises:
+        ConvladderError: They cannot be written, or the system's clock is wrong; exit status 1.
+    """
     if history:
         write_csv(folder / "history.csv", history)
-    with whole_file(folder / "model.keras") as temporary:
-        model.save(temporary)
+    path = folder / "model.keras"
+    try:
+        with whole_file(path) as temporary, scratch_folder():
+            model.save(temporary)
+    except (ValueError, struct.error) as error:
+        if 1980 <= (year := time.localtime().tm_year) <= 2107 or isinstance(error, ConvladderError):
+            raise
+        raise ConvladderError(
+            f"Could not write {path}: the system's clock says {year}. Expected 1980 to 2107, because the file is a ZIP "
+            "archive: set the clock.",
+            exit_status=1,
+        ) from error
 
 
 def _validate(

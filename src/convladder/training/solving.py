@@ -111,7 +111,7 @@ def solve_head(
         on_validation = score(solution.probabilities, solution.labels)
         row |= {"validation_accuracy": on_validation["accuracy"], "validation_loss": on_validation["loss"]}
     fitted.history.append(row)
-    seen = train[0], validation[0]
+    seen = train[0], validation[0], test[0]
     answers = Answers(solution.probabilities, solution.labels, head.predict(test[:views]), seen)
     if by_folds:
         judged, folds = judge_by_folds(train, labels, data.num_classes, views)

@@ -3,7 +3,7 @@
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,17 +25,20 @@ from convladder.runs.run import Run, create_run_folder
 from convladder.signals import check_stop, defer_signals, stopped
 from convladder.training.adopting import adopt
 from convladder.training.assembling import VIEWS, Answers, assemble
-from convladder.training.checkpoint import Checkpoint, Part
-from convladder.training.describing import describe_data, describe_machine
+from convladder.training.checkpoint import Checkpoint, Part, remove_checkpoint
+from convladder.training.describing import describe_data, describe_machine, digest_layers
 from convladder.training.filming import Camera
 from convladder.training.finetuning import finetune
 from convladder.training.fitting import Interrupted, fit
 from convladder.training.keeping import Fitted
 from convladder.training.pacing import Deadline, seconds_after
+from convladder.training.progress import told_of_scoring
 from convladder.training.recipes import Recipe, default_recipe_for, resolve_precision, rung_side
-from convladder.training.resuming import check_same, in_use
+from convladder.training.resuming import begun, check_same, in_use, note_machine
 from convladder.training.scoring import write_results, write_weights
 from convladder.training.solving import check_solvable, solve_head
+
+tf.get_logger().setLevel("ERROR")  # otherwise it warns in a notebook when a few models are traced
 
 MANY_PARAMETERS = 50_000_000
 BYTES_A_PARAMETER = 20  # four each for the weight, its gradient, Adam's two averages, and the best epoch's copy
@@ -93,14 +96,16 @@ def train(
     building = time.monotonic() - building
     info: dict[str, Any] = {"status": "running"} | plan.describe(first)
     check_stop()
-    folder = create_run_folder(Path(directory), first.name) if resume is None else Path(resume)
+    folder = create_run_folder(Path(directory), first.name, info) if resume is None else begun(Path(resume))
     with in_use(folder):
         if resume is not None:
             started = Run(folder).info
             check_same(folder, started, info)
             if started["status"] == "finished":
+                remove_checkpoint(folder)  # of a process that was killed before it could
                 return Run(folder)
-            info = started | {"status": "running", "resumed": started.get("resumed", 0) + 1}
+            again = {"status": "running", "resumed": started.get("resumed", 0) + 1}
+            info = started | again | note_machine(folder, started, info)
             info.pop("error", None)
         return _carry_out(plan, folder, info, first, callbacks, began, building)
 
@@ -126,7 +131,7 @@ def _carry_out(
         for number in range(plan.ensemble):
             network = first if number == 0 else plan.build(number)
             trained.fit(network, number, look_on, deadline and deadline.among(plan.ensemble - number))
-        with _told_of_scoring(look_on):
+        with told_of_scoring(look_on):
             members, history, answers = trained.members, trained.history, trained.answers
             results = write_results(folder, members, history, plan.recipe.views, plan.data, answers)
             info |= results | trained.account | {"status": "finished"}
@@ -139,7 +144,7 @@ def _carry_out(
         with contextlib.suppress(ConvladderError):  # what is to be told is the first error
             write_json(folder / "run.json", info)
         raise
-    checkpoint.remove()
+    remove_checkpoint(folder)
     check_stop(f"{folder} is finished.")
     return Run(folder)
 
@@ -195,6 +200,7 @@ class _Plan:
         return {
             "rung": network.name,
             "own_network": not self.rung,
+            **({} if self.rung else {"layers": digest_layers(network)}),
             "choices": dict(self.choices),
             "ensemble": self.ensemble,
             "recipe": asdict(self.recipe),
@@ -273,7 +279,7 @@ class _Trained:
         history: A row an epoch.
         seconds: Of fitting.
         best_epochs: Of each member.
-        details: What else run.json says of the fitting; of an ensemble, of its last member.
+        details: What else run.json says of the fitting; of an ensemble, what its last member says of it.
         answers: What is known of the answers of a head that was solved.
     """
 
@@ -325,9 +331,10 @@ class _Trained:
 
     def finish(self, network: keras.Model, fitted: Fitted, details: Mapping[str, Any] | None = None) -> None:
         """Take a fitted network in, and write it into the checkpoint; `_fitted` reads it."""
+        details = {**(details or {}), **self._filmed}
         self.keep(network, fitted, details)
         state = {key: value for key, value in vars(fitted).items() if key != "weights"}
-        self.checkpoint.finish(Part({"fitted": state, "details": dict(details or {})}, {"weights": fitted.weights}))
+        self.checkpoint.finish(Part({"fitted": state, "details": details}, {"weights": fitted.weights}))
 
     def keep(self, network: keras.Model, fitted: Fitted, details: Mapping[str, Any] | None = None) -> None:
         """Take a fitted network in."""
@@ -337,13 +344,17 @@ class _Trained:
         self.history.extend({"member": len(self.members)} | row for row in fitted.history)
         self.seconds += fitted.seconds
         self.best_epochs.append(fitted.best_epoch)
-        self.details = details or {}
+        self.details = {**self.details, **(details or {})}
 
     @property
     def account(self) -> dict[str, Any]:
         """What run.json says of the fitting."""
-        filmed = {"film_seconds": self.camera.seconds} if self.camera else {}
-        return {"fit_seconds": self.seconds, "best_epochs": self.best_epochs} | filmed | dict(self.details)
+        seconds = {"fit_seconds": self.seconds, "checkpoint_seconds": self.checkpoint.seconds}
+        return seconds | {"best_epochs": self.best_epochs} | self._filmed | dict(self.details)
+
+    @property
+    def _filmed(self) -> dict[str, Any]:
+        return {"film_seconds": self.camera.seconds} if self.camera else {}
 
 
 def _fitted(part: Part) -> tuple[Fitted, Mapping[str, Any]]:
@@ -382,15 +393,3 @@ def warn_of_size(model: keras.Model) -> None:
             f"{smaller.count_params():,}."
         )
     warnings.warn(f"{what}; {cost}. {advice}", stacklevel=3)
-
-
-@contextlib.contextmanager
-def _told_of_scoring(callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[None]:
-    """Tell those who look on that all is fitted, and when all is scored and written."""
-    for callback in callbacks:
-        getattr(callback, "on_scoring_begin", bool)()
-    try:
-        yield
-    finally:
-        for callback in callbacks:
-            getattr(callback, "on_scoring_end", bool)()

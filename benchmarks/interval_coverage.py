@@ -1,13 +1,13 @@
 """How often intervals cover, and how often equal rungs are told apart: simulated answers, no training.
 
-    python benchmarks/coverage.py [--repeats 600] [--output docs/benchmarks]
+    python benchmarks/interval_coverage.py [--repeats 600] [--output docs/benchmarks]
 
 Networks of a rung differ in their error rate by a spread over the seeds (a beta distribution, whose spread is at most
 half of the error rate: a wider one would be of networks with hardly any error and a few with many). Images differ in
 difficulty: of what makes an error, a share is the image, alike for all networks; the rest is chance. Test images are
 drawn anew in each repeat. With one seed the truth is the accuracy of that network, with more the mean over all seeds.
 
-Prints tables, and writes coverage.json. Takes three minutes on one quiet core.
+Prints tables, and writes interval_coverage.json. Takes three minutes on one quiet core.
 """
 
 import argparse
@@ -237,7 +237,7 @@ def main() -> None:
         print(f"{name}: {len(rows)} combinations, {repeats:,} times each", flush=True)
         content[name] = rows
     lines = json.dumps(content).replace("}, {", "},\n{")
-    (arguments.output / "coverage.json").write_text(lines + "\n", encoding="utf-8")
+    (arguments.output / "interval_coverage.json").write_text(lines + "\n", encoding="utf-8")
     print("\n".join(describe(content)))
 
 
