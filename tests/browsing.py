@@ -23,9 +23,9 @@ from convladder.serving.application import create_application
 SEVEN = [(0.3, 0.25), (0.7, 0.25), (0.6, 0.5), (0.5, 0.8)]
 
 
-def skip_without(program: str) -> str:
+def skip_without(program: str, folders: str | None = None) -> str:
     """The program's path. Without it the test is skipped, or fails where nothing may be left out: in CI."""
-    path = shutil.which(program)
+    path = shutil.which(program, path=folders)
     if path is None:
         missing = f"{program} is not installed; CONTRIBUTING.md says how it is"
         if os.environ.get("CI"):

@@ -26,6 +26,7 @@ from convladder.tuning.studies import newest, open_storage, open_study, pack, un
 from convladder.tuning.tune import Plan, search
 from convladder.tuning.tuned import Tuned
 from convladder.tuning.work import work
+from databases import PASSWORD, PostgreSQL, serve_postgresql
 from test_comparing_resuming import here as run_here
 
 pytestmark = pytest.mark.xdist_group("tuning")  # in one process, so that its search is made once
@@ -237,7 +238,8 @@ work({"dense": data}, tell, Job(sys.argv[3], "dense", space, 0, 2))
 """
 
 
-@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.long), "journal"])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
 def test_a_trial_that_was_killed_is_carried_out_again_with_its_parameters(
     kind: str, digits: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +351,14 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(convladder: Any, sma
         ),
         (["--storage", "sqlite://"], "sqlite:// keeps nothing for other processes"),
         (["--storage", "wrong://x"], "wrong://x cannot be reached"),
+        (["--storage", "postgresql:me:secret@host/none"], "postgresql:… has no // after its colon"),
+        (["--storage", "postgresql://me@host:secret/none"], "postgresql://… is no URL of a database"),
+        (
+            ["--storage", "postgresql://127.0.0.1:1/none?user=me&password=secret"],
+            "127.0.0.1:1/none cannot be reached (",
+        ),
+        (["--storage", "mysql+pymysql://me:secret@host/none"], "pip install 'pymysql'"),
+        (["--minutes", 0], "minutes 0 is out of range"),
     ]
     for given, told in refusals:
         refused = convladder("tune", "--data", small_npz, "--models", "dense", *given)
@@ -391,14 +401,93 @@ def test_a_search_on_a_cluster_of_this_machine_is_kept_as_any_other(small_npz: P
     assert found["run"] == "runs/dense-1"
 
 
+def test_a_file_that_is_no_journal_is_refused_and_left_alone(convladder: Any, small_npz: Path, tmp_path: Path) -> None:
+    for content in (b"notes", b"notes\n", b"{}\n", b"\xff\xd8\xff"):
+        (tmp_path / "notes").write_bytes(content)
+        refused = convladder("tune", "--data", small_npz, "--models", "dense", "--storage", "notes")
+        assert refused.status == 2
+        assert "notes is there, and is no journal of a search" in refused.err
+        assert (tmp_path / "notes").read_bytes() == content
+        assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_a_journal_whose_last_line_was_written_by_half_goes_on(tmp_path: Path) -> None:
+    place = tmp_path / "tune.journal"
+    open_study(open_storage(str(place)), "dense").set_user_attr("data", "abc")
+    whole = place.read_bytes()
+    place.write_bytes(whole + whole.splitlines()[-1][:-9])  # as a power cut or a full disk leaves it
+    study = open_study(open_storage(str(place)), "dense")
+    study.set_user_attr("seed", 1)
+    assert open_study(open_storage(str(place)), "dense").user_attrs == {"data": "abc", "seed": 1}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_a_process_that_stood_still_says_that_its_trial_is_carried_out_again(
+    kind: str, digits: cl.Dataset, tmp_path: Path
+) -> None:
+    place = f"sqlite:///{tmp_path}/tune.db" if kind == "sqlite" else str(tmp_path / "tune.journal")
+    study = open_study(open_storage(place), "dense")
+    told = []
+
+    def tell(word: str, content: Any) -> None:
+        if word == "event" and content[0] == "on_train_begin":  # another process takes this one for dead
+            study.tell(0, state=TrialState.FAIL)
+            studies.retry(study, 0)
+        elif word == "warning":
+            told.append(content)
+
+    job = Job(place, "dense", space_of(digits, "dense"), 0, 1)
+    work({"dense": digits}, tell, job)
+    assert told == ["Trial 0 stood still for so long that it is now carried out again."]
+    work({"dense": digits}, lambda *_: None, job)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert study.trials[0].params == study.trials[1].params
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    with serve_postgresql() as server:
+        yield server
+
+
 @pytest.mark.long
-def test_two_commands_search_together_and_one_that_is_killed_loses_nothing(small_npz: Path, tmp_path: Path) -> None:
+def test_a_search_whose_database_ends_says_so_in_one_line_and_goes_on_when_it_is_back(
+    postgresql: PostgreSQL, digits: cl.Dataset, tmp_path: Path
+) -> None:
+    plan = Plan(space_of(digits, "dense"), tmp_path, study="lost", storage=postgresql.url, trials=2, seeds=2)
+
+    class Losing(Here):
+        def __call__(self, *arguments: Any, **settings: Any) -> Iterator[None]:
+            for _ in super().__call__(*arguments, **settings):
+                postgresql.stop()
+                yield
+
+    with pytest.raises(ConvladderError) as lost:
+        search(plan, digits, carrier=Losing(), runner=run_here())
+    postgresql.start()
+    message = str(lost.value)
+    assert message.startswith("postgresql://tuner@127.0.0.1")
+    assert "cannot be reached any more" in message
+    assert "\n" not in message
+    assert PASSWORD not in message
+    again = Here()
+    found = search(plan, digits, carrier=again, runner=run_here())
+    assert again.done == 1 + 2 * 2  # the first trial was there
+    assert PASSWORD not in json.dumps(found.run and found.run.info)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["journal", "postgresql"])
+def test_two_commands_search_together_and_one_that_is_killed_loses_nothing(
+    kind: str, small_npz: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    storage = "tune.journal" if kind == "journal" else request.getfixturevalue("postgresql").url
     code = (
         "from convladder.tuning import studies; studies.SECONDS_A_BEAT, studies.SECONDS_TO_LIVE = 1, 6\n"
         "from convladder.cli import main; main()"
     )
-    given = ["tune", "--data", small_npz, "--models", "dense", "--epochs", 2, "--trials", 6, "--seeds", 2, "--json"]
-    command = [sys.executable, "-c", code, *map(str, given), "--storage", "tune.journal"]
+    given = ["tune", "--data", small_npz, "--models", "dense", "--epochs", 5, "--trials", 6, "--seeds", 2, "--json"]
+    command = [sys.executable, "-c", code, *map(str, given), "--storage", storage]
     settings: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     killed, *others = (subprocess.Popen(command, **settings) for _ in range(3))
     assert killed.stderr
@@ -410,6 +499,7 @@ def test_two_commands_search_together_and_one_that_is_killed_loses_nothing(small
     for process in others:
         out, told = process.communicate()
         assert process.returncode == 0, told
+        assert PASSWORD not in told
         found.append(json.loads(out))
     assert found[0]["trials"] == found[1]["trials"]
     assert len(found[0]["trials"]) == 6
@@ -417,3 +507,10 @@ def test_two_commands_search_together_and_one_that_is_killed_loses_nothing(small
     assert [row["seeds"] for row in found[0]["best"]] == [2] * len(found[0]["best"])
     assert found[0]["run"] == found[1]["run"] == "runs/dense-1"
     assert len(list((tmp_path / "runs").iterdir())) == 1
+    opened = open_storage(str(tmp_path / storage) if kind == "journal" else storage)
+    searched, anew = (open_study(opened, name).trials for name in ("dense", "dense anew"))
+    ended = [trial for trial in searched if "seconds" in trial.user_attrs and "surplus" not in trial.user_attrs]
+    assert len(ended) == 6  # what others carried out too, or again after it had ended, would have seconds as well
+    assert [trial.state for trial in searched].count(TrialState.FAIL) == 1
+    trained = [json.dumps(trial.user_attrs["anew"]) for trial in anew if "right" in trial.user_attrs]
+    assert len(trained) == len(set(trained)) == 2 * len(found[0]["best"])

@@ -76,6 +76,8 @@ def _carry_out(
                     ray.get(reference)
                 except ray.exceptions.WorkerCrashedError as error:
                     warnings.warn(f"A trial's process was lost ({error}). It is carried out again.", stacklevel=2)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from None  # its text is a traceback of the node
                 yield
     finally:
         for reference in waiting:

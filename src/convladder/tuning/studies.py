@@ -6,6 +6,7 @@ process died is failed by Optuna's heartbeat, and waits to be carried out again,
 
 import base64
 import contextlib
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +18,10 @@ import numpy.typing as npt
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages._heartbeat import BaseHeartbeat
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from convladder.errors import ConvladderError
 
@@ -27,9 +30,14 @@ SECONDS_TO_LIVE = 60  # without a beat
 MOST_RETRIES = 10  # of a trial whose processes die
 SECONDS_TO_MAKE_TABLES = 1.0
 SECONDS_FOR_LOCK = 60.0  # of SQLite, which several processes write
+SECONDS_TO_CONNECT = 10
+EXPECTED = "Expected postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:///FILE or the path of a journal"
+LOST = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 STARTUP_TRIALS = 5  # before any is pruned
 TENTHS = 10  # of a training: accuracies are compared at the same share of the learning rate's schedule
 FIRST_PRUNED = 5  # tenths: at the peak of the learning rate accuracy tells little
+DRIVER = "postgresql+psycopg"  # whatever SQLAlchemy takes by default
+JOURNAL = b'{"op_code":'  # how Optuna's journals begin
 # Attributes of trials.
 DEFAULT, ANEW, SURPLUS, ERROR, RIGHT, SECONDS = "default", "anew", "surplus", "error", "right", "seconds"
 
@@ -53,7 +61,7 @@ class BeatingJournal(JournalStorage, BaseHeartbeat):
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Note in the journal that a trial's process is alive."""
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, OSError):
             self.set_trial_system_attr(trial_id, "beat", time.time())
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
@@ -73,43 +81,116 @@ class BeatingJournal(JournalStorage, BaseHeartbeat):
         return self._retry
 
 
+class Database(RDBStorage):
+    """A database whose heartbeat goes on after it could not be reached for a while."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Note in the database that a trial's process is alive."""
+        with contextlib.suppress(*LOST):
+            super().record_heartbeat(trial_id)
+
+
 def open_storage(place: str) -> BaseStorage:
     """Open where studies are kept: a URL of a database, or the path of a journal.
 
     Raises:
-        ConvladderError: It cannot be reached.
+        ConvladderError: It cannot be reached, or is something else.
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    shown = without_password(place)
+    if place.startswith(("postgres:", "postgresql:", "sqlite:")) and "://" not in place:
+        raise ConvladderError(f"{shown} has no // after its colon. {EXPECTED}.")
     if place.startswith("sqlite") and (place.endswith("://") or ":memory:" in place):
-        raise ConvladderError(f"{place} keeps nothing for other processes. Expected a file: sqlite:///FILE.")
+        raise ConvladderError(f"{shown} keeps nothing for other processes. Expected a file: sqlite:///FILE.")
     try:
         try:
             return _open(place)
-        except Exception:  # another process may have made the tables at the same moment
+        except SQLAlchemyError:  # another process may have made the tables at the same moment
             time.sleep(SECONDS_TO_MAKE_TABLES)
             return _open(place)
+    except ConvladderError:
+        raise
     except Exception as error:  # of SQLAlchemy, of a driver, of the system, or of Optuna where it is no such database
-        first = error.__cause__ or error
-        reason = getattr(first, "strerror", None) or str(first).strip() or type(first).__name__
-        reason = reason.splitlines()[0].rstrip(".")
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            name = error.__cause__.name
+            package = "psycopg[binary]" if name == "psycopg" else name
+            told = f"{shown} needs {name}, which is not installed. Run: pip install '{package}'"
+            raise ConvladderError(told) from error
         raise ConvladderError(
-            f"{without_password(place)} cannot be reached ({reason}). Expected postgresql://USER:PASSWORD@HOST/DATABASE"
-            ", sqlite:///FILE or the path of a journal, in a folder that is there."
+            f"{shown} cannot be reached ({_reason(error)}). {EXPECTED}, in a folder that is there."
         ) from error
+
+
+@contextlib.contextmanager
+def reached(place: str) -> Iterator[None]:
+    """Say in one line if the place is lost in this context.
+
+    Raises:
+        ConvladderError: A database that ended, a full disk.
+    """
+    try:
+        yield
+    except (*LOST, OSError) as error:
+        if "://" in place and isinstance(error, OSError):  # of something else
+            raise
+        raise ConvladderError(
+            f"{without_password(place)}, where the search is kept, cannot be reached any more ({_reason(error)}). The "
+            "trials that have ended are kept; the same command goes on from there.",
+            exit_status=1,
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    first = error.__cause__ or error
+    reason = getattr(first, "strerror", None) or str(getattr(first, "orig", first)).strip() or type(first).__name__
+    return str(reason).splitlines()[0].rstrip(".")
 
 
 def _open(place: str) -> BaseStorage:
     with quiet():
         retry = RetryHeartbeatStaleTrialCallback(MOST_RETRIES)
         if "://" not in place:
+            _mend_journal(place)
             return BeatingJournal(place, retry)
-        return RDBStorage(
-            place,
-            {"connect_args": {"timeout": SECONDS_FOR_LOCK}} if place.startswith("sqlite") else None,
+        url, arguments = _parse(place), {}
+        if url.drivername.startswith("sqlite"):
+            arguments = {"timeout": SECONDS_FOR_LOCK}
+        elif url.drivername in ("postgres", "postgresql", DRIVER):
+            url, arguments = url.set(drivername=DRIVER), {"connect_timeout": SECONDS_TO_CONNECT}
+        return Database(
+            url.render_as_string(hide_password=False),
+            {"connect_args": arguments, "pool_pre_ping": True},  # a connection may have ended between two trials
             heartbeat_interval=SECONDS_A_BEAT,
             grace_period=SECONDS_TO_LIVE,
             heartbeat_stale_trial_callback=retry,
         )
+
+
+def _mend_journal(path: str) -> None:
+    """Cut off the last line if it was written by half, as a power cut or a full disk leaves it.
+
+    Optuna would write on in that line, and never read the file again.
+
+    Raises:
+        ConvladderError: The file is something else, which is left alone.
+    """
+    if not os.path.exists(path):
+        return
+    with open(path, "rb") as file:
+        content = file.read(len(JOURNAL))
+        if not JOURNAL.startswith(content):
+            raise ConvladderError(
+                f"{path} is there, and is no journal of a search. Expected another name for --storage."
+            )
+        if not content or os.pread(file.fileno(), 1, os.path.getsize(path) - 1) == b"\n":
+            return
+    lock = JournalFileSymlinkLock(path)
+    lock.acquire()
+    try:
+        with open(path, "rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 def open_study(storage: BaseStorage, name: str) -> optuna.Study:
@@ -153,7 +234,7 @@ def newest(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """The last try of each trial that counts, in the order of the first."""
     tries = {trial.number: trial for trial in fresh(trials)}
     for trial in trials:
-        if history := trial.system_attrs.get("retry_history"):
+        if (history := trial.system_attrs.get("retry_history")) and SURPLUS not in trial.user_attrs:
             tries[history[0]] = trial
     return [tries[number] for number in sorted(tries)]
 
@@ -197,12 +278,19 @@ def quiet() -> Iterator[None]:
 
 
 def without_password(place: str) -> str:
-    """A place as a message may show it."""
-    if "@" not in place or "://" not in place:
-        return place
-    scheme, rest = place.split("://", 1)
-    who, where = rest.rsplit("@", 1)
-    return f"{scheme}://{who.partition(':')[0]}@{where}"
+    """A place as a message may show it: without a password, and without options, which may hold one too."""
+    if "://" not in place:
+        return f"{place.partition(':')[0]}:…" if ":" in place and "@" in place else place
+    url = _parse(place)
+    shown = URL.create(url.drivername, url.username, None, url.host, url.port, url.database)
+    return shown.render_as_string()
+
+
+def _parse(place: str) -> URL:
+    try:
+        return make_url(place)
+    except Exception:  # its message may hold the password
+        raise ConvladderError(f"{place.partition('://')[0]}://… is no URL of a database. {EXPECTED}.") from None
 
 
 def absolute(place: str) -> str:

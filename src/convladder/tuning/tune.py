@@ -5,7 +5,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from convladder.tuning.studies import (
     newest,
     open_storage,
     open_study,
+    reached,
     without_password,
 )
 from convladder.tuning.tuned import FEWEST_SEEDS, FINALISTS, Tuned
@@ -169,6 +170,25 @@ def search(
     """
     if not plan.storage:
         create_folder(plan.directory)
+    with reached(plan.place):
+        result = _find(plan, dataset, carrier, look_on, say)
+    if result.named is None:
+        return result
+    with _alone(plan.directory):
+        trial = plan.space.trial(result.parameters(result.named), plan.seed + plan.seeds + 1)
+        say(f"Named: {result.words(result.named)}. It is trained once more, with seed {trial.seed}, and tested.")
+        (outcome,) = climb([trial], dataset, plan.directory, runner=runner, look_on=lambda name: look_on(name, trial))
+        if outcome.run is None:
+            raise ConvladderError(
+                f"{trial.label}, which the search named, failed: {outcome.error}. The same command tries it again.",
+                exit_status=1,
+            )
+        write_json(outcome.run.path / "run.json", outcome.run.info | {"tuned_by": result.account})
+    return replace(result, run=Run(outcome.run.path))
+
+
+def _find(plan: Plan, dataset: Dataset, carrier: Carrier, look_on: LookOn, say: Say) -> Tuned:
+    """Search, and train the best again."""
     storage = open_storage(plan.place)
     searched, anew = open_study(storage, plan.name), open_study(storage, f"{plan.name} anew")
     space = plan.space
@@ -178,7 +198,7 @@ def search(
     parts = {rung: _without_test(at_size(dataset, rung_side(rung, dataset))) for rung in space.rungs}
     clock = _Clock(plan, searched)
 
-    def carry_out(jobs: Iterator[Job | None], study: optuna.Study, told: "_Told", late: Any) -> None:
+    def carry_out(jobs: Iterator[Job | None], study: optuna.Study, told: "_Told", late: Callable[[], bool]) -> None:
         for _ in carrier(jobs, parts, look_on=look_on, late=late):
             told(study)
 
@@ -190,21 +210,8 @@ def search(
     _check_default(result)
     told = _Told(say, space, "Again: ")
     told.note(anew)
-    with _alone(plan.directory):
-        carry_out(_jobs_anew(plan, result, anew, clock), anew, told, partial(clock.late, 0))
-        result = replace(result, anew=anew.get_trials())
-        if result.named is None:
-            return result
-        trial = space.trial(result.parameters(result.named), plan.seed + plan.seeds + 1)
-        say(f"Named: {result.words(result.named)}. It is trained once more, with seed {trial.seed}, and tested.")
-        (outcome,) = climb([trial], dataset, plan.directory, runner=runner, look_on=lambda name: look_on(name, trial))
-        if outcome.run is None:
-            raise ConvladderError(
-                f"{trial.label}, which the search named, failed: {outcome.error}. The same command tries it again.",
-                exit_status=1,
-            )
-        write_json(outcome.run.path / "run.json", outcome.run.info | {"tuned_by": result.account})
-    return result.with_run(Run(outcome.run.path))
+    carry_out(_jobs_anew(plan, result, anew, clock), anew, told, partial(clock.late, 0))
+    return replace(result, anew=anew.get_trials())
 
 
 def _enqueue_defaults(study: optuna.Study, space: Space) -> None:

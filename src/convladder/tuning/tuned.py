@@ -1,7 +1,7 @@
 """Tuned: what a search found, and how much of it was luck."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -171,10 +171,6 @@ class Tuned:
             "test_accuracy": test,
         }
 
-    def with_run(self, run: Run | None) -> "Tuned":
-        """The same, with the run of what was named."""
-        return replace(self, run=run)
-
     @cached_property
     def _newest(self) -> list[FrozenTrial]:
         """The trials, first the default that all are compared with."""
@@ -232,4 +228,6 @@ class Tuned:
     def _again(self, number: int) -> list[FrozenTrial]:
         """What was trained again of a row of `trials`."""
         parameters = self.parameters(number)
-        return [trial for trial in newest(list(self.anew)) if trial.user_attrs[ANEW]["parameters"] == parameters]
+        return [
+            trial for trial in newest(list(self.anew)) if trial.user_attrs.get(ANEW, {}).get("parameters") == parameters
+        ]

@@ -56,6 +56,10 @@ def work(parts: Mapping[str, Dataset], tell: Tell, job: Job) -> None:
     except KeyboardInterrupt:  # it alone was told to stop, or its caller has passed it on
         if begun and study.trials[begun[0]].state is TrialState.FAIL:
             retry(study, begun[0])
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        if not begun or not study.trials[begun[0]].state.is_finished():
+            raise
+        tell("warning", f"Trial {begun[0]} stood still for so long that it is now carried out again.")
 
 
 @cache
@@ -66,6 +70,8 @@ def _open(place: str, name: str) -> optuna.Study:
 def _carry_out(trial: optuna.Trial, job: Job, parts: Mapping[str, Dataset], tell: Tell) -> float:
     """Train what the trial says; return its accuracy on the validation images."""
     trial.set_user_attr(BEGUN, trial.number)
+    if SURPLUS in trial.user_attrs:  # its process died before it could leave it
+        raise optuna.TrialPruned
     claim = _claim_anew if job.anew else _claim
     parameters, seed = claim(trial, job)
     tried = job.space.trial(parameters, seed)
