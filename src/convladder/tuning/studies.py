@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from convladder.errors import ConvladderError
 
@@ -98,8 +99,6 @@ def open_storage(place: str) -> BaseStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     shown = without_password(place)
-    if place.startswith(("postgres:", "postgresql:", "sqlite:")) and "://" not in place:
-        raise ConvladderError(f"{shown} has no // after its colon. {EXPECTED}.")
     if place.startswith("sqlite") and (place.endswith("://") or ":memory:" in place):
         raise ConvladderError(f"{shown} keeps nothing for other processes. Expected a file: sqlite:///FILE.")
     try:
@@ -159,7 +158,8 @@ def _open(place: str) -> BaseStorage:
             url, arguments = url.set(drivername=DRIVER), {"connect_timeout": SECONDS_TO_CONNECT}
         return Database(
             url.render_as_string(hide_password=False),
-            {"connect_args": arguments, "pool_pre_ping": True},  # a connection may have ended between two trials
+            # No pool: a trial takes minutes, and a server has room for a hundred connections.
+            {"connect_args": arguments, "poolclass": NullPool},
             heartbeat_interval=SECONDS_A_BEAT,
             grace_period=SECONDS_TO_LIVE,
             heartbeat_stale_trial_callback=retry,
@@ -296,6 +296,8 @@ def _parse(place: str) -> URL:
 def absolute(place: str) -> str:
     """The same place, from any current directory."""
     if "://" not in place:
+        if place.startswith(("postgres:", "postgresql:", "sqlite:")):
+            raise ConvladderError(f"{without_password(place)} has no // after its colon. {EXPECTED}.")
         return str(Path(place).absolute())
     scheme, path = place.split("://", 1)
     relative = scheme.startswith("sqlite") and path.startswith("/") and not path.startswith(("//", "/:"))
