@@ -444,6 +444,28 @@ def test_a_process_that_stood_still_says_that_its_trial_is_carried_out_again(
     assert study.trials[0].params == study.trials[1].params
 
 
+def test_a_default_whose_process_was_killed_is_tried_again_by_the_same_command(
+    digits: cl.Dataset, tmp_path: Path
+) -> None:
+    plan = Plan(space_of(digits, "dense"), tmp_path, trials=2, seeds=2)
+    study = open_study(open_storage(plan.place), "dense")
+
+    def kill(jobs: Iterator[Job | None], *_: Any, **__: Any) -> Iterator[None]:
+        for _job in jobs:
+            with pytest.warns(UserWarning, match="Heartbeat"):
+                studies.fail(study, study.ask().number, "its process was killed")
+            yield
+
+    told = r"The default recipe failed: its process was killed\. .* the same command tries it again"
+    with pytest.raises(ConvladderError, match=told):
+        search(plan, digits, carrier=kill)
+    with pytest.raises(Stopped):
+        search(plan, digits, carrier=Here(1))
+    default = newest(study.trials)[0]
+    assert (default.state, default.params) == (TrialState.COMPLETE, plan.space.default_parameters("dense"))
+    assert "error" not in default.user_attrs
+
+
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[PostgreSQL]:
     with serve_postgresql() as server:
@@ -483,7 +505,7 @@ def test_two_commands_search_together_and_one_that_is_killed_loses_nothing(
 ) -> None:
     storage = "tune.journal" if kind == "journal" else request.getfixturevalue("postgresql").url
     code = (
-        "from convladder.tuning import studies; studies.SECONDS_A_BEAT, studies.SECONDS_TO_LIVE = 1, 6\n"
+        "from convladder.tuning import studies; studies.SECONDS_A_BEAT, studies.SECONDS_TO_LIVE = 1, 15\n"
         "from convladder.cli import main; main()"
     )
     given = ["tune", "--data", small_npz, "--models", "dense", "--epochs", 5, "--trials", 6, "--seeds", 2, "--json"]
@@ -491,8 +513,10 @@ def test_two_commands_search_together_and_one_that_is_killed_loses_nothing(
     settings: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     killed, *others = (subprocess.Popen(command, **settings) for _ in range(3))
     assert killed.stderr
-    while "epoch 1/" not in (line := killed.stderr.readline()):
-        assert line
+    lines = []
+    while "epoch 1/" not in "".join(lines[-1:]):
+        lines.append(killed.stderr.readline())
+        assert lines[-1], lines
     killed.kill()
     killed.communicate()
     found = []

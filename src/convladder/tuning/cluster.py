@@ -11,8 +11,11 @@ from typing import Any
 from convladder.comparing.cluster import CORES, LOCAL, SECONDS_TO_STOP, begin_task, check_cores, connect, in_memory
 from convladder.comparing.local import SECONDS_A_LOOK
 from convladder.comparing.trials import Late
+from convladder.errors import ConvladderError
 from convladder.signals import check_stop
 from convladder.tuning.jobs import Carrier, Job, LookOn, Parts
+
+MOST_LOST = 100  # trials, before the cluster is given up
 
 
 @contextlib.contextmanager
@@ -51,13 +54,14 @@ def _carry_out(
 
     shared: Any = ray.put({rung: in_memory(data) for rung, data in parts.items()})
     task = ray.remote(num_cpus=cores, max_retries=0)(_task)  # the study knows which trials were lost
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    places = max(1, int(resources["CPU"]) // cores)
+    gone = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
     waiting: list[Any] = []
-    more = True
+    more, lost = True, 0
     try:
         while (more or waiting) and not late():
             check_stop()
+            resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            places = max(1, int(resources["CPU"]) // cores)  # nodes come and go
             while more and len(waiting) < places:
                 try:
                     job = next(jobs)
@@ -74,10 +78,18 @@ def _carry_out(
             for reference in ready:
                 try:
                     ray.get(reference)
-                except ray.exceptions.WorkerCrashedError as error:
-                    warnings.warn(f"A trial's process was lost ({error}). It is carried out again.", stacklevel=2)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None  # its text is a traceback of the node
+                except gone as error:
+                    lost += 1
+                    reason = str(error).strip().splitlines()[0].rstrip(".")
+                    if lost > MOST_LOST:
+                        raise ConvladderError(
+                            f"{lost} trials were lost, the last one because: {reason}. Expected a cluster whose "
+                            "processes stay. The trials that have ended are kept.",
+                            exit_status=1,
+                        ) from error
+                    warnings.warn(f"A trial was lost ({reason}). It is carried out again.", stacklevel=2)
                 yield
     finally:
         for reference in waiting:

@@ -256,13 +256,22 @@ def fail_stale(study: optuna.Study) -> None:
 
 
 def retry(study: optuna.Study, number: int) -> None:
-    """Have a trial that was told to stop wait for another process."""
+    """Have a trial that was told to stop, or failed, wait for another process."""
+    trial = study.trials[number]
+    trial.user_attrs.pop(ERROR, None)
     with quiet():
-        RetryHeartbeatStaleTrialCallback()(study, study.trials[number])
+        RetryHeartbeatStaleTrialCallback()(study, trial)
+
+
+def retry_failed(study: optuna.Study) -> None:
+    """Have what no search can end without, defaults and what is trained again, be carried out again if it failed."""
+    for trial in newest(study.get_trials(deepcopy=False)):
+        if trial.state is TrialState.FAIL and {DEFAULT, ANEW} & set(trial.user_attrs):
+            retry(study, trial.number)
 
 
 def fail(study: optuna.Study, number: int, reason: str) -> None:
-    """Note that a trial's process has ended, and why; it is not carried out again, because it would end so again."""
+    """Note that a trial's process has ended, and why; it is not carried out again at once: it would end so again."""
     trial = optuna.trial.Trial(study, study.trials[number]._trial_id)
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):  # it was about to be told
         trial.set_user_attr(ERROR, reason)

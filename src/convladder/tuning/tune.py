@@ -41,6 +41,7 @@ from convladder.tuning.studies import (
     open_storage,
     open_study,
     reached,
+    retry_failed,
     without_password,
 )
 from convladder.tuning.tuned import FEWEST_SEEDS, FINALISTS, Tuned
@@ -195,6 +196,8 @@ def _find(plan: Plan, dataset: Dataset, carrier: Carrier, look_on: LookOn, say: 
     about = {"data": dataset.fingerprint, "models": space.rungs, "settings": space.content, "seed": plan.seed}
     check_about(searched, json.loads(json.dumps(about)), plan.place)
     _enqueue_defaults(searched, space)
+    retry_failed(searched)
+    retry_failed(anew)
     parts = {rung: _without_test(at_size(dataset, rung_side(rung, dataset))) for rung in space.rungs}
     clock = _Clock(plan, searched)
 
@@ -272,7 +275,7 @@ def _check_default(result: Tuned) -> None:
     if default["state"] in ("failed", "pruned"):
         raise ConvladderError(
             f"The default recipe failed: {default['reason'] or 'its process died several times'}. Expected one that "
-            "can be compared with: train shows what is wrong.",
+            "can be compared with: train shows what is wrong, and the same command tries it again.",
             exit_status=1,
         )
 
