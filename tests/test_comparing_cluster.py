@@ -155,7 +155,7 @@ def test_a_cluster_of_this_machine_is_started_where_none_is_named(small_npz: Pat
 
 
 @pytest.mark.parametrize(
-    ("signal_", "status", "said"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]
+    ("signal_", "status", "said"), [(signal.SIGTERM, 143, "Stopped by SIGTERM"), (signal.SIGINT, 130, "Interrupted")]
 )
 def test_a_signal_interrupts_the_runs_on_the_cluster(
     cluster: Any, small_npz: Path, tmp_path: Path, signal_: signal.Signals, status: int, said: str
@@ -173,7 +173,7 @@ def test_a_signal_interrupts_the_runs_on_the_cluster(
     process.send_signal(signal_)
     _, told = process.communicate()
     assert process.returncode == status
-    assert told.splitlines()[-1].startswith(f"Error: Stopped by {said}. 0 of 2 runs are finished, in runs")
+    assert told.splitlines()[-1].startswith(f"Error: {said}. 0 of 2 runs are finished, in runs")
     for name in ("dense-1", "fast-1"):
         run = cl.Run(tmp_path / "runs" / name)
         assert run.info["status"] == "interrupted"
