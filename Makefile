@@ -18,7 +18,7 @@ test: .venv/dev
 test-long: .venv/dev
 	$(PYTEST) -m 'cluster or long' --timeout 1800
 
-# The server under load, hostile uploads among it, a minute alone and a minute behind nginx; writes docs/benchmarks/load.json.
+# The server under load, hostile uploads among it, three minutes alone and three behind nginx; writes docs/benchmarks/load.json.
 load: .venv/dev
 	$(BIN)/python benchmarks/load.py --output docs/benchmarks
 

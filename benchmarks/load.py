@@ -1,6 +1,6 @@
-"""A minute of load, one upload in twenty hostile, while servers are stopped or killed: what fails, and what grows?
+"""Three minutes of load, one upload in twenty hostile, while servers are stopped or killed: what fails, and what grows?
 
-    python benchmarks/load.py [RUN] [--seconds 60] [--hostile 0.05] [--output docs/benchmarks]
+    python benchmarks/load.py [RUN] [--seconds 180] [--hostile 0.05] [--output docs/benchmarks]
 
 `make load` calls it. It measures twice, each time for so many seconds: one server, which is stopped for a second
 (SIGSTOP) after a third of them, and two servers behind nginx, one of which is killed (SIGKILL) after half of them and
@@ -247,7 +247,7 @@ def main() -> None:
     """Load, print and write what came of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("run", type=Path, nargs="?")
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--hostile", type=float, default=0.05, help="share of the uploads")
     parser.add_argument("--port", type=int, default=8433, help="and the next two")
     parser.add_argument("--output", type=Path)

@@ -1,6 +1,10 @@
 """What the tests share: the real MNIST, a small part of it, and finished runs, which are trained once for all."""
 
+import re
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +81,29 @@ def convladder(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
         return Result(int(ended.value.code or 0), *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The URL of an empty bucket on an S3 server of this machine, which all that is started here can reach."""
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server, pytest.MonkeyPatch.context() as patch:
+        assert server.stderr
+        address = next(found for line in server.stderr if (found := re.search(r"http://\S+:\d+", line)))[0]
+        reading = threading.Thread(target=server.stderr.read)  # its log would fill the pipe
+        reading.start()
+        patch.setenv("AWS_ENDPOINT_URL", address)
+        patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        try:
+            import fsspec
+
+            fsspec.filesystem("s3").mkdir("bucket")
+            yield "s3://bucket"
+        finally:
+            server.kill()
+            reading.join()
 
 
 @pytest.fixture(scope="session")

@@ -68,8 +68,12 @@ def started(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
         assert found, line + process.stderr.read()
         yield process, found[0], int(found[1])
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # and not killed, so that coverage counts what it ran
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         if process.stderr:
             process.stderr.close()
 

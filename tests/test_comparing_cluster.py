@@ -1,6 +1,8 @@
 """Scaling, on a real Ray cluster of two nodes on this machine: `make test-long`, for it takes a minute or more."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 import convladder as cl
+from convladder.runs.storage import open_url
 from test_training_train import FILES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("ray")]  # one cluster at a time
@@ -84,6 +87,62 @@ def test_runs_come_back_through_a_storage(cluster: Any, small_npz: Path, tmp_pat
     assert {path.name for path in run.path.iterdir()} - {"report.json"} == FILES
 
 
+def test_nodes_leave_their_runs_in_s3(s3: str, cluster: Any, small_npz: Path, tmp_path: Path) -> None:
+    url = f"{s3}/cluster"
+    given = ["--data", str(small_npz), "--epochs", "1", "--ray", cluster.address, "--runs", url]
+    finished = subprocess.run(
+        [*COMMAND, *given],
+        cwd=tmp_path,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(rows(finished.stdout)) == 2
+    system, root = open_url(url)
+    kept = {path.rpartition("/")[2] for path in system.ls(root)}
+    assert {name.partition("-")[0] for name in kept} == {"dense", "fast"}
+    assert len(kept) == 2  # what the nodes sent is not sent again
+    copies = sorted((tmp_path / "cache" / "convladder" / "runs").glob("*/*/run.json"))
+    assert [path.parent.name for path in copies] == ["dense-1", "fast-1"]
+
+
+def test_a_node_that_joins_takes_runs(cluster: Any, small_npz: Path, tmp_path: Path) -> None:
+    cluster.remove_node(cluster.second)
+    process = subprocess.Popen(
+        [*COMMAND, "--ray", cluster.address, "--data", str(small_npz), "--epochs", "100000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (begun := list((tmp_path / "runs").glob("*/run.json"))):
+        assert process.poll() is None
+        time.sleep(0.1)
+    assert len(begun) == 1  # the other waits for two cores
+    cluster.add_node(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000)
+    while len(list((tmp_path / "runs").glob("*/run.json"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 143
+
+
+def test_minutes_end_the_runs_on_the_cluster(cluster: Any, small_npz: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    ended = subprocess.run(
+        [*COMMAND, "--ray", cluster.address, "--data", str(small_npz), "--epochs", "100000", "--minutes", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert time.monotonic() - began < 180  # they would take hours
+    assert "time" in ended.stderr
+    assert not list((tmp_path / "runs").glob("*/model.onnx"))
+
+
 def test_a_cluster_of_this_machine_is_started_where_none_is_named(small_npz: Path, tmp_path: Path) -> None:
     finished = subprocess.run(
         [*COMMAND, "--ray", "--cores", "1", "--data", str(small_npz), "--epochs", "1"],
@@ -95,7 +154,12 @@ def test_a_cluster_of_this_machine_is_started_where_none_is_named(small_npz: Pat
     assert len(rows(finished.stdout)) == 2
 
 
-def test_sigterm_interrupts_the_runs_on_the_cluster(cluster: Any, small_npz: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("signal_", "status", "said"), [(signal.SIGTERM, 143, "Stopped by SIGTERM"), (signal.SIGINT, 130, "Interrupted")]
+)
+def test_a_signal_interrupts_the_runs_on_the_cluster(
+    cluster: Any, small_npz: Path, tmp_path: Path, signal_: signal.Signals, status: int, said: str
+) -> None:
     process = subprocess.Popen(
         [*COMMAND, "--ray", cluster.address, "--data", str(small_npz), "--epochs", "100000"],
         cwd=tmp_path,
@@ -106,10 +170,10 @@ def test_sigterm_interrupts_the_runs_on_the_cluster(cluster: Any, small_npz: Pat
     while len(list((tmp_path / "runs").glob("*/run.json"))) < 2:
         assert process.poll() is None
         time.sleep(0.1)  # until both are under way
-    process.terminate()
+    process.send_signal(signal_)
     _, told = process.communicate()
-    assert process.returncode == 143
-    assert told.splitlines()[-1].startswith("Error: Stopped by SIGTERM. 0 of 2 runs are finished, in runs")
+    assert process.returncode == status
+    assert told.splitlines()[-1].startswith(f"Error: {said}. 0 of 2 runs are finished, in runs")
     for name in ("dense-1", "fast-1"):
         run = cl.Run(tmp_path / "runs" / name)
         assert run.info["status"] == "interrupted"

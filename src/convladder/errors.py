@@ -16,7 +16,7 @@ EXTRAS = {
     "ai_edge_litert": "litert",
     "alembic": "mlflow",
     "cleanlab": "train",
-    "fsspec": "ray",
+    "fsspec": "s3",
     "jinja2": "train",
     "keras": "train",
     "matplotlib": "train",

@@ -64,7 +64,6 @@ say = functools.partial(output.print, soft_wrap=True)  # a line of a result
 Ensemble = Annotated[
     int, typer.Option(min=1, max=100, help="Train this many networks and ship their mean.", rich_help_panel="Recipe")
 ]
-RunsDirectory = Annotated[Path, typer.Option("--runs", help="Folder for the run folders.")]
 Deterministic = Annotated[bool, typer.Option(help="Get the same weights every time, bit for bit. Slower.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AnyCost = Annotated[

@@ -17,7 +17,6 @@ from convladder.cli.application import (
     AsJson,
     Deterministic,
     Ensemble,
-    RunsDirectory,
     Tracking,
     app,
     errors,
@@ -31,6 +30,7 @@ from convladder.cli.application import (
     show,
     when_stopped,
 )
+from convladder.cli.storing import RunsDirectory, send, url
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.reporting import tables
@@ -66,8 +66,8 @@ class Cluster:
     def __post_init__(self) -> None:
         check_range("cores", self.cores, 1, 1024)
 
-    def runner(self) -> Any:
-        """What carries them out."""
+    def runner(self, runs: str | None) -> Any:
+        """What carries them out. Nodes leave their runs at the URL of --runs, unless --storage is given."""
         from convladder.comparing.local import run_in_processes
 
         if self.ray is None:
@@ -76,7 +76,7 @@ class Cluster:
 
         from convladder.comparing.cluster import run_on_ray
 
-        return functools.partial(run_on_ray, address=self.ray, storage=self.storage, cores=self.cores)
+        return functools.partial(run_on_ray, address=self.ray, storage=self.storage or runs, cores=self.cores)
 
 
 @app.command()
@@ -86,6 +86,7 @@ class Cluster:
 @offer_tracking
 @offer_choices
 def compare(
+    context: typer.Context,
     dataset: Callable[..., Any],
     choose: functools.partial[Any],
     choices: dict[str, Any],
@@ -127,7 +128,7 @@ def compare(
 
     named = _name_rungs(models)
     tracking.check()
-    runner = cluster.runner()
+    runner = cluster.runner(url(context))
     data = dataset()
     if not named:
         remark(explain_left_out(data.photographs))
@@ -157,7 +158,7 @@ def compare(
         look_on=lambda label: [ProgressBar(label, sizes[label], errors)],
         say=remark,
     )
-    ended = _watch(climbing, len(trials), runs, tracking)
+    ended = _watch(climbing, len(trials), runs, tracking, lambda: send(context))
     comparison = conclude(ended, runs)
     try:
         _print(comparison, runs, as_json)
@@ -190,8 +191,17 @@ def _name_rungs(models: str) -> list[str]:
     return named
 
 
-def _watch(climbing: "Callable[[], Iterator[Outcome]]", count: int, runs: Path, tracking: Tracking) -> "list[Outcome]":
-    """Carry out so many trials, with a table on the terminal that grows with each run; give back all outcomes."""
+def _watch(
+    climbing: "Callable[[], Iterator[Outcome]]",
+    count: int,
+    runs: Path,
+    tracking: Tracking,
+    keep: Callable[[], None],
+) -> "list[Outcome]":
+    """Carry out so many trials, with a table on the terminal that grows with each run; give back all outcomes.
+
+    `keep` is called after each run.
+    """
     from rich.live import Live
 
     from convladder.comparing.comparison import Comparison
@@ -208,6 +218,7 @@ def _watch(climbing: "Callable[[], Iterator[Outcome]]", count: int, runs: Path, 
             ended.append(outcome)
             if outcome.run is not None:
                 tracking.log(outcome.run)
+                keep()
                 climbed = Comparison(tuple(one.run for one in ended if one.run is not None))
                 live.update(next(tables.of_comparison(climbed.rows)), refresh=True)
     return ended

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from convladder.cli.application import app, remark, say
+from convladder.cli.storing import Runs
 from convladder.startup import replace_missing_home
 
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run folders, or a folder that holds them.")],
+    runs: Runs,
     path: Annotated[Path, typer.Option("--output", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Write a report of runs: one HTML file that needs no other file and no network."""

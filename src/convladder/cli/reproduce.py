@@ -8,12 +8,12 @@ import typer
 
 from convladder.cli.application import (
     AsJson,
-    RunsDirectory,
     app,
     errors,
     show,
     when_stopped,
 )
+from convladder.cli.storing import RunsDirectory
 from convladder.engine import import_engine
 from convladder.errors import check_choice, check_range
 from convladder.reporting import tables

@@ -12,7 +12,6 @@ from convladder.cli.application import (
     AsJson,
     Deterministic,
     Ensemble,
-    RunsDirectory,
     Tracking,
     app,
     errors,
@@ -24,6 +23,7 @@ from convladder.cli.application import (
     say,
 )
 from convladder.cli.resuming import name_way_on, take_up
+from convladder.cli.storing import RunsDirectory
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError
 from convladder.evaluating.few import caution, leaks_in_words, rounded

@@ -14,7 +14,6 @@ import typer
 from convladder import startup
 from convladder.cli.application import (
     AsJson,
-    RunsDirectory,
     app,
     errors,
     offer_choices,
@@ -25,6 +24,7 @@ from convladder.cli.application import (
     show,
     when_stopped,
 )
+from convladder.cli.storing import RunsDirectory
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_range
 from convladder.reporting import tables

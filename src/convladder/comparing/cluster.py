@@ -23,6 +23,7 @@ from convladder.errors import ConvladderError
 from convladder.files import create_folder, scratch_folder
 from convladder.processors import count_processors
 from convladder.runs.run import Run, number_run
+from convladder.runs.storage import download, open_url, upload
 from convladder.training.recipes import rung_side
 
 LOCAL = "local"
@@ -211,7 +212,10 @@ def _task(trial: Trial, dataset: Dataset, target: str, key: str, cores: int, sta
     if not key:
         return str(run_trial(trial, dataset, Path(target)))
     with scratch_folder() as folder:
-        return _upload(run_trial(trial, dataset, folder), target, key)
+        system, root = open_url(target)
+        place = f"{root}/{key}"
+        upload(run_trial(trial, dataset, folder), system, place)
+        return place
 
 
 class _Starts:
@@ -261,7 +265,7 @@ def _outcome(reference: Any, trial: Trial, directory: Path, storage: str | None)
 
     try:
         place = ray.get(reference)
-        return Outcome(trial, _download(place, storage, directory, trial.rung) if storage else Run(place))
+        return Outcome(trial, _fetch(place, storage, directory, trial.rung) if storage else Run(place))
     except ray.exceptions.RayTaskError as error:
         message = str(error.cause) if isinstance(error.cause, ValueError) else repr(error.cause)
     except ray.exceptions.RayError as error:
@@ -279,32 +283,8 @@ def _key(identity: Mapping[str, Any]) -> str:
     return f"{identity['rung']}-{identity['seed']}-{digest[:12]}"
 
 
-def _upload(folder: Path, storage: str, key: str) -> str:
-    import fsspec
-
-    system, root = fsspec.core.url_to_fs(storage)
-    place = f"{root.rstrip('/')}/{key}"
-    system.makedirs(place, exist_ok=True)
-    # run.json comes last, because a folder without it is not a run.
-    for path in sorted(folder.rglob("*"), key=lambda path: path.name == "run.json"):
-        if path.is_file():
-            name = path.relative_to(folder).as_posix()
-            system.makedirs(f"{place}/{name}".rpartition("/")[0], exist_ok=True)
-            system.put_file(str(path), f"{place}/{name}")
-    return place
-
-
-def _download(place: str, storage: str, directory: Path, rung: str) -> Run:
+def _fetch(place: str, storage: str, directory: Path, rung: str) -> Run:
     """Fetch a folder. It appears as the next run of its rung when it is complete."""
-    import fsspec
-
-    system, _ = fsspec.core.url_to_fs(storage)
     create_folder(directory)
     with scratch_folder(directory) as scratch:
-        whole = scratch / "run"
-        for remote in system.find(place):
-            path = whole / remote.strip("/").removeprefix(place.strip("/")).lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            system.get_file(remote, str(path))
-        _ = Run(whole).info
-        return Run(number_run(whole, directory, rung))
+        return Run(number_run(download(open_url(storage)[0], place, scratch / "run"), directory, rung))

@@ -244,7 +244,7 @@ def number_run(made: Path, directory: Path, rung: str) -> Path:
     Raises:
         OSError: The directory cannot be written.
     """
-    taken = [path.name.rpartition("-")[2] for path in directory.glob(f"{rung}-*")]
+    taken = [path.name.removeprefix(f"{rung}-") for path in directory.glob(f"{rung}-*")]
     number = 1 + max((int(number) for number in taken if number.isdecimal()), default=0)
     while True:
         folder = directory / f"{rung}-{number}"

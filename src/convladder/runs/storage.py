@@ -1,0 +1,152 @@
+"""Run folders at a URL such as s3://bucket/runs, of any kind that fsspec knows. Commands work on a copy of them."""
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from convladder.data.cache import cache_folder
+from convladder.errors import ConvladderError
+from convladder.files import create_folder, scratch_folder
+from convladder.runs.run import Run, finished_runs
+
+RUN = "run.json"
+
+
+class Storage:
+    """The runs at a URL, and their copy in a folder of the user's cache.
+
+    Attributes:
+        given: The URL.
+        url: The same without its password, to be shown.
+        folder: The folder of the copy.
+
+    A run has the same run.json in both, byte for byte. At the URL its folder is named after its rung, its seed and
+    what run.json holds, so that machines which send runs at the same time do not meet.
+
+    Raises:
+        ConvladderError: fsspec does not know the URL, or the user has no cache folder.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.given, self.url = url, hide_password(url)
+        self._system, self._root = open_url(url)
+        cache = cache_folder()
+        if cache is None:
+            raise ConvladderError(
+                f"There is no folder for a copy of {self.url}: no home folder that can be written. Set XDG_CACHE_HOME."
+            )
+        self.folder = cache / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        self._contents: dict[str, bytes] = {}  # of the run.json of each folder at the URL
+
+    def fetch(self) -> None:
+        """Copy the runs that are not here yet, and are whole.
+
+        Raises:
+            ConvladderError: The URL cannot be reached, or holds what is no run; exit status 1.
+        """
+        create_folder(self.folder)
+        here = set(self._finished())
+        with _reaching(self.url):
+            missing = [place for place, content in self._list().items() if content not in here]
+            for place in missing:
+                with scratch_folder(self.folder) as scratch, contextlib.suppress(FileExistsError):
+                    download(self._system, place, scratch / "run").rename(self.folder / PurePosixPath(place).name)
+
+    def send(self) -> list[str]:
+        """Send the finished runs that are not there yet; give back the names of their folders at the URL.
+
+        Raises:
+            ConvladderError: The URL cannot be reached; exit status 1.
+        """
+        sent = []
+        with _reaching(self.url, f" The runs are in {self.folder}, and the next command with this URL sends them."):
+            there = set(self._list().values())
+            for content, run in self._finished().items():
+                if content not in there:
+                    digest = hashlib.sha256(content).hexdigest()
+                    name = f"{run.info['rung']}-{run.info['seed']}-{digest[:12]}"
+                    upload(run.path, self._system, f"{self._root}/{name}")
+                    sent.append(name)
+        return sent
+
+    def _finished(self) -> dict[bytes, Run]:
+        return {(run.path / RUN).read_bytes(): run for run in finished_runs(self.folder)}
+
+    def _list(self) -> dict[str, bytes]:
+        self._system.invalidate_cache()
+        found = [path.rpartition("/")[0] for path in self._system.glob(f"{self._root}/*/{RUN}")]
+        read = self._system.cat_file
+        self._contents = {place: self._contents.get(place) or read(f"{place}/{RUN}") for place in found}
+        return self._contents
+
+
+def open_url(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        ConvladderError: fsspec does not know the kind of URL, or lacks a package for it; or its bucket is not there,
+            which would be made by the first file, also where its name was mistyped; exit status 1.
+    """
+    import fsspec
+
+    try:
+        system, root = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise ConvladderError(
+            f"{hide_password(url)} cannot be opened ({error}). Expected a URL of a kind that fsspec knows, such as "
+            "s3://bucket/runs, and the package for it: s3fs for this one."
+        ) from error
+    bucket = root.partition("/")[0]  # empty for a path from a root
+    with _reaching(hide_password(url)):
+        if bucket and not system.exists(bucket):
+            raise FileNotFoundError(f"there is no {bucket}")
+    return system, root.rstrip("/")
+
+
+def upload(folder: Path, system: Any, place: str) -> None:
+    """Send a run folder. run.json comes last, because a folder without it is not a run."""
+    for path in sorted(folder.rglob("*"), key=lambda path: path.name == RUN):
+        if path.is_file():
+            name = f"{place}/{path.relative_to(folder).as_posix()}"
+            system.makedirs(name.rpartition("/")[0], exist_ok=True)
+            system.put_file(str(path), name)
+
+
+def download(system: Any, place: str, folder: Path) -> Path:
+    """Fetch a run folder that `upload` sent, and give it back.
+
+    Raises:
+        ConvladderError: It is no run, or the name of a file in it leads out of the folder.
+    """
+    for remote in system.find(place):
+        name = PurePosixPath(remote.strip("/").removeprefix(place.strip("/")).lstrip("/"))
+        if ".." in name.parts or "\\" in str(name):
+            raise ConvladderError(f"{remote} is no file of a run: its name leads elsewhere. Remove it.")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        system.get_file(remote, str(path))
+    _ = Run(folder).info
+    return folder
+
+
+def hide_password(url: str) -> str:
+    """A URL without what stands before @ in its host."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+@contextlib.contextmanager
+def _reaching(url: str, rest: str = "") -> Iterator[None]:
+    try:
+        yield
+    except ConvladderError:
+        raise
+    except Exception as error:  # each kind of storage has its own
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ConvladderError(
+            f"{url} cannot be reached ({reason}). Expected a place that can be listed and written, with what gives "
+            f"access to it in the environment.{rest}",
+            exit_status=1,
+        ) from error
