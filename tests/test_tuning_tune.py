@@ -513,7 +513,7 @@ def test_two_commands_search_together_and_one_that_is_killed_loses_nothing(
     settings: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     killed, *others = (subprocess.Popen(command, **settings) for _ in range(3))
     assert killed.stderr
-    lines = []
+    lines: list[str] = []
     while "epoch 1/" not in "".join(lines[-1:]):
         lines.append(killed.stderr.readline())
         assert lines[-1], lines

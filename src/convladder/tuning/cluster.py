@@ -2,13 +2,13 @@
 
 import contextlib
 import functools
-import os
 import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from convladder.comparing.cluster import CORES, LOCAL, SECONDS_TO_STOP, begin_task, check_cores, connect, in_memory
+from convladder.cluster import LOCAL, check_cores, connect
+from convladder.comparing.cluster import CORES, SECONDS_TO_STOP, begin_task, in_memory
 from convladder.comparing.local import SECONDS_A_LOOK
 from convladder.comparing.trials import Late
 from convladder.errors import ConvladderError
@@ -32,10 +32,9 @@ def on_ray(address: str = LOCAL, cores: int = CORES) -> Iterator[Carrier]:
     """
     import ray
 
-    home = os.environ.get("HOME") if address == LOCAL else None
-    connect(address)
+    home = connect(address)
     try:
-        check_cores(cores)
+        check_cores(cores, "a trial")
         yield functools.partial(_carry_out, cores=cores, home=home)
     finally:
         ray.shutdown()
