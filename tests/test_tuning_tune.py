@@ -358,6 +358,7 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(convladder: Any, sma
             "127.0.0.1:1/none cannot be reached (",
         ),
         (["--storage", "mysql+pymysql://me:secret@host/none"], "pip install 'pymysql'"),
+        (["--runs", "memory://runs"], "where runs are kept but no search. Expected --storage"),
         (["--minutes", 0], "minutes 0 is out of range"),
     ]
     for given, told in refusals:

@@ -24,7 +24,7 @@ from convladder.cli.application import (
     show,
     when_stopped,
 )
-from convladder.cli.storing import RunsDirectory
+from convladder.cli.storing import RunsDirectory, url
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_range
 from convladder.reporting import tables
@@ -36,6 +36,7 @@ from convladder.training.recipes import MOST_MINUTES
 @offer_recipe
 @offer_choices
 def tune(
+    context: typer.Context,
     dataset: Callable[..., Any],
     choose: functools.partial[Any],
     choices: dict[str, Any],
@@ -86,6 +87,10 @@ def tune(
         raise ConvladderError(
             "The nodes of a cluster cannot reach a SQLite file of this machine. Expected --storage with a PostgreSQL "
             "URL, or with a journal on a disk that they share."
+        )
+    if url(context) is not None and not storage:
+        raise ConvladderError(
+            "--runs is a URL, where runs are kept but no search. Expected --storage with a PostgreSQL URL or a file."
         )
     import_engine()
     chosen = _choose_carrier(ray, cores)
