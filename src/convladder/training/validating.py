@@ -4,7 +4,6 @@ The test images are not read: not for scores, not for a film, not for an export.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -22,26 +21,6 @@ from convladder.training.recipes import Recipe, resolve_precision
 from convladder.training.solving import solve_head
 
 
-@dataclass(frozen=True)
-class Validated:
-    """A network's answers for the validation images.
-
-    Attributes:
-        right: Which it classifies correctly, shape (count,).
-        seconds: Wall time of fitting.
-        epochs: Number of epochs.
-    """
-
-    right: npt.NDArray[np.bool_]
-    seconds: float
-    epochs: int
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the validation images, 0–1."""
-        return float(self.right.mean())
-
-
 def validate(
     rung: str,
     data: Dataset,
@@ -50,8 +29,8 @@ def validate(
     seed: int,
     choices: Mapping[str, Any],
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> Validated:
-    """Train a rung, choose its best epoch on the validation images, and score it on them.
+) -> npt.NDArray[np.bool_]:
+    """Train a rung, choose its best epoch on the validation images, and say which of them it classifies correctly.
 
     Args:
         rung: A name from MODELS, but not `transfer`, whose head has nothing to search.
@@ -60,6 +39,9 @@ def validate(
         seed: Of the weights, the order of the images, augmentation and dropout.
         choices: What the rung lets one choose.
         callbacks: Keras callbacks. What one of them raises ends the training, and is raised.
+
+    Returns:
+        A value for each validation image, shape (count,).
     """
     keras.utils.set_random_seed(seed)
     network = build_model(rung, data.input_shape, data.num_classes, rescale=recipe.rescale, **choices)
@@ -72,4 +54,5 @@ def validate(
         fitted = fit(network, data, recipe, seed=seed, precision=resolve_precision(recipe)[0], callbacks=callbacks)
     network.set_weights(fitted.weights)
     answers = predict_quickly(assemble([network], recipe.views), data.validation.images)
-    return Validated(answers.argmax(axis=1) == data.validation.labels, fitted.seconds, len(fitted.history))
+    right: npt.NDArray[np.bool_] = answers.argmax(axis=1) == data.validation.labels
+    return right

@@ -44,7 +44,7 @@ from convladder.tuning.studies import (
     retry_failed,
     without_password,
 )
-from convladder.tuning.tuned import FEWEST_SEEDS, FINALISTS, Tuned
+from convladder.tuning.tuned import FEWEST_SEEDS, FINALISTS, STATES, Tuned
 
 TRIALS, SEEDS = 30, 3
 SECONDS_AROUND = 5.0  # of the run of what is named: scoring and export
@@ -328,7 +328,7 @@ class _Told:
             anew = trial.user_attrs.get(ANEW)
             words = self._space.words(anew["parameters"] if anew else trial.params)
             name = f"{words}, seed {anew['seed']}" if anew else f"trial {number}, {words}"
-            became = f"{trial.value:.4f}" if trial.state is TrialState.COMPLETE else "pruned"
+            became = f"{trial.value:.4f}" if trial.state is TrialState.COMPLETE else STATES[trial.state]
             if ERROR in trial.user_attrs:
                 became = trial.user_attrs[ERROR].rstrip(".")
             self._say(f"{self._prefix}{name}: {became}, {trial.user_attrs.get(SECONDS, 0):.1f} s")

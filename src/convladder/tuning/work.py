@@ -82,7 +82,7 @@ def _carry_out(trial: optuna.Trial, job: Job, parts: Mapping[str, Dataset], tell
         callbacks.append(_Judge(trial))
     began = time.monotonic()
     try:
-        done = validate(
+        right = validate(
             tried.rung, parts[tried.rung], tried.recipe, seed=seed, choices=tried.choices, callbacks=callbacks
         )
     except optuna.TrialPruned:
@@ -95,8 +95,8 @@ def _carry_out(trial: optuna.Trial, job: Job, parts: Mapping[str, Dataset], tell
         raise
     finally:
         trial.set_user_attr(SECONDS, time.monotonic() - began)
-    trial.set_user_attr(RIGHT, pack(done.right))
-    return done.accuracy
+    trial.set_user_attr(RIGHT, pack(right))
+    return float(right.mean())
 
 
 def _claim(trial: optuna.Trial, job: Job) -> tuple[Mapping[str, Any], int]:
