@@ -91,7 +91,7 @@ NOT_RUN = {
         '{"error": ',
         "import numpy as np, tritonclient",
     ],
-    "what a search on 400 digits printed": ["trial  differs from the default"],
+    "what a search on 2,000 digits printed": ["trial  differs from the default"],
     "searches for minutes; test_tuning_tune.py does it on fewer images": ["import convladder as cl\n\nfound = cl.tune"],
     "is nginx's configuration; test_serving_proxies.py and test_serving_hostile.py run nginx with it": [
         "server {",

@@ -172,6 +172,12 @@ def test_a_lead_that_new_seeds_confirm_is_named_with_its_interval(digits: cl.Dat
     assert "all 3 finalists" in found.lead["level"]
 
 
+def test_a_finalist_that_new_seeds_make_better_was_not_lucky(digits: cl.Dataset) -> None:
+    found = imagine(digits, [0.80, 0.90], [0.80, 0.95])
+    assert found.best[1]["luck"] < 0
+    assert found.sentences[1].endswith("with new seeds, which took nothing away.")
+
+
 def test_without_the_other_seeds_nothing_is_named(digits: cl.Dataset) -> None:
     found = imagine(digits, [0.80, 0.95], [0.80, 0.95], seeds=1)
     assert (found.named, found.lead) == (None, None)

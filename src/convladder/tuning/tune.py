@@ -177,7 +177,7 @@ def search(
         return result
     with _alone(plan.directory):
         trial = plan.space.trial(result.parameters(result.named), plan.seed + plan.seeds + 1)
-        say(f"Named: {result.words(result.named)}. It is trained once more, with seed {trial.seed}, and tested.")
+        say(f"Named: {result.words(result.named)}. Its run, with seed {trial.seed}, is the only one tested.")
         (outcome,) = climb([trial], dataset, plan.directory, runner=runner, look_on=lambda name: look_on(name, trial))
         if outcome.run is None:
             raise ConvladderError(

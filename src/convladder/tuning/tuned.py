@@ -209,10 +209,10 @@ class Tuned:
             rounded(row[key], images) for key in ("search_accuracy", "validation_accuracy", "low", "high")
         )
         luck, least, most = points_of([row["luck"], row["luck_low"], row["luck_high"]], images)
-        return (
-            f"Its validation accuracy was {before} in the search and is {after} ({low} to {high}) with new seeds: "
-            f"{luck} points ({least} to {most}) of it were luck."
-        )
+        said = f"Its validation accuracy was {before} in the search and is {after} ({low} to {high}) with new seeds"
+        if row["luck"] <= 0:
+            return f"{said}, which took nothing away."
+        return f"{said}: {luck} points ({least} to {most}) of it were luck."
 
     def _right(self, number: int) -> RightAnswers:
         return unpack(self._newest[number].user_attrs[RIGHT])
