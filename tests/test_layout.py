@@ -11,7 +11,19 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "convladder"
 MOST_LINES = 400
-TOP = {"__init__", "__main__", "engine", "errors", "files", "markup", "processors", "signals", "startup", "workers"}
+TOP = {
+    "__init__",
+    "__main__",
+    "cluster",
+    "engine",
+    "errors",
+    "files",
+    "markup",
+    "processors",
+    "signals",
+    "startup",
+    "workers",
+}
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ EXTRAS = {
     "mlflow": "mlflow",
     "onnx": "train",
     "openvino": "openvino",
+    "pyarrow": "ray",
     "ray": "ray",
     "scipy": "train",
     "sklearn": "train",

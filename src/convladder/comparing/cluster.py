@@ -1,14 +1,9 @@
 """Trials on a Ray cluster. Ray decides which node runs a trial, and repeats trials that were lost with a worker."""
 
-import contextlib
 import functools
 import hashlib
 import json
 import os
-import signal
-import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from convladder.cluster import LOCAL, check_cores, connect, nodes
 from convladder.comparing.trials import TOO_LATE, Late, LookOn, Outcome, Say, Trial, never, run_trial
 from convladder.data.dataset import Dataset, Split
 from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
 from convladder.files import create_folder, scratch_folder
-from convladder.processors import count_processors
 from convladder.runs.run import Run, number_run
 from convladder.training.recipes import rung_side
 
-LOCAL = "local"
 CORES = 2  # per run; more help these small networks little
 RETRIES = 3
 SECONDS_TO_STOP = 20  # for runs to write their weights
@@ -61,17 +55,12 @@ def run_on_ray(
         ConvladderError: The cluster does not exist, or none of its nodes has enough cores.
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP, after the current runs have written their best weights so far.
     """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns about a future change
     import ray
 
-    home = os.environ.get("HOME") if address == LOCAL else None
-    handler = signal.getsignal(signal.SIGTERM)
-    _connect(address)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which exits
+    home = connect(address)
     waiting: dict[Any, Trial] = {}
     try:
-        _check_cores(cores)
+        check_cores(cores, "a run")
         # By image size, because a rung can have its own.
         shared = functools.cache(lambda side: ray.put(_in_memory(at_size(dataset, side))))
         starts, fingerprint = _count_starts(), dataset.fingerprint
@@ -106,67 +95,6 @@ def run_on_ray(
         raise
     finally:
         ray.shutdown()
-
-
-def _connect(address: str) -> None:
-    import ray
-
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address == LOCAL:
-        # On Linux all of 127/8 is loopback, but Ray takes 127.0.0.1 for any address of this machine.
-        loopback = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-        with _bare_folder():
-            ray.init(
-                address="local",
-                num_cpus=count_processors(),
-                include_dashboard=False,
-                _node_ip_address=loopback,
-                **quiet,
-            )
-        return
-    try:
-        ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConvladderError(
-            f"There is no Ray cluster at {address} ({error}). Expected an address such as 10.0.0.1:6379, where "
-            "`ray start --head` was called. --ray without an address starts a cluster on this machine.",
-            exit_status=1,
-        ) from error
-
-
-@contextlib.contextmanager
-def _bare_folder() -> Iterator[None]:
-    """An empty current directory and home for the processes of a cluster that starts in this context.
-
-    Ray's workers import from the current directory. Without a configuration in the home, Ray queries the metadata
-    addresses of clouds, even if its usage statistics are off.
-    """
-    home = os.environ.get("HOME")
-    with tempfile.TemporaryDirectory(prefix="convladder-ray-") as folder, contextlib.chdir(folder):
-        Path("ray_bootstrap_config.yaml").write_text("{}", encoding="utf-8")
-        os.environ["HOME"] = folder
-        try:
-            yield
-        finally:
-            if home is None:
-                del os.environ["HOME"]
-            else:
-                os.environ["HOME"] = home
-
-
-def _check_cores(cores: int) -> None:
-
-    largest = max(node["Resources"].get("CPU", 0) for node in _nodes() if node["Alive"])
-    if cores > largest:
-        raise ConvladderError(
-            f"No node of the cluster has {cores} cores for a run. Expected --cores of at most {largest:.0f}."
-        )
-
-
-def _nodes() -> list[dict[str, Any]]:
-    import ray
-
-    return ray.nodes()  # type: ignore[no-untyped-call]
 
 
 def _in_memory(dataset: Dataset) -> Dataset:
@@ -228,7 +156,7 @@ def _watch(starts: Any, say: Say) -> Callable[[], None]:
     told: dict[str, int] = {}
 
     def watch() -> None:
-        for node in _nodes():
+        for node in nodes():
             if not node["Alive"] and node["NodeID"] not in lost:
                 lost.add(node["NodeID"])
                 say(f"A node was lost ({node['NodeManagerAddress']}). Its runs are started again.")

@@ -1,0 +1,100 @@
+"""A Ray cluster, that of this machine or another: connecting to it quietly, and its nodes."""
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from convladder.errors import ConvladderError
+from convladder.processors import count_processors
+
+LOCAL = "local"
+
+
+def connect(address: str) -> str | None:
+    """Connect this process to a cluster, until `ray.shutdown()`.
+
+    Args:
+        address: Address of a running cluster, as `ray.init` takes it. "local" starts one on this machine, whose
+            processes talk over loopback.
+
+    Returns:
+        For a local cluster the caller's home, because Ray's processes are started with another.
+
+    Raises:
+        ConvladderError: The cluster does not exist.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns about a future change
+    home = os.environ.get("HOME") if address == LOCAL else None
+    handler = signal.getsignal(signal.SIGTERM)
+    _connect(address)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which exits
+    return home
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == LOCAL:
+        # On Linux all of 127/8 is loopback, but Ray takes 127.0.0.1 for any address of this machine.
+        loopback = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+        with _bare_folder():
+            ray.init(
+                address="local",
+                num_cpus=count_processors(),
+                include_dashboard=False,
+                _node_ip_address=loopback,
+                **quiet,
+            )
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConvladderError(
+            f"There is no Ray cluster at {address} ({error}). Expected an address such as 10.0.0.1:6379, where "
+            "`ray start --head` was called. --ray without an address starts a cluster on this machine.",
+            exit_status=1,
+        ) from error
+
+
+@contextlib.contextmanager
+def _bare_folder() -> Iterator[None]:
+    """An empty current directory and home for the processes of a cluster that starts in this context.
+
+    Ray's workers import from the current directory. Without a configuration in the home, Ray queries the metadata
+    addresses of clouds, even if its usage statistics are off.
+    """
+    home = os.environ.get("HOME")
+    with tempfile.TemporaryDirectory(prefix="convladder-ray-") as folder, contextlib.chdir(folder):
+        Path("ray_bootstrap_config.yaml").write_text("{}", encoding="utf-8")
+        os.environ["HOME"] = folder
+        try:
+            yield
+        finally:
+            if home is None:
+                del os.environ["HOME"]
+            else:
+                os.environ["HOME"] = home
+
+
+def check_cores(cores: int, user: str) -> None:
+    """Raise a ConvladderError unless a node of the cluster has so many cores for a `user`, as a run is one."""
+    largest = max(node["Resources"].get("CPU", 0) for node in nodes() if node["Alive"])
+    if cores > largest:
+        raise ConvladderError(
+            f"No node of the cluster has {cores} cores for {user}. Expected --cores of at most {largest:.0f}."
+        )
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster, those that are lost too."""
+    import ray
+
+    return ray.nodes()  # type: ignore[no-untyped-call]
