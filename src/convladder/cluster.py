@@ -45,14 +45,22 @@ def _connect(address: str) -> None:
     if address == LOCAL:
         # On Linux all of 127/8 is loopback, but Ray takes 127.0.0.1 for any address of this machine.
         loopback = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-        with _bare_folder():
-            ray.init(
-                address="local",
-                num_cpus=count_processors(),
-                include_dashboard=False,
-                _node_ip_address=loopback,
-                **quiet,
-            )
+        try:
+            with _bare_folder():
+                ray.init(
+                    address="local",
+                    num_cpus=count_processors(),
+                    include_dashboard=False,
+                    _node_ip_address=loopback,
+                    **quiet,
+                )
+        except Exception as error:  # Ray has no class for it
+            ray.shutdown()
+            raise ConvladderError(
+                f"Could not start Ray on this machine ({' '.join(str(error).split())}). Expected it to start within "
+                "a minute: try again when less is running here, or give --ray the address of a cluster.",
+                exit_status=1,
+            ) from error
         return
     try:
         ray.init(address=address, **quiet)
