@@ -142,7 +142,8 @@ def _spread(model: Path, sources: list[str], output: str, **settings: Any) -> No
         counts = predict_on_cluster(model, sources, output, **settings, say=remark, show=show)
     remark(f"{counts.pictures:,} answers in {output}")
     if counts.unreadable:
-        remark(f"Error: {counts.unreadable:,} of these are errors. The column error says why.")
+        told = "is an error, which says" if counts.unreadable == 1 else "are errors, which say"
+        remark(f"Error: {counts.unreadable:,} of these {counts.pictures:,} answers {told} why.")
         raise typer.Exit(2)
 
 

@@ -71,7 +71,10 @@ class Place:
 
     def __init__(self, name: str) -> None:
         self.name = without_file_scheme(name)
-        self._system, self._root = open_system(name) if is_url(self.name) else (None, os.path.abspath(self.name))
+        self._system: Any = None
+        self._root = os.path.abspath(self.name)
+        if is_url(self.name):
+            self._system, self._root = open_system(name)
 
     def create(self) -> None:
         """Make the folder.
