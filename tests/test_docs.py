@@ -49,6 +49,11 @@ NOT_RUN = {
         "pip install",
         "convladder export runs/linear",
     ],
+    "needs a cluster; test_predicting_cluster.py has one": [
+        "convladder predict runs/fast-1 photos --ray",
+        ">>> cl.predict_on",
+        ">>> pandas.read",
+    ],
     "needs two machines; test_comparing_machines.py writes the second": ["Trained with different versions"],
     "needs a file that one trusts and that is refused; test_inference_cost.py makes some": [
         "convladder predict model.onnx photos --any-cost"

@@ -30,6 +30,7 @@ NAMES = {
     "compare",
     "load_dataset",
     "occlude",
+    "predict_on_cluster",
     "train",
     "tune",
     "write_report",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from convladder.inference.occlusion import occlude as occlude
     from convladder.models.ladder import MODELS as MODELS
     from convladder.models.ladder import build_model as build_model
+    from convladder.predicting.predict import predict_on_cluster as predict_on_cluster
     from convladder.reporting.report import write_report as write_report
     from convladder.runs.evaluating import evaluate as evaluate
     from convladder.runs.run import Run as Run
@@ -58,6 +59,7 @@ _HOMES = {
     "compare": "comparing.compare",
     "load_dataset": "data.loading",
     "occlude": "inference.occlusion",
+    "predict_on_cluster": "predicting.predict",
     "train": "training.train",
     "tune": "tuning.tune",
     "write_report": "reporting.report",

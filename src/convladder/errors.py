@@ -24,6 +24,7 @@ EXTRAS = {
     "onnx": "train",
     "openvino": "openvino",
     "optuna": "tune",
+    "pyarrow": "ray",
     "ray": "ray",
     "scipy": "train",
     "sklearn": "train",

@@ -59,7 +59,7 @@ def map_files(
         yield from map(function, items)
         return
     chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
-    with _Processes(function, min(count_processors(), len(chunks))) as processes:
+    with Processes(function, min(count_processors(), len(chunks))) as processes:
         processes.wait()
         for results in processes.threads.map(processes.work, chunks):
             yield from results
@@ -101,7 +101,7 @@ def stream_files(
     size = min(CHUNK, max(1, round(SECONDS_A_CHUNK * count / spent)))
     ahead: deque[tuple[Future[list[Result | None]], list[Item]]] = deque()
     number = count_processors()
-    with _Processes(function, number) as processes:
+    with Processes(function, number) as processes:
         for chunk, paused in _chunks(remaining, size):
             if chunk:
                 ahead.append((processes.threads.submit(processes.work, chunk), chunk))
@@ -125,8 +125,16 @@ def _chunks(items: Iterator[Item | None], size: int) -> Iterator[tuple[list[Item
     yield chunk, True
 
 
-class _Processes:
-    """Workers that wait for chunks, each fed by a thread; they end with the context."""
+class Processes:
+    """Workers that wait for chunks, each fed by a thread; they end with the context.
+
+    Args:
+        function: Picklable, and importable without the caller's main module. It is called with each item of a chunk.
+        count: How many.
+
+    Attributes:
+        threads: So many, to call `work` in.
+    """
 
     def __init__(self, function: Callable[[Any], Any], count: int) -> None:
         self._function = partial(_map, function)
@@ -134,7 +142,7 @@ class _Processes:
         self.threads = ThreadPoolExecutor(count)
         self._starts = [self.threads.submit(lambda: self._idle.put(self._start())) for _ in range(count)]
 
-    def __enter__(self) -> "_Processes":
+    def __enter__(self) -> "Processes":
         return self
 
     def __exit__(self, *_: object) -> None:

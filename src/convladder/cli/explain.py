@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convladder.cli.application import AnyCost, AsJson, app, remark
-from convladder.cli.sources import expand
+from convladder.data.sources import expand
 from convladder.errors import ConvladderError
 from convladder.markup import printable
 
@@ -51,7 +51,7 @@ def explain(
 
     seen, failed = [], False
     # A None means that the next path may take long. That does not matter here, where each is answered at once.
-    for source in map(Path, filter(None, chain.from_iterable(map(expand, sources)))):
+    for source in map(Path, filter(None, chain.from_iterable(expand(source, remark) for source in sources))):
         try:
             image = classifier.decode(source)
         except ConvladderError as error:

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Iterable
 from itertools import chain, tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convladder.cli.application import MOST_CLASSES, AnyCost, AsJson, app, remark, when_stopped
-from convladder.cli.sources import expand
+from convladder.cli.application import MOST_CLASSES, AnyCost, AsJson, app, errors, remark, when_stopped
+from convladder.data.sources import expand
 from convladder.errors import ConvladderError
 from convladder.markup import cell, printable
 
@@ -25,14 +25,21 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A run folder, or an .onnx file.")],
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Images, folders, or patterns like '*.png'; - reads paths."),
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Images, folders, or patterns like '*.png'; - reads paths. With --ray also .txt files of paths, "
+            "Parquet, and URLs.",
+        ),
     ],
     top: Annotated[
         int | None, typer.Option(min=1, max=MOST_CLASSES, help="Number of classes to print; --json prints all.")
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(help="Write the answers to this file. After a kill the same command goes on."),
+        str | None,
+        typer.Option(
+            help="Write the answers to this file; with --ray to this folder or URL. After a kill the same command "
+            "goes on."
+        ),
     ] = None,
     any_cost: AnyCost = False,
     as_json: AsJson = False,
@@ -40,6 +47,24 @@ def predict(
     null: Annotated[
         bool, typer.Option("--null", help="With -: paths end in NUL, as find -print0 writes them.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Ray cluster to spread the pictures over; without one, a cluster of this machine is "
+            "started. The answers are Parquet, or with --json lines of JSON.",
+            rich_help_panel="Cluster",
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1024, help="Processor cores for each classifier there. Default: 1.", rich_help_panel="Cluster"
+        ),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(help="Column of a Parquet file that holds pictures or paths.", rich_help_panel="Cluster"),
+    ] = None,
 ) -> None:
     """Print one line per image: its label and probability. An unreadable image gets an error line; the rest go on."""
     from convladder.cli.answers import AnswerFile
@@ -47,17 +72,27 @@ def predict(
 
     if as_json and as_csv:
         raise ConvladderError("--json and --csv were both given. Expected one of them.")
+    if ray is not None:
+        if output is None or as_csv:
+            told = "--csv" if as_csv else "no --output"
+            raise ConvladderError(f"--ray was given with {told}. Expected --output DIR|URL, for Parquet or --json.")
+        form = "json" if as_json else "parquet"
+        settings = {"top": top, "cores": cores or 1, "column": column, "any_cost": any_cost, "null": null}
+        _spread(model, sources, output, address=ray, format=form, **settings)
+        return
+    if cores is not None or column is not None:
+        raise ConvladderError("--cores and --column are for a cluster. Expected --ray with them.")
     classifier = Classifier(model, any_cost=any_cost)
     named = min(top or 1, len(classifier.class_names))
     options = ["json" if as_json else "csv" if as_csv else "lines", top]
-    file = AnswerFile(output, classifier.path, options) if output else None
+    file = AnswerFile(Path(output), classifier.path, options) if output else None
     failed = False
     with contextlib.ExitStack() as stack:
         if file:
             stack.enter_context(when_stopped(file.kept))
             stack.enter_context(file.opened())
         write = _write_json if as_json else _csv_writer(named) if as_csv else _write_line
-        paths: Iterable[str | None] = chain.from_iterable(expand(source, null) for source in sources)
+        paths: Iterable[str | None] = chain.from_iterable(expand(source, remark, null) for source in sources)
         if file:
             paths = file.skip(paths)
         paths, shown = tee(paths) if "-" in sources else [list(paths)] * 2
@@ -72,6 +107,43 @@ def predict(
         failed |= file.failed
         remark(f"{file.count:,} answers in {file.path}")
     if failed:
+        raise typer.Exit(2)
+
+
+def _spread(model: Path, sources: list[str], output: str, **settings: Any) -> None:
+    """Predict on a cluster, with a bar in a terminal, and a line for each tenth elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from convladder.predicting.predict import predict_on_cluster
+
+    kept = [0]
+    bar = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("pictures"),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
+    )
+    task = bar.add_task("", total=None)
+
+    def show(done: int, of: int) -> None:
+        bar.update(task, completed=done, total=of)
+        if not errors.is_terminal and done < of and done * 10 // of > kept[0] * 10 // of:
+            remark(f"{done:,} of {of:,} pictures")
+        kept[0] = done
+
+    def told() -> str:
+        return f"{output} holds {kept[0]:,} answers; the same command goes on from there."
+
+    # What a library prints meanwhile is no result.
+    with when_stopped(told), contextlib.redirect_stdout(sys.stderr), bar:
+        counts = predict_on_cluster(model, sources, output, **settings, say=remark, show=show)
+    remark(f"{counts.pictures:,} answers in {output}")
+    if counts.unreadable:
+        told = "is an error, which says" if counts.unreadable == 1 else "are errors, which say"
+        remark(f"Error: {counts.unreadable:,} of these {counts.pictures:,} answers {told} why.")
         raise typer.Exit(2)
 
 

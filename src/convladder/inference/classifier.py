@@ -103,6 +103,7 @@ class Classifier:
         temperature: The logits are divided by it, so that the probabilities are calibrated.
         threshold: It abstains below this probability; 0 means never.
         stages: The names of the feature maps that `feature_maps` returns.
+        largest_batch: How many pictures are best answered together, at most.
         metadata: The whole description in the file, with rung, data set, fingerprint, test accuracy and version.
 
     Raises:
@@ -117,10 +118,10 @@ class Classifier:
         try:
             self.metadata: dict[str, Any] = read_metadata(self._artifact.description, path)
             height, width, channels = self.metadata["input_shape"]
-            self._largest_batch = max(1, min(IMAGES_A_BATCH, PLACES_A_BATCH // (height * width)))
+            self.largest_batch = max(1, min(IMAGES_A_BATCH, PLACES_A_BATCH // (height * width)))
             self._input = _check_input(self._artifact, (height, width, channels))
             if not any_cost:
-                batch = (self._largest_batch, height, width, channels)
+                batch = (self.largest_batch, height, width, channels)
                 check_cost(self._artifact.content, self._input, batch, path)
             self._session = _open(self._artifact.answers_alone, threads)
         except ConvladderError:
@@ -246,15 +247,21 @@ class Classifier:
             if source is not None:
                 batch.append((source, decoded))
             if source is None or len(batch) == size or time.perf_counter() - began > SECONDS_A_BATCH:
-                yield from self._answer(batch, top)
-                size, batch = min(2 * size, self._largest_batch), []
+                yield from self.answer_decoded(batch, top)
+                size, batch = min(2 * size, self.largest_batch), []
                 began = time.perf_counter()
-        yield from self._answer(batch, top)
+        yield from self.answer_decoded(batch, top)
 
-    def _answer(
+    def answer_decoded(
         self, batch: Sequence[tuple[str, npt.NDArray[np.uint8] | ConvladderError | None]], top: int | None
     ) -> Iterator[Prediction | ConvladderError]:
-        """Answers for pixels, or errors. None stands for a file that crashed the process that read it."""
+        """The answers for pictures that are decoded already, at most `largest_batch` of them.
+
+        Args:
+            batch: For each picture its source and what `decode` returned, or the error that it raised; None stands for
+                a file that crashed the process that read it.
+            top: Number of classes in an answer; by default all.
+        """
         images = [decoded for _, decoded in batch if isinstance(decoded, np.ndarray)]
         answers = self.answer(np.stack(images)) if images else Answers(np.empty((0, 0), np.float32), None)
         rows = iter(range(len(images)))

@@ -1,20 +1,24 @@
-"""From the SOURCE arguments of commands that read images to paths."""
+"""From a SOURCE, as commands that read images take it, to paths."""
 
 import glob
 import os
 import select
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from convladder.cli.application import remark
 from convladder.errors import ConvladderError
 
 LONGEST_PATH = 1 << 16  # bytes; systems allow fewer
 
 
-def expand(source: str, null: bool = False) -> Sequence[str] | Iterator[str | None]:
+def expand(source: str, say: Callable[[str], object], null: bool = False) -> Sequence[str] | Iterator[str | None]:
     """The paths that a SOURCE stands for: a folder's images, a pattern's matches, or the lines of standard input.
+
+    Args:
+        source: What was given.
+        say: Takes a line on what is skipped.
+        null: Whether paths on standard input end in NUL.
 
     Raises:
         ConvladderError: A folder has no images, or a pattern has no match.
@@ -26,13 +30,13 @@ def expand(source: str, null: bool = False) -> Sequence[str] | Iterator[str | No
 
         listing = list_pictures(Path(source))
         if listing.ignored:
-            remark(f"{source}: {listing.count_ignored()}, skipped.")
+            say(f"{source}: {listing.count_ignored()}, skipped.")
         return sorted([*listing.paths, *(path for path, _ in listing.left_out)])  # unreadable files are reported later
     if glob.has_magic(source) and not os.path.lexists(source):
         matches = list(dict.fromkeys(_matches(source)))
         found = sorted(path for path in matches if not os.path.isdir(path))
         if found and "**" not in source and len(found) < len(matches):
-            remark(f"{source}: {len(matches) - len(found):,} folders, skipped.")
+            say(f"{source}: {len(matches) - len(found):,} folders, skipped.")
         if not found:
             raise ConvladderError(f"{source} matches no file. Expected a pattern for images, such as 'photos/*.jpg'.")
         return found

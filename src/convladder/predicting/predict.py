@@ -1,0 +1,142 @@
+"""Predictions on a Ray cluster. Ray Data hands the parts to the actors, and those of a lost node to others.
+
+docs/scale.md says why not by its own checkpoints.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from convladder.cluster import LOCAL, check_cores, connect, nodes
+from convladder.errors import ConvladderError, check_choice, check_range
+from convladder.inference.classifier import Classifier
+from convladder.predicting.actor import Actor, Job
+from convladder.predicting.answers import JSON, PARQUET
+from convladder.predicting.places import Place
+from convladder.predicting.plan import Plan, make_plan
+from convladder.predicting.sources import list_inputs
+
+FORMATS = {"parquet": PARQUET, "json": JSON}
+MOST_BLOCKS = 10_000  # of Ray Data's: beyond so many parts, a block has several
+MEMORY = "memory://"
+
+Say = Callable[[str], object]
+Show = Callable[[int, int], object]  # takes how many pictures are done, and how many there are
+
+
+class Counts(NamedTuple):
+    """What a job has come to.
+
+    Attributes:
+        pictures: How many have an answer in the output.
+        unreadable: How many of these answers are errors.
+    """
+
+    pictures: int
+    unreadable: int
+
+
+def predict_on_cluster(
+    model: str | Path,
+    sources: str | Path | Iterable[str | Path],
+    output: str | Path,
+    *,
+    address: str = LOCAL,
+    format: str = "parquet",
+    top: int | None = None,
+    cores: int = 1,
+    column: str | None = None,
+    any_cost: bool = False,
+    null: bool = False,
+    say: Say = print,
+    show: Show = lambda done, of: None,  # noqa: ARG005
+) -> Counts:
+    """Classify any number of pictures on a Ray cluster. Called again after any end, it goes on.
+
+    Args:
+        model: A run folder, or an .onnx file. It is sent to the nodes.
+        sources: Pictures, folders, patterns, .txt files with a path on each line, Parquet files or folders of them, or
+            one of these; on a disk that all nodes share, or at URLs that fsspec knows.
+        output: Folder for the answers, on a disk that all nodes share, or its URL. It gets files of some 1,000 answers.
+        address: Address of a running cluster, as `ray.init` takes it. "local" starts one on this machine.
+        format: "parquet", or "json" for what `predict --json` prints.
+        top: Number of classes in an answer; by default all.
+        cores: Processor cores for each actor, which holds one classifier.
+        column: For Parquet: the column that holds the pictures' bytes or their paths. By default the only one that can.
+        any_cost: As for `Classifier`.
+        null: Whether paths on standard input ("-") end in NUL.
+        say: Takes a line for the user.
+        show: Called with the number of pictures that are done and that of all, after each part.
+
+    Returns:
+        How many pictures have an answer, and how many could not be read.
+
+    Raises:
+        ConvladderError: The model cannot be used, a source is empty, the output holds something else, there is no such
+            cluster, or a node cannot read or write.
+    """
+    check_choice("format", format, FORMATS)
+    check_range("cores", cores, 1, 1024)
+    import ray.data
+
+    listed = [sources] if isinstance(sources, str | Path) else list(sources)
+    names = [os.fspath(source) for source in listed]
+    for name in (os.fspath(output), *names):
+        if name.startswith(MEMORY):
+            raise ConvladderError(f"{name} is memory of one process. Expected a place that all nodes see.")
+    classifier = Classifier(model, any_cost=any_cost)
+    content = classifier.path.read_bytes()
+    place = Place(os.fspath(output))
+    work = {"model": hashlib.sha256(content).hexdigest(), "format of answers": format, "top": top}
+    inputs = list_inputs(names, say, column=column, null=null)
+    plan = make_plan(place, inputs, work, FORMATS[format])
+    done, unreadable = plan.done, plan.unreadable
+    if plan.parts:
+        if done:
+            say(f"{done:,} of {plan.pictures:,} answers are there already.")
+        home = connect(address)
+        try:
+            check_cores(cores, "an actor")
+            absolute = place.name if "://" in place.name else os.path.abspath(place.name)
+            job = Job(absolute, FORMATS[format], top, cores, os.getcwd(), any_cost, home, classifier.path.name)
+            show(done, plan.pictures)
+            for pictures, errors in _carry_out(plan, job, ray.put(content), say):
+                done, unreadable = done + pictures, unreadable + errors
+                show(done, plan.pictures)
+        finally:
+            ray.shutdown()
+    return Counts(done, unreadable)
+
+
+def _carry_out(plan: Plan, job: Job, model: Any, say: Say) -> Iterator[tuple[int, int]]:
+    """Have all parts done. For each, in the order in which they end, its pictures and errors."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    room = sum(int(node["Resources"].get("CPU", 0)) // job.cores for node in nodes() if node["Alive"])
+    parts = ray.data.from_items(
+        [asdict(part) for part in plan.parts], override_num_blocks=min(MOST_BLOCKS, len(plan.parts))
+    )
+    results = parts.map_batches(
+        Actor,
+        batch_size=1,
+        fn_constructor_args=(job, [model]),
+        num_cpus=job.cores,
+        concurrency=max(1, min(room, len(plan.parts))),
+    )
+    lost: set[str] = set()
+    for result in results.iter_rows():
+        if result["fault"]:
+            raise ConvladderError(result["fault"], exit_status=1)
+        for node in nodes():
+            if not node["Alive"] and node["NodeID"] not in lost:
+                lost.add(node["NodeID"])
+                say(f"A node was lost ({node['NodeManagerAddress']}). Its parts are done again.")
+        yield int(result["pictures"]), int(result["errors"])

@@ -1,0 +1,57 @@
+"""`predict --ray` refuses in one line what it cannot do, before it starts or asks a cluster."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import convladder as cl
+
+
+@pytest.fixture
+def here(tmp_path: Path, convladder: Any) -> Any:
+    Image.new("L", (28, 28)).save("a.png")
+    Path("empty").mkdir()
+    Path("file").write_text("mine")
+    return convladder
+
+
+REFUSED = {
+    "no output": (["a.png", "--ray"], "--ray was given with no --output. Expected --output DIR|URL"),
+    "csv": (["a.png", "--ray", "--output", "out", "--csv"], "--ray was given with --csv"),
+    "cores alone": (["a.png", "--cores", "2"], "--cores and --column are for a cluster. Expected --ray"),
+    "column alone": (["a.png", "--column", "image"], "--cores and --column are for a cluster. Expected --ray"),
+    "empty folder": (["empty", "--ray", "--output", "out"], "empty holds no pictures"),
+    "file": (["a.png", "--ray", "--output", "file"], "The output file is a file. Expected a folder"),
+    "others": (["a.png", "--ray", "--output", "."], ". holds 'a.png', and no answers of `predict --ray`"),
+    "scheme": (["a.png", "--ray", "--output", "nonsense://out"], "Could not open nonsense://out"),
+    "package": (["gs://bucket/photos", "--ray", "--output", "out"], "gs://bucket/photos needs another package"),
+    "memory": (["a.png", "--ray", "--output", "memory://out"], "memory://out is memory of one process"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_predict_on_a_cluster_refuses_before_it_connects(what: str, run: cl.Run, here: Any) -> None:
+    given, message = REFUSED[what]
+    status, out, told = here("predict", run.path, *given)
+    assert (status, out) == (2, "")
+    assert told.startswith(f"Error: {message}")
+    assert len(told.splitlines()) == 1
+    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "empty", "file"]
+    assert Path("file").read_text() == "mine"
+
+
+def test_a_missing_extra_is_named(run: cl.Run, here: Any) -> None:
+    script = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from convladder import cli\n"
+        "sys.argv = ['convladder', *sys.argv[1:]]; cli.main()"
+    )
+    command = [sys.executable, "-c", script, "predict", str(run.path), "a.png", "--ray", "--output", "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.splitlines() == ["Error: ray is not installed. Run: pip install 'convladder[ray]'"]
+    assert not Path("out").exists()
