@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,9 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from http_load import run_load, upload
 
+import convladder as cl
 from convladder.errors import ConvladderError
 from convladder.files import scratch_folder
 from convladder.inference.artifact import NO_DIGEST, seal
@@ -291,3 +294,38 @@ def test_no_folder_for_the_counts_is_said(tmp_path: Path) -> None:
         patch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
         with pytest.raises(ConvladderError, match="Expected TMPDIR to name a folder"):
             run_workers(print, 2, ("127.0.0.1", 0), Limits(), print, print)  # type: ignore[arg-type]
+
+
+@pytest.mark.long
+def test_under_load_nothing_fails_but_what_a_killed_worker_held(mnist: cl.Dataset) -> None:
+    """Four workers and 64 connections, of which the killed worker has some."""
+    requests = [upload([png(image)]) for image in mnist.test.images[:64]]
+    held: list[int] = []
+    with several("--workers", "4") as server:
+
+        def kill() -> None:
+            worker = server.workers[0]
+            worker.suspend()  # so that its connections can be counted
+            held.append(sum(one.status == psutil.CONN_ESTABLISHED for one in worker.net_connections("tcp")))
+            worker.kill()
+
+        timer = threading.Timer(4, kill)
+        timer.start()
+        load = run_load(server.port, requests, 64, 10)
+        timer.join()
+        assert "Worker" in server.stderr().readline()
+        wait_until(lambda: len(server.workers) == 4)
+        counted = server.counted('convladder_requests_total{route="/predict",status="200"}')
+    assert set(load.statuses) == {200}
+    assert 0 < len(load.cut) <= held[0] < 64
+    assert abs(counted - load.statuses[200]) <= held[0]  # answered and not counted yet, or the other way round
+
+
+@pytest.mark.long
+def test_a_worker_that_hangs_is_replaced() -> None:
+    with several("--workers", "2") as server:
+        first, second = server.workers
+        first.suspend()
+        assert server.stderr().readline().startswith(f"Worker {first.pid} ended (SIGKILL).")
+        with suspended(second):
+            ask(server, 1)
