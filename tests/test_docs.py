@@ -90,6 +90,14 @@ NOT_RUN = {
         '{"error": ',
         "import numpy as np, tritonclient",
     ],
+    "asks that server, or Triton; test_exporting_triton.py runs it": ["import tritonclient.http as triton"],
+    "needs a cluster; test_deploy.py checks these and the manifest": [
+        "FROM convladder",
+        "docker build",
+        "apiVersion: monitoring",
+        "rules:",
+        "metrics:",
+    ],
     "is nginx's configuration; test_serving_proxies.py and test_serving_hostile.py run nginx with it": [
         "server {",
         "upstream convladder {",

@@ -1,6 +1,7 @@
 """The model repository for Triton, read with Triton's own schema and run with the runtime of its backend."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from convladder.evaluating.metrics import predict_probabilities
 from convladder.exporting import parity
 from convladder.exporting.formats import export
 from convladder.exporting.triton import describe, export_triton
+from convladder.inference.classifier import Prediction
+from served import png, started
 
 TYPES = {"tensor(float)": model_config_pb2.TYPE_FP32}
 
@@ -117,6 +120,26 @@ def test_a_model_that_differs_or_a_folder_of_others_is_left_alone(
         triton(stored, tmp_path / "models")
     assert raised.value.exit_status == 3
     assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_the_documented_client_gets_what_the_classifier_says(
+    stored: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From `serve`, which speaks the same protocol."""
+    monkeypatch.chdir(tmp_path)
+    Path("digits").mkdir()
+    Path("digits/0.png").write_bytes(png(stored.load_dataset().test.images[0]))
+    page = (Path(__file__).parents[1] / "docs" / "ship.md").read_text()
+    (block,) = (block for block in re.findall(r"```text\n(.*?)```", page, re.DOTALL) if "tritonclient" in block)
+    triton(stored, Path("models"))
+    found: dict[str, Any] = {}
+    with started(str(stored.path)) as (_, url, _):
+        server = url.removeprefix("http://")
+        exec(block.replace("localhost:8000", server).replace("fast-1", stored.path.name), found)
+    (expected,) = stored.classifier().predict("digits/0.png")
+    assert isinstance(expected, Prediction)
+    assert found["label"] == expected.label
+    assert found["familiarity"] == pytest.approx(expected.familiarity, abs=1e-5)
 
 
 def test_a_file_of_before_is_described_as_well(tmp_path: Path) -> None:
