@@ -192,6 +192,7 @@ def test_both_finish_what_is_in_flight_when_the_server_is_told_to_end(
         assert server.stderr().read() == said
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_ends_all_at_once() -> None:
     """Without a number there is one worker for each processor."""
     with several("--workers", "0") as server, at_work(server.port), Wire(server.port) as idle:
@@ -279,6 +280,7 @@ def test_a_worker_that_ends_before_it_is_ready_ends_all() -> None:
     assert process.returncode == 1
 
 
+@pytest.mark.long
 def test_ctrl_c_while_workers_start_ends_all_in_one_line() -> None:
     process = serve(FILE, "--port", "0", "--workers", "2")
     parent = psutil.Process(process.pid)

@@ -1,5 +1,6 @@
 """`serve`: a trained model over HTTP."""
 
+import gc
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,8 @@ def serve(
     from convladder.serving.processes import run_workers
 
     make = partial(make, expected={name: found.metadata["digest"] for name, found in classifiers.items()})
-    del application, classifiers  # that was to refuse them before any worker starts
+    del application, classifiers  # they were made to refuse them before any worker starts
+    gc.collect()
     run_workers(make, workers, (host, port), chosen, lambda url: remark(f"{names}: {url} ({workers} workers)"), remark)
 
 

@@ -7,7 +7,6 @@ interpreter. It obeys its parent alone, and ends with it.
 import contextlib
 import gc
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -16,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection, parent_process, resource_tracker
 from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -218,7 +217,7 @@ def _start(make: Callable[[Path], ASGIApp], folder: Path) -> ASGIApp:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
+    parent = parent_process()
     if parent:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
