@@ -98,6 +98,14 @@ NOT_RUN = {
     ],
     "what a search on 2,000 digits printed": ["trial  differs from the default"],
     "searches for minutes; test_tuning_tune.py does it on fewer images": ["import convladder as cl\n\nfound = cl.tune"],
+    "asks that server, or Triton; test_exporting_triton.py runs it": ["import tritonclient.http as triton"],
+    "needs a cluster; test_deploy.py checks these and the manifest": [
+        "FROM convladder",
+        "docker build",
+        "apiVersion: monitoring",
+        "rules:",
+        "metrics:",
+    ],
     "is nginx's configuration; test_serving_proxies.py and test_serving_hostile.py run nginx with it": [
         "server {",
         "upstream convladder {",

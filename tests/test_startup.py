@@ -3,6 +3,7 @@
 import ast
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from convladder.workers import map_files, start_interpreter
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("convladder"))
+MODEL = ROOT / "tests" / "data" / "before-familiarity.onnx"
 MODULE = [sys.executable, "-m", "convladder"]
 # A home that cannot be written to, not even by root.
 READ_ONLY = "/proc"
@@ -111,6 +113,21 @@ def test_processes_import_nothing_from_where_their_caller_stands(
         found = pickle.load(process.stdout)
     assert not sprung(trapped)
     assert not {"", ".", str(trapped)} & set(found)
+
+
+def test_workers_of_the_server_import_nothing_from_where_it_was_started(trapped: Path) -> None:
+    """uvicorn starts them, by multiprocessing, which hands on the search path and reads the caller's script again."""
+    remove_what_python_reads(trapped)
+    for name in ("uvicorn", "uvloop", "starlette", "httptools", "prometheus_client"):
+        shutil.copy(trapped / "rich.py", trapped / f"{name}.py")
+    command = [COMMAND, "serve", str(MODEL), "--port", "0", "--workers", "2"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep}
+    with subprocess.Popen(command, cwd=trapped, env=environment, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stderr
+        line = process.stderr.readline()  # both are ready
+        process.terminate()
+    assert "(2 workers)" in line
+    assert not sprung(trapped)
 
 
 def test_no_module_but_one_starts_python() -> None:

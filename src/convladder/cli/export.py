@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def export(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run folder; web takes several.")],
     format: Annotated[
-        str, typer.Option(help="onnx, openvino, litert, savedmodel, or web (a page for any static host).")
+        str, typer.Option(help="onnx, openvino, litert, savedmodel, triton, or web (a page for any static host).")
     ] = "onnx",
     path: Annotated[
         Path | None, typer.Option("--output", help="File or folder to write. Default: inside the run folder.")

@@ -1,13 +1,22 @@
 """`serve`: a trained model over HTTP."""
 
+import gc
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convladder.cli.application import AnyCost, app, remark
 from convladder.cli.classifiers import open_classifiers
 from convladder.errors import ConvladderError
+from convladder.processors import count_processors
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+MOST_WORKERS = 256
 
 
 @app.command()
@@ -32,6 +41,10 @@ def serve(
         typer.Option(metavar="ADDRESS", help="Address or network whose X-Forwarded headers to trust. Can be repeated."),
     ] = None,
     root_path: Annotated[str, typer.Option(metavar="/PATH", help="Path that a proxy serves this under.")] = "",
+    workers: Annotated[
+        int,
+        typer.Option(min=0, max=MOST_WORKERS, help="Processes that answer; 0 for one on each usable processor."),
+    ] = 1,
     any_cost: AnyCost = False,
 ) -> None:
     """Serve models over HTTP: POST /predict, the Open Inference Protocol at /v2, metrics; see /docs."""
@@ -45,11 +58,42 @@ def serve(
         raise ConvladderError(
             f"Other machines can reach {host}. Expected a key: set CONVLADDER_API_KEY, or listen on 127.0.0.1."
         )
-    from convladder.serving.application import create_application
     from convladder.serving.guard import LOOPBACK
-    from convladder.serving.server import run_server
+
+    hosts = LOOPBACK if loopback or front.names else ()
+    workers = workers or count_processors()
+    make = partial(_make, models, any_cost, limits=chosen, api_key=api_key, hosts=hosts, front=front, workers=workers)
+    application = make()
+    classifiers = application.state.service.classifiers
+    names = ", ".join(classifiers)
+    if workers == 1:
+        from convladder.serving.server import run_server
+
+        run_server(application, host, port, chosen, lambda url: remark(f"{names}: {url}"))
+        return
+    from convladder.serving.processes import run_workers
+
+    make = partial(make, expected={name: found.metadata["digest"] for name, found in classifiers.items()})
+    del application, classifiers  # they were made to refuse them before any worker starts
+    gc.collect()
+    run_workers(make, workers, (host, port), chosen, lambda url: remark(f"{names}: {url} ({workers} workers)"), remark)
+
+
+def _make(
+    models: list[Path],
+    any_cost: bool,
+    counts: Path | None = None,
+    expected: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> "Starlette":
+    """Make the application. In a worker with what all of them `expected` of the models: one answers as the other."""
+    from convladder.serving.application import create_application
 
     classifiers = open_classifiers(models, any_cost=any_cost)
-    hosts = LOOPBACK if loopback or front.names else ()
-    application = create_application(classifiers, chosen, api_key=api_key, hosts=hosts, front=front)
-    run_server(application, host, port, chosen, lambda url: remark(f"{', '.join(classifiers)}: {url}"))
+    for name, classifier in classifiers.items():
+        if expected and classifier.metadata["digest"] != expected[name]:
+            raise ConvladderError(
+                f"{classifier.path} is not the file that the server started with. Start the server again.",
+                exit_status=1,
+            )
+    return create_application(classifiers, counts=counts, **settings)

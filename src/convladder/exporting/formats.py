@@ -21,6 +21,7 @@ from convladder.evaluating.metrics import predict_probabilities
 from convladder.exporting.onnx_file import convert, export_onnx, find_stages, with_stages
 from convladder.exporting.parity import Predict, check_parity, parity_images
 from convladder.exporting.pretrained import PROBABILITIES
+from convladder.exporting.triton import export_triton
 from convladder.files import whole_folder
 from convladder.inference.classifier import Classifier
 from convladder.runs.run import FAMILIARITY_FILE, Run
@@ -56,7 +57,8 @@ def export(run: Run, format: str = "onnx", output: str | Path | None = None, *, 
     Args:
         run: A finished run; its data must still be in place.
         format: "onnx" is a file. "openvino", "litert" and "savedmodel" are folders that also hold convladder.json:
-            class names, input size and the rest of the .onnx file's description.
+            class names, input size and the rest of the .onnx file's description. "triton" is a model repository, in
+            which the run becomes a model, or a further version of the one that has its name.
         output: File or folder to write; by default `model.onnx`, `model-int8.onnx` or `model.FORMAT` in the run.
         int8: Whether to quantize to 8 bits ("onnx" only). The result is kept if it is as accurate and faster.
 
@@ -76,6 +78,7 @@ def export(run: Run, format: str = "onnx", output: str | Path | None = None, *, 
     chosen = FORMATS[format]
     if chosen:
         _import_runtime(chosen)
+    if format != "onnx":
         _check_name(path)
     if int8:
         from convladder.exporting.int8 import export_int8
@@ -83,6 +86,8 @@ def export(run: Run, format: str = "onnx", output: str | Path | None = None, *, 
         return {"format": format, "path": str(path)} | export_int8(run, path, metadata)
     model, images = run.load_model(), parity_images(run.load_dataset())
     expected = predict_probabilities(model, images)
+    if format == "triton":
+        return {"format": format} | export_triton(run, path, metadata, model, images, expected)
     if not chosen:
         familiarity = read_familiarity(run.path / FAMILIARITY_FILE)
         account = export_onnx(model, path, metadata, images, expected, familiarity)
@@ -178,10 +183,12 @@ def _load_savedmodel(folder: Path) -> Predict:
     return lambda images: loaded.serve(images.astype(np.float32))[PROBABILITIES].numpy()
 
 
-# The first is a file that Classifier runs, with a runtime that is always installed; the others are folders.
+# The first is a file that Classifier runs, with a runtime that is always installed, and triton folders around it; the
+# others are folders.
 FORMATS: Mapping[str, Format | None] = {
     "onnx": None,
     "openvino": Format(_write_openvino, _load_openvino, "openvino", "openvino", {"compile": COMPILE}),
     "litert": Format(_write_litert, _load_litert, "ai_edge_litert", "litert"),
     "savedmodel": Format(_write_savedmodel, _load_savedmodel, "tensorflow", "train"),
+    "triton": None,
 }

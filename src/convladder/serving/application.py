@@ -58,6 +58,8 @@ def create_application(
     hosts: Iterable[str] = LOOPBACK,
     front: Front = DIRECT,
     films: Mapping[str, Path] | None = None,
+    workers: int = 1,
+    counts: Path | None = None,
 ) -> Starlette:
     """Make the server's ASGI application.
 
@@ -68,18 +70,20 @@ def create_application(
         hosts: Names that the Host header may hold; empty for any, which is for servers with a key.
         front: Names, proxies and path that clients reach the server by, if not directly.
         films: Run folders by name, whose films are shown; by default those of the classifiers.
+        workers: How many processes answer on this machine, and so share its processors.
+        counts: The folder in which they share what they count.
 
     Returns:
         The application. Its routes find classifiers and limits in `state.service`.
     """
     limits = limits or Limits()
-    observations = Observations()
+    observations = Observations(counts)
     guard = Middleware(
         Guard, limits=limits, observations=observations, api_key=api_key, hosts=hosts, routes=ROUTES, front=front
     )
     app = Starlette(routes=ROUTES, middleware=[guard], exception_handlers={HTTPException: _answer_http_exception})
     app.router.redirect_slashes = False  # to an address that a proxy's clients cannot reach
-    app.state.service = Service(classifiers, limits, observations)
+    app.state.service = Service(classifiers, limits, observations, workers)
     if films is None:
         found = {name: find_run(classifier) for name, classifier in classifiers.items()}
         films = {name: run.path for name, run in found.items() if run}

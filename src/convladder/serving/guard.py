@@ -84,7 +84,6 @@ class Guard:
                 self.endpoints |= {(method, route.path): route.endpoint for method in route.methods or ()}
         self.received = 0  # bytes of the bodies of all requests at work
         self.at_work = 0
-        observations.in_flight.set_function(lambda: self.at_work)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -141,6 +140,7 @@ class Guard:
             if self.at_work >= self.limits.requests:
                 raise busy(f"{self.limits.requests} requests are at work already.")
             self.at_work += 1
+            self.observations.in_flight.set(self.at_work)
             try:
                 replay = _replay(bytes(body), incoming.receive)
                 endpoint = self.endpoints.get((scope["method"], scope["path"]))
@@ -152,6 +152,7 @@ class Guard:
                     await response(scope, replay, send)
             finally:
                 self.at_work -= 1
+                self.observations.in_flight.set(self.at_work)
         finally:
             self.received -= len(body)
             body.clear()  # now, and not when the refusal is forgotten, whose traceback holds it

@@ -22,6 +22,12 @@ HEAD_BYTES = 65_536  # of a request's line and headers
 IDLE_SECONDS = 60  # between two requests on a connection
 
 
+class Config(uvicorn.Config):
+    """How uvicorn runs the application; also the limits, for every connection."""
+
+    limits: Limits
+
+
 def run_server(app: ASGIApp, host: str, port: int, limits: Limits, announce: Callable[[str], None]) -> None:
     """Answer requests until SIGINT or SIGTERM comes; then finish the requests in flight.
 
@@ -31,6 +37,20 @@ def run_server(app: ASGIApp, host: str, port: int, limits: Limits, announce: Cal
         port: 0 for a free one.
         limits: Of connections and seconds.
         announce: Told the address, once it is listened at.
+
+    Raises:
+        ConvladderError: The address cannot be taken; exit status 1.
+    """
+    listener, url = listen(host, port, limits)
+    announce(url)
+    config = configure(while_connected(app), limits)
+    gc.collect()
+    gc.freeze()  # what is there for good need not be looked through again and again
+    Server(config).run([listener])
+
+
+def listen(host: str, port: int, limits: Limits) -> tuple[socket.socket, str]:
+    """Listen at an address: the socket, and the URL.
 
     Raises:
         ConvladderError: The address cannot be taken; exit status 1.
@@ -45,10 +65,14 @@ def run_server(app: ASGIApp, host: str, port: int, limits: Limits, announce: Cal
             exit_status=1,
         ) from error
     shown = f"[{host}]" if ":" in host else host
-    announce(f"http://{shown}:{listener.getsockname()[1]}")
-    config = uvicorn.Config(
-        _while_connected(app),
-        http=cast(Any, type("LimitedProtocol", (Protocol,), {"limits": limits})),
+    return listener, f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def configure(app: ASGIApp | Callable[[], ASGIApp], limits: Limits, **more: Any) -> Config:
+    """What uvicorn is told, with `more` of its options."""
+    config = Config(
+        app,
+        http=Protocol,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -57,13 +81,13 @@ def run_server(app: ASGIApp, host: str, port: int, limits: Limits, announce: Cal
         proxy_headers=False,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=round(limits.seconds) + 1,
+        **more,
     )
-    gc.collect()
-    gc.freeze()  # what is there for good need not be looked through again and again
-    Server(config).run([listener])
+    config.limits = limits
+    return config
 
 
-def _while_connected(app: ASGIApp) -> ASGIApp:
+def while_connected(app: ASGIApp) -> ASGIApp:
     """The application, which sends nothing more to a client that has left.
 
     uvicorn notes that for the request that it received last, when the connection is lost. To those before it, and until
@@ -101,13 +125,18 @@ class Protocol(HttpToolsProtocol):
     the next request; so it is given the head once more, without the offer.
     """
 
-    limits: Limits
+    config: Config
     timer: asyncio.TimerHandle | None = None
     unread_timer: asyncio.TimerHandle | None = None
     in_head = in_request = offered = False
     head_bytes = 0
     unused_bytes = 0  # received since the last that came to something, as an endless header does not
     last_words: Refusal | None = None  # for when the requests before are answered
+
+    @property
+    def limits(self) -> Limits:
+        """Those of the server."""
+        return self.config.limits
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request; beyond the limit of connections it will be refused."""

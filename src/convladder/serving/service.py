@@ -95,14 +95,17 @@ class Service:
         classifiers: By name; the first answers where a request names none.
         limits: Of pixels, images and seconds a request.
         observations: Counts every image.
+        workers: How many processes share the processors, each with its part of the threads.
     """
 
-    def __init__(self, classifiers: Mapping[str, Classifier], limits: Limits, observations: Observations) -> None:
+    def __init__(
+        self, classifiers: Mapping[str, Classifier], limits: Limits, observations: Observations, workers: int = 1
+    ) -> None:
         self.classifiers = dict(classifiers)
         self.models = {name: Model(name, classifier) for name, classifier in classifiers.items()}
         self.limits = limits
         self.observations = observations
-        self.threads = ThreadPoolExecutor(count_processors(), thread_name_prefix="predict")
+        self.threads = ThreadPoolExecutor(max(1, count_processors() // workers), thread_name_prefix="predict")
 
     def find(self, name: str | None = None) -> tuple[str, Classifier]:
         """The name of a model, and its classifier; as `find_model`."""
