@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import convladder as cl
-from convladder.runs.storage import open_url
+from convladder.urls import open_url
 from test_training_train import FILES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("ray")]  # one cluster at a time

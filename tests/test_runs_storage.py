@@ -9,7 +9,8 @@ import pytest
 
 import convladder as cl
 from convladder.files import write_json
-from convladder.runs.storage import Storage, open_url
+from convladder.runs.storage import Storage
+from convladder.urls import open_url
 from test_training_train import FILES
 
 TRAIN = ("train", "--model", "dense", "--epochs", "1")
@@ -105,9 +106,9 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(s3: str, elsewhere: Any,
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("s4://bucket/runs", "of a kind that fsspec knows"),
-        ("s3://no-such-bucket/runs", "cannot be reached"),
-        ("http://user:secret@127.0.0.1:9/runs", "cannot be reached"),
+        ("s4://bucket/runs", "a URL that fsspec knows"),
+        ("s3://no-such-bucket/runs", "Could not reach"),
+        ("http://user:secret@127.0.0.1:9/runs", "Could not reach"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_line(

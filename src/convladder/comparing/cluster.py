@@ -18,8 +18,9 @@ from convladder.data.loading import at_size
 from convladder.errors import ConvladderError
 from convladder.files import create_folder, scratch_folder
 from convladder.runs.run import Run, number_run
-from convladder.runs.storage import download, open_url, upload
+from convladder.runs.storage import download, upload
 from convladder.training.recipes import rung_side
+from convladder.urls import check_bucket, open_url
 
 CORES = 2  # per run; more help these small networks little
 RETRIES = 3
@@ -58,6 +59,8 @@ def run_on_ray(
     """
     import ray
 
+    if storage:
+        check_bucket(storage)
     home = connect(address)
     waiting: dict[Any, Trial] = {}
     try:

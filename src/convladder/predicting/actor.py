@@ -20,9 +20,10 @@ from convladder.errors import ConvladderError
 from convladder.files import scratch_folder
 from convladder.inference.classifier import Classifier
 from convladder.predicting.answers import describe, write_answers
-from convladder.predicting.places import Place, is_url, open_system, reason
+from convladder.predicting.places import Place
 from convladder.predicting.plan import INPUTS, Part, read_part
 from convladder.predicting.sources import Picture, list_pictures
+from convladder.urls import is_url, open_url, reason
 from convladder.workers import Processes
 
 A_CHUNK = 64  # pictures that a process gets at a time, fewer if they are large
@@ -161,7 +162,7 @@ def fetch(picture: Picture) -> Picture:
     if not (isinstance(content, str) and is_url(content)):
         return picture
     try:
-        system, path = open_system(content)
+        system, path = open_url(content)
         read: bytes = system.cat_file(path, start=0, end=MOST_BYTES + 1)
     except Exception as error:  # each file system has its own
         return source, ConvladderError(f"Could not read {source} ({reason(error)}).")

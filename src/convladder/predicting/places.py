@@ -1,6 +1,5 @@
 """Places that every node of a cluster sees: a folder on a disk that they share, or at a URL that fsspec knows."""
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,55 +7,15 @@ from typing import Any
 
 from convladder.errors import ConvladderError
 from convladder.files import create_folder, unwritable, whole_file
+from convladder.urls import check_bucket, is_url, open_url, reaching
 
 # Here a file is there when it is whole. Elsewhere it gets its name when it is.
 PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory")
 
 
-def is_url(name: str) -> bool:
-    """Whether this is a URL, not a path."""
-    return "://" in name
-
-
 def without_file_scheme(name: str) -> str:
     """The path of a file:// URL; anything else as it is."""
     return name.removeprefix("file://") if name.startswith("file:///") else name
-
-
-def open_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path on it.
-
-    Raises:
-        ConvladderError: There is no such scheme, its package is not installed, or it cannot be connected to.
-    """
-    import fsspec
-
-    try:
-        system, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise ConvladderError(f"{url} needs another package ({reason(error)}). Install it on every node.") from error
-    except Exception as error:  # each file system has its own
-        raise ConvladderError(
-            f"Could not open {url} ({reason(error)}). Expected a URL that fsspec knows, such as s3://bucket/folder."
-        ) from error
-    return system, path
-
-
-@contextlib.contextmanager
-def reaching(url: str) -> Iterator[None]:
-    """Turn what a file system raises in this context into a ConvladderError, exit status 1."""
-    try:
-        yield
-    except ConvladderError:
-        raise
-    except Exception as error:  # each file system has its own
-        expected = "Expected a place that this machine and every node can read and write."
-        raise ConvladderError(f"Could not reach {url} ({reason(error)}). {expected}", exit_status=1) from error
-
-
-def reason(error: Exception) -> str:
-    """What an error says, in one line without its full stop."""
-    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split()).rstrip(".")
 
 
 class Place:
@@ -74,7 +33,7 @@ class Place:
         self._system: Any = None
         self._root = os.path.abspath(self.name)
         if is_url(self.name):
-            self._system, self._root = open_system(name)
+            self._system, self._root = open_url(name)
 
     def create(self) -> None:
         """Make the folder.
@@ -85,6 +44,7 @@ class Place:
         if self._system is None:
             create_folder(Path(self._root))
         else:
+            check_bucket(self.name)
             with reaching(self.name):
                 self._system.makedirs(self._root, exist_ok=True)
 

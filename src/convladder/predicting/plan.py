@@ -20,8 +20,9 @@ from typing import Any, BinaryIO
 from convladder.errors import ConvladderError
 from convladder.files import parse_json, scratch_folder
 from convladder.predicting.answers import count_errors
-from convladder.predicting.places import Place, is_url
+from convladder.predicting.places import Place
 from convladder.predicting.sources import Input
+from convladder.urls import is_url
 
 PLAN, INPUTS = "_plan.json", "_inputs.jsonl"
 FORMAT = 1

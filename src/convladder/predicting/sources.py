@@ -14,7 +14,8 @@ from convladder.data.candidates import READ, is_hidden
 from convladder.data.csv_tables import PATHS
 from convladder.data.sources import expand
 from convladder.errors import ConvladderError
-from convladder.predicting.places import is_url, open_system, reaching, without_file_scheme
+from convladder.predicting.places import without_file_scheme
+from convladder.urls import is_url, open_url, reaching
 
 PARQUET, LIST = ".parquet", ".txt"
 NAMES_OF_PATHS = PATHS | {"url", "uri", "source"}
@@ -101,7 +102,7 @@ def _expand_folder(source: str, say: Callable[[str], object]) -> Iterable[str]:
 
 def _expand_url(url: str, say: Callable[[str], object]) -> Iterable[str]:
     """As `expand`, at a URL. There the name tells what is a picture, because reading would cost a request each."""
-    system, path = open_system(url)
+    system, path = open_url(url)
     name = path.lower()
     with reaching(url):
         if glob.has_magic(path):
@@ -184,7 +185,7 @@ def open_parquet(path: str) -> Any:
 
     try:
         if is_url(path):
-            system, inner = open_system(path)
+            system, inner = open_url(path)
             return parquet.ParquetFile(system.open(inner, "rb"), buffer_size=1 << 20)
         return parquet.ParquetFile(path, buffer_size=1 << 20)
     except (OSError, pyarrow.ArrowException) as error:

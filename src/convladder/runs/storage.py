@@ -2,8 +2,6 @@
 
 import contextlib
 import hashlib
-import re
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,6 +9,7 @@ from convladder.data.cache import cache_folder
 from convladder.errors import ConvladderError
 from convladder.files import create_folder, scratch_folder
 from convladder.runs.run import Run, finished_runs
+from convladder.urls import check_bucket, open_url, reaching, without_password
 
 RUN = "run.json"
 
@@ -27,11 +26,12 @@ class Storage:
     what run.json holds, so that machines which send runs at the same time do not meet.
 
     Raises:
-        ConvladderError: fsspec does not know the URL, or the user has no cache folder.
+        ConvladderError: The URL cannot be reached, or the user has no cache folder.
     """
 
     def __init__(self, url: str) -> None:
-        self.given, self.url = url, hide_password(url)
+        self.given, self.url = url, without_password(url)
+        check_bucket(url)
         self._system, self._root = open_url(url)
         cache = cache_folder()
         if cache is None:
@@ -49,7 +49,7 @@ class Storage:
         """
         create_folder(self.folder)
         here = set(self._finished())
-        with _reaching(self.url):
+        with reaching(self.url):
             missing = [place for place, content in self._list().items() if content not in here]
             for place in missing:
                 with scratch_folder(self.folder) as scratch, contextlib.suppress(FileExistsError):
@@ -62,7 +62,7 @@ class Storage:
             ConvladderError: The URL cannot be reached; exit status 1.
         """
         sent = []
-        with _reaching(self.url, f" The runs are in {self.folder}, and the next command with this URL sends them."):
+        with reaching(self.url, f" The runs are in {self.folder}, and the next command with this URL sends them."):
             there = set(self._list().values())
             for content, run in self._finished().items():
                 if content not in there:
@@ -81,29 +81,6 @@ class Storage:
         read = self._system.cat_file
         self._contents = {place: self._contents.get(place) or read(f"{place}/{RUN}") for place in found}
         return self._contents
-
-
-def open_url(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it.
-
-    Raises:
-        ConvladderError: fsspec does not know the kind of URL, or lacks a package for it; or its bucket is not there,
-            which would be made by the first file, also where its name was mistyped; exit status 1.
-    """
-    import fsspec
-
-    try:
-        system, root = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise ConvladderError(
-            f"{hide_password(url)} cannot be opened ({error}). Expected a URL of a kind that fsspec knows, such as "
-            "s3://bucket/runs, and the package for it: s3fs for this one."
-        ) from error
-    bucket = root.partition("/")[0]  # empty for a path from a root
-    with _reaching(hide_password(url)):
-        if bucket and not system.exists(bucket):
-            raise FileNotFoundError(f"there is no {bucket}")
-    return system, root.rstrip("/")
 
 
 def upload(folder: Path, system: Any, place: str) -> None:
@@ -130,23 +107,3 @@ def download(system: Any, place: str, folder: Path) -> Path:
         system.get_file(remote, str(path))
     _ = Run(folder).info
     return folder
-
-
-def hide_password(url: str) -> str:
-    """A URL without what stands before @ in its host."""
-    return re.sub(r"//[^/@]*@", "//", url)
-
-
-@contextlib.contextmanager
-def _reaching(url: str, rest: str = "") -> Iterator[None]:
-    try:
-        yield
-    except ConvladderError:
-        raise
-    except Exception as error:  # each kind of storage has its own
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise ConvladderError(
-            f"{url} cannot be reached ({reason}). Expected a place that can be listed and written, with what gives "
-            f"access to it in the environment.{rest}",
-            exit_status=1,
-        ) from error
