@@ -1,179 +1,179 @@
-"""What a cluster costs and holds: one actor of `predict --ray` beside `predict`, an empty task, and memory.
+"""What Ray costs on this machine, and what one to four workers give; docs/scaling.md is worked out from that.
 
-    python benchmarks/scaling.py RUN [--rounds 3] [--pictures 20000] [--output docs/benchmarks]
+    python benchmarks/scaling.py [--rounds 2] [--seconds 30] [--output docs/benchmarks]
 
-A RUN is a folder that train wrote on MNIST, whose test images are the pictures, over and over, as PNG files.
+It measures, on a quiet machine in a quarter of an hour:
 
-* **predict** answers for the files by all cores of this machine, in a fresh process without its imports. **One actor**
-  has as many cores, on a cluster of this machine; its seconds are those between its first part and its last, because
-  starting Ray takes the same for any number of pictures. The two alternate.
-* **An empty task** is a row that goes through Ray Data to an actor that does nothing, of 1,000.
-* **Memory** is the most that the calling process and the largest actor hold, for the pictures once and ten times over,
-  as rows of bytes in Parquet.
+* tasks, on clusters of one to four workers: how many empty ones a second, what becomes of tasks that wait and of tasks
+  that compute for a second, and how many empty parts a second Ray Data passes to an actor;
+* trials of so many seconds, three in a row, in the local worker and on Ray, in turn;
+* a photograph on one core: decoded and classified by `transfer`;
+* `predict` and `predict --ray` with one actor, in turn, and what they hold in memory (scaling_predictions.py).
 """
 
 import argparse
-import io
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from output import prepare
+import numpy as np
+from output import fill, prepare
+from scaling_costs import measured_table, table
+from serving import processor, trained
 
-TASKS = 1000
-EVERY = 0.2  # seconds between two looks at the memory
+import convladder as cl
+from convladder.processors import count_processors
 
-
-def encode_pictures(count: int) -> list[bytes]:
-    from PIL import Image
-
-    import convladder as cl
-
-    images = cl.load_dataset("mnist").test.images[..., 0]
-    encoded = []
-    for image in images[:count]:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "png")
-        encoded.append(file.getvalue())
-    return [encoded[number % len(encoded)] for number in range(count)]
+WORKERS = (1, 2, 3, 4)
+EMPTY, WAITING, PARTS = 2000, 8, 2000  # tasks; tasks a worker; parts
+TRIALS = 3  # in a row: the first also starts its process
+PREDICTIONS = Path(__file__).with_name("scaling_predictions.py")
+PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 
 
-def write_rows(path: Path, pictures: list[bytes], times: int) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    table = pa.table({"image": pictures})
-    with parquet.ParquetWriter(path, table.schema) as writer:
-        for _ in range(times):
-            writer.write_table(table, row_group_size=1000)
-
-
-def measure_plain(run: str, folder: str) -> dict[str, float]:
-    import convladder as cl
-
-    paths = sorted(map(str, Path(folder).iterdir()))
-    classifier = cl.Classifier(run)
-    began = time.perf_counter()
-    count = sum(1 for _ in classifier.predict(paths))
-    return {"pictures_per_second": count / (time.perf_counter() - began)}
-
-
-def measure_actor(run: str, source: str) -> dict[str, float]:
-    """Pictures a second of one actor with all cores, and the most memory of the caller and of the actor."""
-    import psutil
-
-    import convladder as cl
-    from convladder.processors import count_processors
-
-    moments: list[tuple[float, int]] = []
-    most = {"caller_bytes": 0, "actor_bytes": 0}
-    ended = threading.Event()
-
-    def look() -> None:
-        this = psutil.Process()
-        while not ended.wait(EVERY):
-            most["caller_bytes"] = max(most["caller_bytes"], this.memory_info().rss)
-            for process in this.children(recursive=True):
-                try:
-                    if "MapWorker" in " ".join(process.cmdline()):
-                        most["actor_bytes"] = max(most["actor_bytes"], process.memory_info().rss)
-                except psutil.Error:  # it has ended
-                    continue
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    with tempfile.TemporaryDirectory() as output:
-        cl.predict_on_cluster(
-            run,
-            source,
-            output,
-            cores=count_processors(),
-            say=lambda _: None,
-            show=lambda done, _: moments.append((time.perf_counter(), done)),
-        )
-    ended.set()
-    looking.join()
-    (first, before), (last, after) = moments[1], moments[-1]
-    return {"pictures_per_second": (after - before) / (last - first), **most}
-
-
-def measure_task() -> dict[str, float]:
+def measure_tasks(workers: int) -> dict[str, float]:
+    """On a new cluster of so many workers. It ends with this process."""
+    import ray
     import ray.data
 
-    from convladder.cluster import connect
+    began = time.perf_counter()
+    ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+    def timed(act: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        act()
+        return time.perf_counter() - began
+
+    @ray.remote(num_cpus=1)
+    def empty() -> None:
+        pass
+
+    @ray.remote(num_cpus=1)
+    def wait() -> None:
+        time.sleep(1)
+
+    @ray.remote(num_cpus=1)
+    def compute() -> None:
+        ends = time.thread_time() + 1
+        while time.thread_time() < ends:
+            pass
 
     class Nothing:
-        def __call__(self, rows: Any) -> Any:
+        def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
             return rows
 
-    connect("local")
+    def pass_parts() -> None:
+        parts = ray.data.from_items([{"part": number} for number in range(PARTS)], override_num_blocks=PARTS)
+        for _ in parts.map_batches(Nothing, batch_size=1, num_cpus=1, concurrency=workers).iter_rows():
+            pass
+
     ray.data.DataContext.get_current().enable_progress_bars = False
-    rows = ray.data.from_items([{"number": number} for number in range(TASKS)], override_num_blocks=TASKS)
-    moments = [
-        time.perf_counter() for _ in rows.map_batches(Nothing, batch_size=1, num_cpus=1, concurrency=1).iter_rows()
-    ]
-    ray.shutdown()
-    return {"seconds_per_task": (moments[-1] - moments[0]) / (TASKS - 1)}
+    ray.get([wait.remote() for _ in range(workers)])  # starts the processes
+    started = time.perf_counter() - began
+    tasks = WAITING * workers
+    return {
+        "workers": workers,
+        "start_seconds": started - 1,
+        "empty_tasks_per_second": EMPTY / timed(lambda: ray.get([empty.remote() for _ in range(EMPTY)])),
+        "waiting_efficiency": WAITING / timed(lambda: ray.get([wait.remote() for _ in range(tasks)])),
+        "computing_per_second": tasks / timed(lambda: ray.get([compute.remote() for _ in range(tasks)])),
+        "parts_per_second": PARTS / timed(pass_parts),
+    }
 
 
-def measure(what: str, *given: str) -> dict[str, float]:
-    """The figures of a fresh process."""
-    done = subprocess.run([sys.executable, __file__, "--measure", what, *given], stdout=subprocess.PIPE, check=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+def measure_trials(seconds: float, rounds: int) -> dict[str, Any]:
+    """Seconds until the first of three trials has ended, and from one end to the next."""
+    from convladder.comparing.cluster import run_on_ray
+    from convladder.comparing.local import run_in_processes
+    from convladder.comparing.planning import plan
+    from convladder.training.recipes import Recipe
+
+    mnist = cl.load_dataset("mnist")
+    runners: dict[str, Any] = {"local": run_in_processes, "ray": run_on_ray}
+
+    def carry_out(runner: Any, epochs: float, count: int) -> list[float]:
+        trials = plan(mnist, ["pool"], lambda *_: Recipe(epochs=epochs), seeds=count)
+        with tempfile.TemporaryDirectory() as folder:
+            began, ends = time.perf_counter(), []
+            for outcome in runner(trials, mnist, Path(folder), look_on=lambda _: (), say=lambda _: None):
+                assert outcome.run is not None, outcome.error
+                ends.append(time.perf_counter() - began)
+        return ends
+
+    probe = carry_out(run_in_processes, 1, 2)
+    epochs = round(max(0.1, seconds / (probe[1] - probe[0])), 1)
+    measured: dict[str, list[list[float]]] = {name: [] for name in runners}
+    for number in range(rounds):
+        for name in sorted(runners, reverse=bool(number % 2)):
+            measured[name].append(carry_out(runners[name], epochs, TRIALS))
+    each = {
+        name: statistics.median((ends[-1] - ends[0]) / (TRIALS - 1) for ends in several)
+        for name, several in measured.items()
+    }
+    return {
+        "epochs": epochs,
+        "ends": measured,
+        "first_seconds": {name: statistics.median(ends[0] for ends in several) for name, several in measured.items()},
+        "seconds": each,
+        "overhead": each["ray"] / each["local"] - 1,
+    }
+
+
+def measure_photograph(folder: Path, rounds: int) -> float:
+    """Seconds of one core for a photograph of the clothes: decoded and classified by `transfer`."""
+    command = [sys.executable, "-m", "convladder", "train", "--data", "clothes", "--runs", str(folder / "photographs")]
+    subprocess.run(command, check=True)
+    classifier = cl.Classifier(next((folder / "photographs").iterdir()), threads=1)
+    photographs = sorted((Path(cl.__file__).parent / "data" / "clothes").rglob("*.jpg"))
+    seconds = []
+    for _ in range(rounds):
+        began = time.process_time()
+        classifier.answer(np.stack([classifier.decode(photograph) for photograph in photographs]))
+        seconds.append((time.process_time() - began) / len(photographs))
+    return statistics.median(seconds)
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--measure"]:
-        measures = {"plain": measure_plain, "actor": measure_actor, "task": measure_task}
-        print(json.dumps(measures[sys.argv[2]](*sys.argv[3:])))
-        return
+    """Measure, print and write; a part alone in a process of its own, because a cluster ends with it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=20_000)
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"))
-    given = parser.parse_args()
-    prepare(parser, given.output)
-    pictures = encode_pictures(given.pictures)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "pictures")
-        folder.mkdir()
-        for number, picture in enumerate(pictures):
-            (folder / f"{number:07}.png").write_bytes(picture)
-        rounds = [
-            (measure("plain", given.run, str(folder)), measure("actor", given.run, str(folder)))
-            for _ in range(given.rounds)
-        ]
-        plain = statistics.median(first["pictures_per_second"] for first, _ in rounds)
-        actor = statistics.median(second["pictures_per_second"] for _, second in rounds)
-        memory = {}
-        for times in (1, 10):
-            rows = Path(scratch, f"{times}.parquet")
-            write_rows(rows, pictures, times)
-            figures = measure("actor", given.run, str(rows))
-            memory[times * given.pictures] = {name: figures[name] for name in ("caller_bytes", "actor_bytes")}
-    results = {
-        "predict": plain,
-        "one_actor": actor,
-        "share": actor / plain,
-        "seconds_per_task": measure("task")["seconds_per_task"],
-        "memory": memory,
-    }
-    (given.output / "scaling.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(f"predict     {plain:10,.0f} pictures/s")
-    print(f"one actor   {actor:10,.0f} pictures/s, {actor / plain:.2f} of that")
-    print(f"an empty task {results['seconds_per_task'] * 1000:8.2f} ms")
-    for count, held in memory.items():
-        print(
-            f"{count:,} pictures: caller {held['caller_bytes'] / 1e6:.0f} MB, actor {held['actor_bytes'] / 1e6:.0f} MB"
-        )
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=30.0, help="of a trial")
+    parser.add_argument("--workers", type=int, help="only the tasks, on so many")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    if arguments.workers:
+        print(json.dumps(measure_tasks(arguments.workers)))
+        return
+    if arguments.output:
+        prepare(parser, arguments.output)
+    tasks = [
+        json.loads(subprocess.check_output([sys.executable, __file__, "--workers", str(count)])) for count in WORKERS
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        result = {
+            "machine": {"processor": processor(), "cores": count_processors()},
+            "tasks": tasks,
+            "trials": measure_trials(arguments.seconds, arguments.rounds),
+            "photograph_seconds": measure_photograph(Path(folder), arguments.rounds),
+            "predictions": json.loads(
+                subprocess.check_output(
+                    [sys.executable, PREDICTIONS, trained(folder), "--rounds", str(arguments.rounds)], text=True
+                ).splitlines()[-1]
+            ),
+        }
+    print(json.dumps(result, indent=2))
+    if arguments.output:
+        (arguments.output / "scaling.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        if arguments.output.resolve() == PAGE.parent / "benchmarks":
+            result = json.loads(json.dumps(result))  # keys as in the file
+            fill(PAGE, "measured", measured_table(result))
+            fill(PAGE, "costs", table(result))
 
 
 if __name__ == "__main__":

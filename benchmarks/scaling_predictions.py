@@ -1,0 +1,147 @@
+"""One actor of `predict --ray` beside `predict`, and what both hold in memory.
+
+    python benchmarks/scaling_predictions.py RUN [--rounds 3] [--pictures 20000]
+
+A RUN is a folder that train wrote on MNIST, whose test images are the pictures, over and over, as PNG files. It prints
+JSON; scaling.py calls it.
+
+* **predict** answers for the files by all cores of this machine, in a fresh process without its imports. **One actor**
+  has as many cores, on a cluster of this machine; its seconds are those between its first part and its last, because
+  starting Ray takes the same for any number of pictures. The two alternate.
+* **Memory** is the most that the calling process and the largest actor hold, for the pictures once and ten times over,
+  as rows of bytes in Parquet.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+EVERY = 0.2  # seconds between two looks at the memory
+
+
+def encode_pictures(count: int) -> list[bytes]:
+    from PIL import Image
+
+    import convladder as cl
+
+    images = cl.load_dataset("mnist").test.images[..., 0]
+    encoded = []
+    for image in images[:count]:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "png")
+        encoded.append(file.getvalue())
+    return [encoded[number % len(encoded)] for number in range(count)]
+
+
+def write_rows(path: Path, pictures: list[bytes], times: int) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.table({"image": pictures})
+    with parquet.ParquetWriter(path, table.schema) as writer:
+        for _ in range(times):
+            writer.write_table(table, row_group_size=1000)
+
+
+def measure_plain(run: str, folder: str) -> dict[str, float]:
+    import convladder as cl
+
+    paths = sorted(map(str, Path(folder).iterdir()))
+    classifier = cl.Classifier(run)
+    began = time.perf_counter()
+    count = sum(1 for _ in classifier.predict(paths))
+    return {"pictures_per_second": count / (time.perf_counter() - began)}
+
+
+def measure_actor(run: str, source: str) -> dict[str, float]:
+    """Pictures a second of one actor with all cores, and the most memory of the caller and of the actor."""
+    import psutil
+
+    import convladder as cl
+    from convladder.processors import count_processors
+
+    moments: list[tuple[float, int]] = []
+    most = {"caller_bytes": 0, "actor_bytes": 0}
+    ended = threading.Event()
+
+    def look() -> None:
+        this = psutil.Process()
+        while not ended.wait(EVERY):
+            most["caller_bytes"] = max(most["caller_bytes"], this.memory_info().rss)
+            for process in this.children(recursive=True):
+                try:
+                    if "MapWorker" in " ".join(process.cmdline()):
+                        most["actor_bytes"] = max(most["actor_bytes"], process.memory_info().rss)
+                except psutil.Error:  # it has ended
+                    continue
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    with tempfile.TemporaryDirectory() as output:
+        cl.predict_on_cluster(
+            run,
+            source,
+            output,
+            cores=count_processors(),
+            say=lambda _: None,
+            show=lambda done, _: moments.append((time.perf_counter(), done)),
+        )
+    ended.set()
+    looking.join()
+    (first, before), (last, after) = moments[1], moments[-1]
+    return {"pictures_per_second": (after - before) / (last - first), **most}
+
+
+def measure(what: str, *given: str) -> dict[str, float]:
+    """The figures of a fresh process."""
+    done = subprocess.run([sys.executable, __file__, "--measure", what, *given], stdout=subprocess.PIPE, check=True)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--measure"]:
+        measures = {"plain": measure_plain, "actor": measure_actor}
+        print(json.dumps(measures[sys.argv[2]](*sys.argv[3:])))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=20_000)
+    given = parser.parse_args()
+    pictures = encode_pictures(given.pictures)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "pictures")
+        folder.mkdir()
+        for number, picture in enumerate(pictures):
+            (folder / f"{number:07}.png").write_bytes(picture)
+        rounds = [
+            (measure("plain", given.run, str(folder)), measure("actor", given.run, str(folder)))
+            for _ in range(given.rounds)
+        ]
+        plain = statistics.median(first["pictures_per_second"] for first, _ in rounds)
+        actor = statistics.median(second["pictures_per_second"] for _, second in rounds)
+        memory = {}
+        for times in (1, 10):
+            rows = Path(scratch, f"{times}.parquet")
+            write_rows(rows, pictures, times)
+            figures = measure("actor", given.run, str(rows))
+            memory[times * given.pictures] = {name: figures[name] for name in ("caller_bytes", "actor_bytes")}
+    results = {
+        "predict": plain,
+        "one_actor": actor,
+        "share": actor / plain,
+        "memory": memory,
+    }
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
