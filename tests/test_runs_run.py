@@ -83,6 +83,15 @@ def test_a_run_reads_its_files(run: cl.Run) -> None:
     assert np.allclose(again.predictions["probabilities"].sum(axis=1), 1, atol=1e-5)
 
 
+def test_a_history_is_told_apart_by_the_members_of_an_ensemble(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text("member,epoch,loss\n1,1,0.5\n1,2,0.25\n2,1,0.75\n", encoding="utf-8")
+    assert cl.Run(tmp_path).epochs("loss") == [[0.5, 0.25], [0.75]]
+    path.write_text("epoch,loss\n1,0.5\n2,0.25\n", encoding="utf-8")
+    assert cl.Run(tmp_path).epochs("loss") == [[0.5, 0.25]]  # of one network
+    assert cl.Run(tmp_path).epochs("validation_loss") == []
+
+
 def test_a_run_s_data_are_loaded_again_and_checked(small_npz: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy.npz"
     path.write_bytes(small_npz.read_bytes())
