@@ -84,6 +84,7 @@ def test_a_run_reads_its_files(run: cl.Run) -> None:
 
 
 def test_a_history_is_told_apart_by_the_members_of_an_ensemble(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"status": "running"})
     path = tmp_path / "history.csv"
     path.write_text("member,epoch,loss\n1,1,0.5\n1,2,0.25\n2,1,0.75\n", encoding="utf-8")
     assert cl.Run(tmp_path).epochs("loss") == [[0.5, 0.25], [0.75]]
