@@ -33,6 +33,7 @@ FAILED = ".failed"  # as READY, of a worker that cannot start; it says why
 STATUS_FAILED = 3
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 FOR_THE_PARENT = (signal.SIGINT, signal.SIGHUP)  # a terminal sends them to the workers too
+MOST_UNREADY = 5  # replacements in a row that are killed before they are ready
 CHECKS = 2  # without an answer, before a worker is killed: one may be missed while all were paused
 
 
@@ -96,7 +97,7 @@ def _restored_signals() -> Iterator[None]:
 
 
 class Supervisor(Multiprocess):
-    """Replaces a worker that ends, but one that never was ready ends all.
+    """Replaces a worker that ends, but one that cannot start ends all.
 
     Args:
         config: How each worker runs.
@@ -120,11 +121,13 @@ class Supervisor(Multiprocess):
             signal.signal(number, handler)
         self.folder, self.announce, self.tell = folder, announce, tell
         self.announced = self.interrupted = False
+        self.unready = 0
 
     def init_processes(self) -> None:
         """Start all workers."""
         resource_tracker.ensure_running()  # later it would undo the mask of the first start
-        self.processes = [self._start_worker() for _ in range(self.processes_num)]
+        for _ in range(self.processes_num):
+            self.processes.append(self._start_worker())
 
     def handle_int(self) -> None:
         """Note Ctrl-C, which has an exit status of its own."""
@@ -135,18 +138,19 @@ class Supervisor(Multiprocess):
         """Look after all workers, twice a second.
 
         Raises:
-            ConvladderError: One ended before it was ready. Another would do so as well.
+            ConvladderError: One cannot start. Another could not either.
         """
         for place, worker in enumerate(self.processes):
-            ready = self._file(worker, READY)
+            ready, failed = self._file(worker, READY), self._file(worker, FAILED)
             # One that starts does not answer yet, however long that takes.
             if any(worker.is_alive() for _ in range(CHECKS)) if ready.exists() else worker.process.is_alive():
                 continue
             worker.kill()
             worker.join()
-            if not ready.exists():
+            self.unready = 0 if ready.exists() else self.unready + 1
+            if self.unready and (failed.exists() or not self.announced or self.unready > MOST_UNREADY):
                 raise self._failure(worker)
-            ready.unlink()
+            ready.unlink(missing_ok=True)
             mark_process_dead(worker.pid, self.folder)  # type: ignore[no-untyped-call]
             self.processes[place] = started = self._start_worker()
             self.tell(f"Worker {worker.pid} ended ({_end(worker)}). Worker {started.pid} takes its place.")
@@ -174,6 +178,12 @@ class Supervisor(Multiprocess):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_PARENT)  # the worker inherits that
         try:
             worker.start()
+        except OSError as error:
+            raise ConvladderError(
+                f"A worker cannot be started ({error.strerror or error}). Expected room for {self.processes_num}: "
+                "ask for fewer by --workers.",
+                exit_status=1,
+            ) from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return worker
