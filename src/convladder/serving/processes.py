@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import connection, parent_process, resource_tracker
@@ -34,7 +35,8 @@ STATUS_FAILED = 3
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 FOR_THE_PARENT = (signal.SIGINT, signal.SIGHUP)  # a terminal sends them to the workers too
 MOST_UNREADY = 5  # replacements in a row that are killed before they are ready
-CHECKS = 2  # without an answer, before a worker is killed: one may be missed while all were paused
+SECONDS_TO_ANSWER = 0.5  # a check, of a worker that may be busy
+MOST_MISSED = 30  # checks in a row, one a second; then it hangs. Counted, because all processes may have been paused
 
 
 def run_workers(
@@ -122,6 +124,7 @@ class Supervisor(Multiprocess):
         self.folder, self.announce, self.tell = folder, announce, tell
         self.announced = self.interrupted = False
         self.unready = 0
+        self.missed: Counter[int | None] = Counter()
 
     def init_processes(self) -> None:
         """Start all workers."""
@@ -143,7 +146,7 @@ class Supervisor(Multiprocess):
         for place, worker in enumerate(self.processes):
             ready, failed = self._file(worker, READY), self._file(worker, FAILED)
             # One that starts does not answer yet, however long that takes.
-            if any(worker.is_alive() for _ in range(CHECKS)) if ready.exists() else worker.process.is_alive():
+            if worker.process.is_alive() and not (ready.exists() and self._hangs(worker)):
                 continue
             worker.kill()
             worker.join()
@@ -172,6 +175,10 @@ class Supervisor(Multiprocess):
                 for worker in self.processes:
                     worker.process.kill()
             connection.wait(ends, 0.1)
+
+    def _hangs(self, worker: Process) -> bool:
+        self.missed[worker.pid] = 0 if worker.ping(SECONDS_TO_ANSWER) else self.missed[worker.pid] + 1
+        return self.missed[worker.pid] > MOST_MISSED
 
     def _start_worker(self) -> Process:
         worker = Process(self.config, self.sockets)
