@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ FILE = Path(__file__).parent / "data" / "before-familiarity.onnx"
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
 ASKED = 'convladder_requests_total{route="/v2",status="200"}'
 KEY = {"x-api-key": "secret"}
-SECONDS = 30  # for anything to happen
+SECONDS = 60  # for anything to happen
 
 
 class Server:
@@ -39,6 +40,9 @@ class Server:
 
     def __init__(self, process: "subprocess.Popen[str]", url: str, port: int) -> None:
         self.process, self.url, self.port = process, url, port
+        self.folder = Path(tempfile.gettempdir())
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self.client = httpx.Client(headers=KEY, timeout=SECONDS, limits=limits)
 
     @property
     def workers(self) -> list[psutil.Process]:
@@ -47,7 +51,7 @@ class Server:
         return sorted((child for child in children if is_worker(child)), key=lambda child: child.create_time())
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", headers=KEY, timeout=SECONDS)
+        return self.client.get(f"{self.url}{path}")  # over a connection of its own
 
     def counted(self, metric: str) -> float:
         """Its value; 0 where nothing was counted."""
@@ -89,6 +93,7 @@ def several(*arguments: str, model: Path = FILE, **environment: str) -> Iterator
         try:
             yield server
         finally:
+            server.client.close()
             if process.poll() is None:
                 family += psutil.Process(process.pid).children(recursive=True)
                 process.send_signal(signal.SIGTERM)
@@ -102,6 +107,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     limits = "body=1000000,images=400,pixels=100000000000"
     options = ("--workers", "2", "--host", "0.0.0.0", "--limits", limits)
     with several(*options, TMPDIR=str(folder), CONVLADDER_API_KEY="secret") as server:
+        server.folder = folder
         yield server
     assert list(folder.iterdir()) == []
 
@@ -149,12 +155,16 @@ def test_a_killed_worker_is_replaced_and_its_counts_are_kept(pair: Server) -> No
     told = pair.stderr().readline()
     third = pair.workers[1]
     assert told == f"Worker {second.pid} ended (SIGKILL). Worker {third.pid} takes its place.\n"
+    third.kill()  # while it starts
+    assert f"Worker {third.pid} ended (SIGKILL)." in pair.stderr().readline()
+    fourth = pair.workers[1]
+    wait_until(lambda: list(pair.folder.rglob(f"{fourth.pid}.ready")))
     assert pair.counted("convladder_requests_in_flight") == 1
     with suspended(first):
         ask(pair, 2)  # the new one answers
     assert pair.counted(ASKED) == before + 6
-    third.terminate()  # a worker that ends in order is replaced as well
-    assert f"Worker {third.pid} ended (SIGTERM)." in pair.stderr().readline()
+    fourth.terminate()  # a worker that ends in order is replaced as well
+    assert f"Worker {fourth.pid} ended (SIGTERM)." in pair.stderr().readline()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ compares when it loads a model (onnxruntime.cc, CompareDimsSupported): names, ty
 """
 
 import json
+import reprlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,8 +66,9 @@ def export_triton(
         version = before[-1] + 1 if before else 1
         file = written / str(version) / MODEL
         file.parent.mkdir()
-        graph = convert_familiar(model, find_stages(model), read_familiarity(run.path / FAMILIARITY_FILE))
-        del graph.graph.output[len(graph.graph.output) - len(find_stages(model)) :]  # they would take time
+        stages = find_stages(model)
+        graph = convert_familiar(model, stages, read_familiarity(run.path / FAMILIARITY_FILE))
+        del graph.graph.output[len(graph.graph.output) - len(stages) :]  # which Triton would compute for every request
         write_sealed(graph, write_metadata(metadata, version=__version__, stages=[]), file)
         classifier = Classifier(file, any_cost=True)
         account = check_parity(classifier.predict_probabilities, images, expected)
@@ -124,6 +126,6 @@ def _check_same(folder: Path, former: Classifier, new: Classifier) -> None:
     ):
         if was != now:
             raise ConvladderError(
-                f"{folder} holds a model with other {what}: {was}, and now {now}. Expected the same for a new version: "
-                "name another repository by --output."
+                f"{folder} holds a model with other {what}: {reprlib.repr(was)}, and now {reprlib.repr(now)}. Expected "
+                "the same for a new version: name another repository by --output."
             )

@@ -84,6 +84,8 @@ class Guard:
                 self.endpoints |= {(method, route.path): route.endpoint for method in route.methods or ()}
         self.received = 0  # bytes of the bodies of all requests at work
         self.at_work = 0
+        if not observations.shared:
+            observations.in_flight.set_function(lambda: self.at_work)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -139,8 +141,7 @@ class Guard:
                 return
             if self.at_work >= self.limits.requests:
                 raise busy(f"{self.limits.requests} requests are at work already.")
-            self.at_work += 1
-            self.observations.in_flight.set(self.at_work)
+            self._work(1)
             try:
                 replay = _replay(bytes(body), incoming.receive)
                 endpoint = self.endpoints.get((scope["method"], scope["path"]))
@@ -151,11 +152,15 @@ class Guard:
                     response = await endpoint(Request(scope, replay))
                     await response(scope, replay, send)
             finally:
-                self.at_work -= 1
-                self.observations.in_flight.set(self.at_work)
+                self._work(-1)
         finally:
             self.received -= len(body)
             body.clear()  # now, and not when the refusal is forgotten, whose traceback holds it
+
+    def _work(self, change: int) -> None:
+        self.at_work += change
+        if self.observations.shared:  # the others ask no function here
+            self.observations.in_flight.set(self.at_work)
 
     def _sender_that_drains(self, incoming: "Incoming", send: Send) -> Send:
         """A `send` that reads and drops what still comes, so that the client gets to read why it was refused.

@@ -38,9 +38,13 @@ class Observations:
 
     Args:
         counts: The folder that it shares with other workers, if there are any.
+
+    Attributes:
+        shared: Whether it shares one.
     """
 
     def __init__(self, counts: Path | None = None) -> None:
+        self.shared = counts is not None
         self.registry = self.answered = CollectorRegistry()
         if counts is None:
             ProcessCollector(registry=self.registry)

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import connection, parent_process, resource_tracker
@@ -33,7 +34,9 @@ FAILED = ".failed"  # as READY, of a worker that cannot start; it says why
 STATUS_FAILED = 3
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 FOR_THE_PARENT = (signal.SIGINT, signal.SIGHUP)  # a terminal sends them to the workers too
-CHECKS = 2  # without an answer, before a worker is killed: one may be missed while all were paused
+MOST_UNREADY = 5  # replacements in a row that are killed before they are ready
+SECONDS_TO_ANSWER = 0.5  # a check, of a worker that may be busy
+MOST_MISSED = 30  # checks in a row, one a second; then it hangs. Counted, because all processes may have been paused
 
 
 def run_workers(
@@ -96,7 +99,7 @@ def _restored_signals() -> Iterator[None]:
 
 
 class Supervisor(Multiprocess):
-    """Replaces a worker that ends, but one that never was ready ends all.
+    """Replaces a worker that ends, but one that cannot start ends all.
 
     Args:
         config: How each worker runs.
@@ -120,11 +123,14 @@ class Supervisor(Multiprocess):
             signal.signal(number, handler)
         self.folder, self.announce, self.tell = folder, announce, tell
         self.announced = self.interrupted = False
+        self.unready = 0
+        self.missed: Counter[int | None] = Counter()
 
     def init_processes(self) -> None:
         """Start all workers."""
         resource_tracker.ensure_running()  # later it would undo the mask of the first start
-        self.processes = [self._start_worker() for _ in range(self.processes_num)]
+        for _ in range(self.processes_num):
+            self.processes.append(self._start_worker())
 
     def handle_int(self) -> None:
         """Note Ctrl-C, which has an exit status of its own."""
@@ -135,18 +141,19 @@ class Supervisor(Multiprocess):
         """Look after all workers, twice a second.
 
         Raises:
-            ConvladderError: One ended before it was ready. Another would do so as well.
+            ConvladderError: One cannot start. Another could not either.
         """
         for place, worker in enumerate(self.processes):
-            ready = self._file(worker, READY)
+            ready, failed = self._file(worker, READY), self._file(worker, FAILED)
             # One that starts does not answer yet, however long that takes.
-            if any(worker.is_alive() for _ in range(CHECKS)) if ready.exists() else worker.process.is_alive():
+            if worker.process.is_alive() and not (ready.exists() and self._hangs(worker)):
                 continue
             worker.kill()
             worker.join()
-            if not ready.exists():
+            self.unready = 0 if ready.exists() else self.unready + 1
+            if self.unready and (failed.exists() or not self.announced or self.unready > MOST_UNREADY):
                 raise self._failure(worker)
-            ready.unlink()
+            ready.unlink(missing_ok=True)
             mark_process_dead(worker.pid, self.folder)  # type: ignore[no-untyped-call]
             self.processes[place] = started = self._start_worker()
             self.tell(f"Worker {worker.pid} ended ({_end(worker)}). Worker {started.pid} takes its place.")
@@ -169,11 +176,21 @@ class Supervisor(Multiprocess):
                     worker.process.kill()
             connection.wait(ends, 0.1)
 
+    def _hangs(self, worker: Process) -> bool:
+        self.missed[worker.pid] = 0 if worker.ping(SECONDS_TO_ANSWER) else self.missed[worker.pid] + 1
+        return self.missed[worker.pid] > MOST_MISSED
+
     def _start_worker(self) -> Process:
         worker = Process(self.config, self.sockets)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_PARENT)  # the worker inherits that
         try:
             worker.start()
+        except OSError as error:
+            raise ConvladderError(
+                f"A worker cannot be started ({error.strerror or error}). Expected room for {self.processes_num}: "
+                "ask for fewer by --workers.",
+                exit_status=1,
+            ) from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return worker
