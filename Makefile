@@ -13,8 +13,8 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses 
 test: .venv/dev
 	$(PYTEST)
 
-# What takes minutes: a real Ray cluster of two nodes, one of which is killed; all twelve trainings of the article's
-# claims; pages of the documentation whose blocks train.
+# What takes more than a second or two: what trains, starts servers, browsers or databases, is killed, or runs the blocks of
+# the documentation; and real Ray clusters of two nodes, one of which is killed.
 test-long: .venv/dev
 	$(PYTEST) -m 'cluster or long' --timeout 1800
 
@@ -33,7 +33,7 @@ fuzz: .venv/dev
 
 # Statements and branches that the tests run, those on clusters among them, by package; the table goes to docs/testing.md.
 coverage: .venv/dev
-	$(PYTEST) --cov --cov-context test --cov-report=
+	$(PYTEST) -m 'not cluster' --timeout 1800 --cov --cov-context test --cov-report=
 	$(PYTEST) -m cluster --timeout 1800 --cov --cov-append --cov-context test --cov-report=
 	$(BIN)/python benchmarks/branches.py
 

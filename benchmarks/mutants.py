@@ -39,7 +39,7 @@ MOST_TESTS = 100  # of a mutant: those that run the least other code
 SECONDS = 240.0  # after these no further test of a mutant begins
 HUNG = 150.0  # seconds of a test; a mutant may loop without end
 MEMORY = 8 << 30
-PYTEST = ("-x", f"--timeout={HUNG}", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-p", "xdist.plugin")
+PYTEST = ("-x", "-m", "", f"--timeout={HUNG}", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-p", "xdist.plugin")
 TRAINED = "tests/test_runs_run.py::test_a_run_reads_its_files"
 # Imported once, before the forks.
 BEFORE = (

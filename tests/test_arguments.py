@@ -78,6 +78,7 @@ def test_what_is_no_path_among_several_is_refused(run: cl.Run, source: Any) -> N
         list(run.classifier().predict([source]))
 
 
+@pytest.mark.long
 def test_one_folder_is_one_run(run: cl.Run, tmp_path: Path) -> None:
     written = [cl.write_report(given, tmp_path / "report.html").read_text() for given in (run, str(run.path), [run])]
     assert written[0] == written[1] == written[2]

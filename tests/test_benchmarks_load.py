@@ -11,6 +11,7 @@ import convladder as cl
 from served import started
 
 
+@pytest.mark.long
 def test_a_second_of_hostile_load_is_answered_without_a_failure(run: cl.Run) -> None:
     (picture,) = digits(1)
     with started(str(run.path)) as (_, _, port):

@@ -63,6 +63,7 @@ def read_within_limits(prepare: str, read: str, *names: Path) -> list[str]:
     return said
 
 
+@pytest.mark.long
 def test_pictures_that_ask_for_much_cost_little(tmp_path: Path) -> None:
     paths = []
     for number, (make, _) in enumerate(BOMBS.values()):

@@ -30,6 +30,7 @@ def test_without_a_command_the_help_is_shown(convladder: Any) -> None:
     assert "Error" not in result.err
 
 
+@pytest.mark.long
 def test_models_as_json(convladder: Any) -> None:
     rows = json.loads(convladder("models", "--json").out)
     assert [row["name"] for row in rows] == list(MODELS)
@@ -39,6 +40,7 @@ def test_models_as_json(convladder: Any) -> None:
     assert (counts["dense"], counts["conv"], counts["pool"]) == (26_506, 823_338, 70_698)
 
 
+@pytest.mark.long
 def test_models_as_a_table_marks_a_network_and_a_recipe_tuned_together(convladder: Any) -> None:
     table = convladder("models").out
     for rung in MODELS:
@@ -46,6 +48,7 @@ def test_models_as_a_table_marks_a_network_and_a_recipe_tuned_together(convladde
     assert "† fast, tiny, strong, transfer and finetune: network and recipe were tuned together" in table
 
 
+@pytest.mark.long
 def test_summary_shows_the_arithmetic(convladder: Any) -> None:
     assert "(28 + 2·1 − 3)/1 + 1 = 28" in convladder("summary", "pool").out
     assert "(28 + 2·0 − 5)/1 + 1 = 24" in convladder("summary", "conv", "--kernel-size", 5, "--padding", "valid").out
@@ -59,6 +62,7 @@ def test_summary_as_json(convladder: Any) -> None:
     assert content["parameters"] == sum(layer["parameters"] for layer in content["layers"]) == 70_698
 
 
+@pytest.mark.long
 def test_train_then_predict(convladder: Any, small_npz: Path, small: cl.Dataset, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -103,6 +107,7 @@ def test_predict_says_what_it_passes_over_in_a_folder_or_pattern(
     assert "photos/*: 2 folders, skipped." in convladder("predict", run.path, "photos/*").err
 
 
+@pytest.mark.long
 def test_columns_of_a_table_can_be_named_wherever_data_are_taken(convladder: Any, tmp_path: Path) -> None:
     import hostile
 
@@ -175,6 +180,7 @@ def test_export_writes_a_file_and_says_how_near_it_is(convladder: Any, stored: c
     assert cl.Classifier("shipped.onnx").class_names == tuple("0123456789")
 
 
+@pytest.mark.long
 def test_compare_climbs(convladder: Any, small_npz: Path) -> None:
     result = convladder("compare", "--models", "dense", "--data", small_npz, "--epochs", 0.5, "--seeds", 2, "--json")
     assert "about" in result.err  # how long it will take, before it starts

@@ -62,6 +62,7 @@ cli.main()
 """
 
 
+@pytest.mark.long
 def test_the_same_command_goes_on_after_a_kill(
     run: cl.Run, pictures: Path, convladder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ def test_the_same_command_goes_on_after_a_kill(
     assert sorted(os.listdir()) == ["answers.csv", "pictures"]
 
 
+@pytest.mark.long
 def test_a_picture_that_has_changed_since_is_answered_again(run: cl.Run, pictures: Path, convladder: Any) -> None:
     given = ["predict", str(run.path), "pictures", "--output", "answers"]
     subprocess.run([sys.executable, "-c", KILLED, *given], check=False, stderr=subprocess.DEVNULL)

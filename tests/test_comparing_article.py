@@ -53,6 +53,7 @@ def test_one_table(small: cl.Dataset, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_resume_takes_neither_an_ensemble_nor_what_was_trained_otherwise(small: cl.Dataset, tmp_path: Path) -> None:
     few = take_first(small, 300, 100, 100)
     reproduce(few, epochs=0.2, tables=["networks"], directory=tmp_path)
@@ -63,6 +64,7 @@ def test_resume_takes_neither_an_ensemble_nor_what_was_trained_otherwise(small: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conv-1", "dense-1", "dense-2", "pool-1", "pool-2"]
 
 
+@pytest.mark.long
 def test_the_claims_that_are_counted_hold() -> None:
     claims = arithmetic_claims()
     assert [claim.verdict for claim in claims] == [HOLDS] * 5
@@ -78,6 +80,7 @@ def test_a_quarter_of_the_images_is_shifted_each_way(shift: int) -> None:
     assert rows.tolist() == [14, 14, 14 + shift, 14 - shift]
 
 
+@pytest.mark.long
 def test_the_article_s_program_runs_as_it_stands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

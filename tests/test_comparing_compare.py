@@ -154,6 +154,7 @@ def no_runner(trials: Any, *_: Any, **__: Any) -> Iterator[Outcome]:
     return iter(())
 
 
+@pytest.mark.long
 def test_what_is_finished_is_taken_and_a_comparison_is_read_back(
     compared: Comparison, small_npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +221,7 @@ def finished(directory: Path) -> dict[str, str]:
     return {f"{i['rung']} {i['seed']}": i["started"] for i in infos if i["status"] == "finished"}
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_everything_and_leaves_whole_files(small_npz: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "convladder", "compare", "--data", str(small_npz), "--models", "dense"]
     process = subprocess.Popen(
@@ -276,6 +278,7 @@ def test_a_run_that_is_killed_costs_that_run_alone(small_npz: Path, tmp_path: Pa
     assert "Missing: `dense`, seed 0" in comparison.sentences[-1]
 
 
+@pytest.mark.long
 def test_a_run_is_the_same_whatever_its_process_did_before(small: cl.Dataset, tmp_path: Path) -> None:
     few = take_first(small, 400, 100, 100)
     (trial,) = plan(few, ["regularized"], brief_recipe, seeds=1, deterministic=True)
@@ -392,6 +395,7 @@ def test_a_budget_starts_what_fits_and_names_the_rest(small: cl.Dataset, tmp_pat
         conclude(climb(trials, small, tmp_path, minutes=0.01), tmp_path)
 
 
+@pytest.mark.long
 def test_a_run_that_has_not_ended_in_time_is_ended_and_named(small: cl.Dataset, tmp_path: Path) -> None:
     trials = plan(small, ["dense"], lambda *_: replace(cl.DEFAULT, epochs=100_000), seeds=1)
     started = tmp_path / "dense-1" / "run.json"
@@ -427,6 +431,7 @@ def test_with_little_time_the_quickest_come_first_and_no_second_seed_before_them
     ]
 
 
+@pytest.mark.long
 def test_a_short_run_corrects_the_estimate_of_a_long_one_by_little(small: cl.Dataset) -> None:
     (dense, conv) = plan(small, ["dense", "conv"], lambda *_: replace(cl.DEFAULT, epochs=50), seeds=1)
     budget = TimeBudget(small, None)
@@ -435,12 +440,14 @@ def test_a_short_run_corrects_the_estimate_of_a_long_one_by_little(small: cl.Dat
     assert before < budget.seconds(conv) < 4 * before
 
 
+@pytest.mark.long
 def test_the_estimate_grows_with_the_work(small: cl.Dataset, mnist: cl.Dataset) -> None:
     (dense, conv) = plan(small, ["dense", "conv"], default_recipe_for, seeds=1)
     assert TimeBudget(small, None).seconds(conv) < TimeBudget(mnist, None).seconds(conv)
     assert TimeBudget(mnist, None).seconds(dense) < TimeBudget(mnist, None).seconds(conv)
 
 
+@pytest.mark.long
 def test_pictures_that_are_not_kept_are_compared(mnist: cl.Dataset, tmp_path: Path) -> None:
     """They lie in a file without a name, which the process that trains cannot open."""
     folder = tmp_path / "digits"

@@ -218,6 +218,7 @@ def test_where_nothing_is_cheaper_nothing_is_said_of_the_cheaper(tmp_path: Path)
 # --- what is taken for what
 
 
+@pytest.mark.long
 def test_a_run_that_differs_in_anything_that_counts_is_not_taken_for_another(tmp_path: Path, small: cl.Dataset) -> None:
     (trial,) = plan(small, ["dense"], default_recipe_for, seeds=1)
     identity = trial.identity(small.fingerprint, small.resize)
@@ -239,6 +240,7 @@ def test_a_run_that_differs_in_anything_that_counts_is_not_taken_for_another(tmp
         assert identity_of(run.info | changed) != identity, changed
 
 
+@pytest.mark.long
 def test_runs_of_another_fit_are_not_taken(tmp_path: Path, mnist: cl.Dataset) -> None:
     from PIL import Image
 

@@ -28,6 +28,7 @@ def here(callbacks: Any = ()) -> Any:
     return run
 
 
+@pytest.mark.long
 def test_the_same_comparison_goes_on_with_the_run_that_was_ended(
     small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

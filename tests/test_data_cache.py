@@ -162,6 +162,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_a_build_that_was_killed_is_built_anew(root: Path, folder: Path) -> None:
     with start(folder, "stop") as process:
         assert process.stdout is not None
@@ -228,6 +229,7 @@ def test_pixels_that_a_power_cut_has_lost_are_decoded_again(root: Path, folder: 
     assert len(decodings) == 15
 
 
+@pytest.mark.long
 def test_features_go_on_after_a_kill(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = cl.load_dataset("clothes", image_size=64)
     build_and_be_killed(folder, 4, "features")
@@ -253,6 +255,7 @@ def test_features_go_on_after_a_kill(root: Path, folder: Path, monkeypatch: pyte
     assert [path.name for path in entry.iterdir()] == ["features.npy"]
 
 
+@pytest.mark.long
 def test_two_processes_build_one_entry_and_agree(root: Path, folder: Path) -> None:
     for number in range(parallel.CHUNK):  # enough for processes of their own
         hostile.picture(2000 + number, (16, 16)).save(folder / "b" / f"more {number}.png")
@@ -313,6 +316,7 @@ def double_or_die(number: int) -> int:
     return 2 * number
 
 
+@pytest.mark.long
 def test_an_item_that_ends_its_process_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     results = list(map_files(double_or_die, range(1100, 1400)))

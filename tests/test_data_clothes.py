@@ -70,12 +70,14 @@ def test_they_are_small_plain_jpeg_files_without_metadata() -> None:
             assert not {"exif", "icc_profile", "comment", "xmp", "photoshop"} & picture.info.keys()
 
 
+@pytest.mark.long
 def test_the_audit_finds_no_copies_and_nothing_else() -> None:
     result = audit("clothes")
     assert (result.pictures, result.classes) == (200, dict.fromkeys(CLASSES, 40))
     assert result.findings == []
 
 
+@pytest.mark.long
 def test_another_installation_has_the_same_fingerprint(
     clothes: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_run_finds_them_again_from_any_directory(
     assert cl.Run(clothes_run.path).load_dataset().fingerprint == clothes.fingerprint
 
 
+@pytest.mark.long
 def test_a_folder_of_that_name_is_reached_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     own_folder(Path("clothes"))
@@ -124,6 +127,7 @@ def test_a_folder_of_that_name_is_reached_by_its_path(tmp_path: Path, monkeypatc
     assert list(audit("clothes").classes) == list(CLASSES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["clothes", "mnist"])
 def test_commands_say_which_of_two_they_took(convladder: Any, name: str, clothes_run: cl.Run) -> None:
     own_folder(Path(name))
@@ -166,12 +170,14 @@ def test_a_mistyped_name_is_told_both(convladder: Any) -> None:
     assert "Expected mnist, clothes, a folder" in result.err
 
 
+@pytest.mark.long
 def test_a_report_s_command_means_the_same_data(clothes_run: cl.Run, tmp_path: Path) -> None:
     assert "--data clothes " in str(command_for(cl.Comparison((clothes_run,))))
     own = train_quickly(cl.load_dataset(own_folder(tmp_path / "clothes")), tmp_path / "runs")
     assert f"--data {tmp_path / 'clothes'} " in str(command_for(cl.Comparison((own,))))
 
 
+@pytest.mark.long
 def test_pictures_of_a_folder_called_mnist_are_not_taken_for_digits(tmp_path: Path) -> None:
     data = cl.load_dataset(own_folder(tmp_path / "mnist"))
     run = train_quickly(data, tmp_path / "runs")
@@ -181,6 +187,7 @@ def test_pictures_of_a_folder_called_mnist_are_not_taken_for_digits(tmp_path: Pa
     assert find_examples(cl.Classifier(alone)) is None
 
 
+@pytest.mark.long
 def test_a_report_on_a_file_called_mnist_does_not_speak_of_the_embedded_one(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 12, 12), np.uint8)
     labels = np.arange(60) % 2

@@ -21,6 +21,7 @@ PREPARE = "from convladder.data.decoding import decode_image; decode_image(sys.a
 DECODE = "decode_image(sys.argv[1], (96, 96, 3), 'crop')"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("mode", "kind", "options", "bytes_a_pixel"),
     [

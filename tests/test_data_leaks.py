@@ -157,6 +157,7 @@ def test_drawings_that_are_alike_are_no_copies_of_one_another() -> None:
     assert len(np.unique(hashes)) < len(hashes)
 
 
+@pytest.mark.long
 def test_with_keep_leaks_the_accuracy_without_them_is_told_everywhere(
     leaking: Path, tmp_path: Path, call: Callable[..., str]
 ) -> None:
@@ -184,6 +185,7 @@ def test_with_keep_leaks_the_accuracy_without_them_is_told_everywhere(
         write_report(runs, tmp_path / "report.html")
 
 
+@pytest.mark.long
 def test_other_data_that_were_learned_from_are_told(leaking: Path, tmp_path: Path, call: Callable[..., str]) -> None:
     data = cl.load_dataset(leaking, image_size=16)
     run = cl.train("dense", data, replace(ARTICLE, epochs=1), directory=tmp_path / "runs")

@@ -28,6 +28,7 @@ def hostile_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hostile.build(tmp_path_factory.mktemp("pictures") / "data")
 
 
+@pytest.mark.long
 def test_training_runs_on_a_hostile_folder_and_predict_answers_as_the_test_did(
     hostile_folder: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_model_that_will_cost_much_says_so_and_proposes_another() -> None:
         warn_of_size(build_model("dense", (96, 96, 3), 2, hidden=2000))
 
 
+@pytest.mark.long
 def test_photos_are_trained_with_weights_and_augmentation(hostile_folder: Path, tmp_path: Path) -> None:
     data = cl.load_dataset(hostile_folder)
     recipe = replace(RECIPE, augment="photos")

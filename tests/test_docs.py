@@ -192,6 +192,7 @@ def ladder() -> tuple[list[str], dict[str, dict[str, str]]]:
     return titles, {cells[0].rstrip(MARK): dict(zip(titles, cells, strict=True)) for cells in map(str.split, lines)}
 
 
+@pytest.mark.long
 def test_the_ladder_s_table_is_that_of_the_present_code() -> None:
     titles, rows = ladder()
     assert list(rows) == suited_rungs(photographs=False)  # what `make run` climbs on MNIST

@@ -72,6 +72,7 @@ def test_the_tutorial_shows_every_picture() -> None:
     assert sorted(names) == sorted(pictures.PICTURES) == sorted(path.stem for path in (DOCS / "tutorial").iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", pictures.PICTURES)
 def test_the_picture_is_that_of_the_data(name: str) -> None:
     kept, drawn = (taken_apart(text) for text in ((DOCS / f"tutorial/{name}.svg").read_text(), draw(name)))

@@ -91,6 +91,7 @@ def lines(output: bytes, encoding: str = "utf-8") -> list[str]:
     return text.split("\n")[:-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("form", "encoding"), [("--json", "utf-8"), ("--top=2", "latin-1"), ("--csv", "ascii"), ("--top=1", "utf-8")]
 )
@@ -120,6 +121,7 @@ def test_predict_gives_one_line_for_one_file_whatever_its_name(
         assert "pictures/[red]y[bold].png" in {line.split("\t")[0] for line in shown}
 
 
+@pytest.mark.long
 def test_audit_shows_odd_names_and_its_json_and_page_find_the_files(pictures: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     ascii_terminal = {"PYTHONIOENCODING": "ascii:strict"}
@@ -136,6 +138,7 @@ def test_audit_shows_odd_names_and_its_json_and_page_find_the_files(pictures: Pa
     assert r"cl\udce9/[bad]\n:x:\udcff.png" in shown
 
 
+@pytest.mark.long
 def test_runs_of_odd_classes_in_an_odd_folder_are_trained_shown_and_drawn(
     convladder: Any, pictures: Path, tmp_path: Path
 ) -> None:
@@ -199,6 +202,7 @@ def test_a_bar_never_reads_markup() -> None:
     assert r"[/bold] :cat:\n" in file.getvalue()
 
 
+@pytest.mark.long
 def test_data_of_an_odd_name_get_one_that_can_be_stored(pictures: Path, small_npz: Path, tmp_path: Path) -> None:
     odd = os.fsdecode(b"d\xe9[x]\n")
     (tmp_path / odd).mkdir()
@@ -241,6 +245,7 @@ ARGUMENTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("command", "option"), list(numbers()))
 def test_a_number_that_cannot_be_is_one_line_before_anything_is_done(
     convladder: Any, tmp_path: Path, command: str, option: str
@@ -278,6 +283,7 @@ def pipe_that_nobody_reads() -> IO[bytes]:
     return os.fdopen(writer, "wb")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -363,6 +369,7 @@ def test_predict_answers_a_burst_before_the_next_path_comes(run: cl.Run, picture
     assert finish(process)[0] == 0
 
 
+@pytest.mark.long
 def test_a_list_of_paths_may_hold_blank_lines_carriage_returns_and_any_bytes(run: cl.Run, pictures: Path) -> None:
     folder = pictures / "pictures"
     process = start("predict", run.path, "-", "--json", folder=folder, stdin=subprocess.PIPE)

@@ -140,6 +140,7 @@ def digits(small: cl.Dataset, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("digits")
 def test_explain_writes_a_file_a_map_and_goes_on_after_a_bad_picture(convladder: Any, run: cl.Run) -> None:
     result = convladder(

@@ -54,6 +54,7 @@ def test_familiarity_is_a_share_of_held_out_pictures(run: cl.Run, small: cl.Data
     assert abs(np.mean(shares < 0.1) - 0.1) < 0.02
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rung", "views", "count"),
     [("dense", "none", 1), ("tiny", "digits", 1), ("linear_head", "none", 2), ("residual", "photos", 1)],
@@ -135,6 +136,7 @@ def test_a_file_of_before_predicts_and_does_not_tell(run: cl.Run, small: cl.Data
     np.testing.assert_allclose(answers.probabilities, run.classifier().predict_probabilities(images), atol=1e-5)
 
 
+@pytest.mark.long
 def test_any_number_of_threads_learns_the_same_bit_for_bit() -> None:
     script = (
         "import hashlib, numpy as np\n"

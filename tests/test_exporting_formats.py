@@ -23,6 +23,7 @@ from convladder.training.assembling import assemble
 METADATA = {"class_names": [str(label) for label in range(10)], "input_shape": (28, 28, 1)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rung", MODELS)
 def test_every_rung_passes_the_gate(rung: str, small: cl.Dataset, tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
@@ -62,6 +63,7 @@ def test_the_gate_takes_a_thousand_images_where_there_are_as_many(small: cl.Data
     assert len(parity_images(replace(few, train=few.test, validation=few.test))) == 180
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format_", ["openvino", "litert", "savedmodel"])
 def test_a_format_answers_as_keras_and_brings_its_description(stored: cl.Run, tmp_path: Path, format_: str) -> None:
     account = export(stored, format_, tmp_path / "model")
@@ -112,6 +114,7 @@ def test_eight_bits_are_kept_only_where_they_pay(
     assert cl.Classifier(tmp_path / "small.onnx").metadata["quantized"] == "int8"
 
 
+@pytest.mark.long
 def test_an_average_of_networks_shows_the_stages_of_the_first(small: cl.Dataset, tmp_path: Path) -> None:
     members = [build_model("tiny", (28, 28, 1), 10) for _ in range(2)]
     model = assemble(members)
@@ -123,6 +126,7 @@ def test_an_average_of_networks_shows_the_stages_of_the_first(small: cl.Dataset,
     np.testing.assert_allclose(maps["stage2"], expected, atol=1e-4)
 
 
+@pytest.mark.long
 def test_a_network_with_views_that_is_read_in_a_new_process_is_exported(small: cl.Dataset, tmp_path: Path) -> None:
     assemble([build_model("tiny", (28, 28, 1), 10)], "photos", 2.0).save(tmp_path / "model.keras")
     keras.backend.clear_session()  # operations are numbered from 1 again, as in a new process

@@ -66,6 +66,7 @@ def printed(run: cl.Run) -> str:
     return captured.get()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "tested", "folds"), [("two of ten", 20, 5), ("five of four", 20, 4), ("two of two", 4, 2)]
 )
@@ -89,6 +90,7 @@ def test_answers_that_are_tested_are_not_those_of_the_shipped_head(run_of: Calla
     assert (shipped.argmax(axis=1) == run.predictions["labels"]).mean() == 1  # it has seen them
 
 
+@pytest.mark.long
 def test_labels_of_chance_are_recognized_by_chance(run_of: Callable[[str], cl.Run]) -> None:
     """Else something of a picture has reached the head that judges it."""
     pool = cl.load_dataset("clothes", image_size=SIDE)
@@ -99,6 +101,7 @@ def test_labels_of_chance_are_recognized_by_chance(run_of: Callable[[str], cl.Ru
     assert (answers.argmax(axis=1) == labels).mean() < 0.4
 
 
+@pytest.mark.long
 def test_by_cross_validation_too_it_is_said_that_nothing_was_learned(tmp_path: Path) -> None:
     """Here of labels that chance gave."""
     pictures = sorted(SOURCE.glob("*/*.jpg"))[::2]
@@ -117,6 +120,7 @@ def test_by_cross_validation_too_it_is_said_that_nothing_was_learned(tmp_path: P
     assert (found["take"], found["words"].partition(".")[0]) == (None, "Recommended: none")
 
 
+@pytest.mark.long
 def test_a_class_of_one_picture_is_learned_and_named_and_not_tested(run_of: Callable[[str], cl.Run]) -> None:
     run = run_of("ten and one")
     data = run.load_dataset()
@@ -174,6 +178,7 @@ def test_one_picture_a_class_is_fitted_to_without_a_choice() -> None:
     assert "no class has two pictures" in solution.method
 
 
+@pytest.mark.long
 def test_a_comparison_tests_all_rungs_on_what_was_held_out(run_of: Callable[[str], cl.Run], tmp_path: Path) -> None:
     data = run_of("two of two").load_dataset()
     loaded = cl.load_dataset(data.source["source"], image_size=SIDE)  # type: ignore[index]
@@ -186,6 +191,7 @@ def test_a_comparison_tests_all_rungs_on_what_was_held_out(run_of: Callable[[str
     assert "2 test images tell little" in " ".join(cl.Comparison((run,)).sentences)
 
 
+@pytest.mark.long
 def test_a_test_folder_of_two_is_used(tmp_path: Path) -> None:
     make_folder(tmp_path / "pictures" / "train", 6, 6)
     make_folder(tmp_path / "pictures" / "test", 1, 1, start=7)
@@ -197,6 +203,7 @@ def test_a_test_folder_of_two_is_used(tmp_path: Path) -> None:
     assert "where no folder names test images" in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(FOLDERS))
 def test_no_more_is_said_than_so_few_tell(run_of: Callable[[str], cl.Run], name: str, tmp_path: Path) -> None:
     run = run_of(name)
@@ -214,6 +221,7 @@ def test_no_more_is_said_than_so_few_tell(run_of: Callable[[str], cl.Run], name:
         assert "Calibration error" not in text
 
 
+@pytest.mark.long
 def test_train_says_what_it_takes_and_with_evaluate_and_json_how_it_was_tested(
     run_of: Callable[[str], cl.Run], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -259,6 +267,7 @@ def test_the_page_says_how_it_was_tested(run_of: Callable[[str], cl.Run], tmp_pa
     assert not examples.misjudged.any()  # by the model that answers there, which has seen them
 
 
+@pytest.mark.long
 def test_likely_label_errors_are_judged_by_the_run_s_own_folds(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "pictures", 26, 26)  # of which chance would hold out 8; of 9 each no head is sure
     (folder / "dress" / "dress-01.jpg").rename(folder / "hat" / "moved.jpg")
@@ -268,6 +277,7 @@ def test_likely_label_errors_are_judged_by_the_run_s_own_folds(tmp_path: Path) -
     assert [Path(group[0]).name for group in found.groups] == ["moved.jpg"]
 
 
+@pytest.mark.long
 def test_arrays_and_other_rungs_are_tested_on_what_was_held_out(tmp_path: Path) -> None:
     data = cl.load_dataset(make_folder(tmp_path / "pictures", 4, 4), image_size=32)
     run = cl.train("pool", data, replace(cl.DEFAULT, epochs=1), directory=tmp_path)

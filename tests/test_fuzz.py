@@ -46,6 +46,7 @@ def test_valid_inputs_are_read(all_targets: dict[str, Target], name: str) -> Non
     assert answered > 0
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")  # of NumPy and Pillow, about odd files; the command line shows them as lines
 @pytest.mark.parametrize("name", CASES)
 def test_any_bytes_are_an_answer_or_one_error(all_targets: dict[str, Target], name: str) -> None:

@@ -85,6 +85,7 @@ def test_a_form_of_a_million_pieces_is_read_in_time_in_proportion(client: Client
         assert answer.status_code in (400, 413)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["run.json", "metrics.json"])
 def test_no_value_of_a_run_is_more_than_one_error(run: cl.Run, tmp_path: Path, name: str) -> None:
@@ -111,6 +112,7 @@ def test_no_value_of_a_run_is_more_than_one_error(run: cl.Run, tmp_path: Path, n
     read()
 
 
+@pytest.mark.long
 def test_no_value_of_a_description_is_more_than_one_error(run: cl.Run, tmp_path: Path) -> None:
     model = onnx.load(run.path / "model.onnx")
     kept = json.loads(model.metadata_props[0].value)

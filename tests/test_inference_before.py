@@ -70,6 +70,7 @@ def test_both_protocols_serve_a_file_of_before(client: Client, mnist: cl.Dataset
     assert np.isnan(familiarity)
 
 
+@pytest.mark.long
 def test_the_page_shows_a_file_of_before_and_says_nothing_of_strangeness(folder: Path) -> None:
     with open_browser() as browser, serve_here({"old": cl.Classifier(FILE, threads=1)}) as url:
         visit = Visit(browser, url)

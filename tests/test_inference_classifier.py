@@ -54,6 +54,7 @@ def test_a_bad_picture_gives_its_error_and_the_rest_goes_on(run: cl.Run, digits:
     assert "text.png is not a picture" in str(answers[0])
 
 
+@pytest.mark.long
 def test_prediction_works_where_what_trains_is_not_installed(run: cl.Run, digits: list[Path]) -> None:
     script = (
         "import importlib.abc, sys\n"
@@ -185,6 +186,7 @@ def test_answers_come_before_the_sources_end(run: cl.Run, digits: list[Path]) ->
     answers.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 def test_processes_that_decode_change_no_answer(
     run: cl.Run, digits: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ def answer(images):
 """
 
 
+@pytest.mark.long
 def test_robustness_takes_a_few_slices_however_large_the_images_are() -> None:
     prepare = f"""{NETWORK}
 from convladder.evaluating import robustness
@@ -48,6 +49,7 @@ def test_robustness_in_slices_has_the_figures_of_all_images_at_once(monkeypatch:
     assert len({point["accuracy"] for curve in whole["curves"] for point in curve["points"]}) > 5
 
 
+@pytest.mark.long
 def test_metrics_of_many_classes_take_a_few_slices() -> None:
     prepare = """
 import json
@@ -104,6 +106,7 @@ def test_a_network_that_answers_with_nan_is_refused() -> None:
         score(probabilities, np.zeros(5, np.int64))
 
 
+@pytest.mark.long
 def test_labels_become_one_hot_batch_by_batch() -> None:
     prepare = """
 import numpy as np

@@ -84,6 +84,7 @@ def check_features(name: str, path: Path, *, include_top: bool = False) -> keras
     return model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "file", "include_top"),
     [("MobileNetV2", "old.h5", False), ("MobileNetV3Small", "old.h5", True), ("MobileNet", "new.keras", True)],
@@ -101,6 +102,7 @@ def test_features_are_those_of_every_family(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again(IMAGES, training=False), model(IMAGES, training=False))
 
 
+@pytest.mark.long
 def test_deviations_in_efficientnet_s_weights_are_not_taken_for_variances(tmp_path: Path) -> None:
     """Keras divides by them once more where it downloads the weights, and not where it reads a file."""
     network = draw("EfficientNetB0")
@@ -223,6 +225,7 @@ def test_a_network_of_many_parameters_says_what_it_takes() -> None:
         warn_of_size(network)
 
 
+@pytest.mark.long
 def test_what_is_in_keras_s_cache_is_not_downloaded(keras_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = keras_home / "models"
     folder.mkdir()

@@ -25,6 +25,7 @@ def in_onnx(images: np.ndarray) -> np.ndarray:
     return np.asarray(session.run(None, {"pixels": images.astype(np.float32)})[0])
 
 
+@pytest.mark.long
 def test_features_are_those_that_the_weights_were_trained_for() -> None:
     with np.load(CHECK) as check:
         images, expected = check["images"], check["features"]
@@ -32,12 +33,14 @@ def test_features_are_those_that_the_weights_were_trained_for() -> None:
     np.testing.assert_allclose(in_keras(images), expected, atol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(28, 28, 1), (40, 33, 3), (97, 130, 3)])
 def test_both_forms_agree_at_every_size(shape: tuple[int, int, int]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, *shape)).astype(np.uint8)
     np.testing.assert_allclose(in_onnx(images), in_keras(images), atol=1e-4)
 
 
+@pytest.mark.long
 def test_all_weights_of_the_package_are_used() -> None:
     model = build_model("transfer", (96, 96, 3), 3)
     weights = {weight.path: np.asarray(weight) for weight in model.weights if not weight.path.startswith("logits")}

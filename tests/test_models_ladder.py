@@ -21,6 +21,7 @@ def test_tiny_has_fewer_than_five_thousand_parameters() -> None:
     assert build_model("tiny", (28, 28, 1), 10).count_params() == 4_864
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rung", MODELS)
 @pytest.mark.parametrize(("input_shape", "classes"), [((8, 8, 3), 2), ((28, 28, 1), 10), ((33, 47, 3), 7)])
 def test_every_rung_takes_every_size(rung: str, input_shape: tuple[int, int, int], classes: int) -> None:

@@ -23,6 +23,7 @@ def value(arithmetic: str) -> int:
     return floor(quotient) + 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rung", MODELS)
 @pytest.mark.parametrize("side", [28, 31])
 def test_the_arithmetic_gives_the_output_size(rung: str, side: int) -> None:
@@ -52,6 +53,7 @@ def test_multiply_accumulates_by_hand() -> None:
     assert count_macs(build_model("pool", (28, 28, 1), 10)) == first + second + head
 
 
+@pytest.mark.long
 def test_the_article_s_opening_argument() -> None:
     rows = {row.name: row for row in summarize(build_model("dense", (256, 256, 3), 10, hidden=1024))}
     assert rows["flatten"].output_shape == (196_608,)

@@ -43,6 +43,7 @@ def test_the_page_names_folders_and_no_folder_of_microsoft() -> None:
     assert undocumented({".cache/Microsoft/DeveloperTools/.onnxruntime/deviceid"})
 
 
+@pytest.mark.long
 def test_training_exporting_predicting_and_auditing_connect_to_nothing(tmp_path: Path, pictures: Path) -> None:
     named, found = run_traced(
         tmp_path,
@@ -58,6 +59,7 @@ def test_training_exporting_predicting_and_auditing_connect_to_nothing(tmp_path:
     assert any(name.startswith(".cache/convladder/") for name in found)
 
 
+@pytest.mark.long
 def test_serving_connects_to_nothing_and_stores_nothing(tmp_path: Path, run: cl.Run) -> None:
     home, log = tmp_path / "home", tmp_path / "trace"
     home.mkdir()
@@ -76,6 +78,7 @@ def test_serving_connects_to_nothing_and_stores_nothing(tmp_path: Path, run: cl.
     assert not files(home)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "script",
     [

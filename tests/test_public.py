@@ -111,6 +111,7 @@ def test_another_backend_of_keras_is_told_and_not_what_is_installed(tmp_path: Pa
     assert "pip install" not in line
 
 
+@pytest.mark.long
 def test_another_backend_in_keras_s_own_settings_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps({"backend": "torch"}))

@@ -82,6 +82,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("width", [360, 1280])
 def test_in_plots_of_costs_all_rungs_are_named_and_no_text_covers_another(
@@ -103,6 +104,7 @@ def learned(epochs: int, reached: float) -> list[float]:
     return [reached - 0.5 * 0.8**epoch for epoch in range(1, epochs + 1)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("epochs", [1, 2, 40])
 @pytest.mark.parametrize("rungs", [2, 13])

@@ -86,6 +86,7 @@ def test_photographs_are_large_even_of_a_network_that_takes_48_pixels(
     page.close()
 
 
+@pytest.mark.long
 def test_digits_are_enlarged_without_blur(stored: cl.Run, tmp_path: Path, browser: Browser) -> None:
     trained = shutil.copytree(stored.path, tmp_path / "run")
     page = open_page(browser, cl.write_report(trained, tmp_path / "report.html"))
@@ -100,6 +101,7 @@ def test_digits_are_enlarged_without_blur(stored: cl.Run, tmp_path: Path, browse
     page.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 def test_the_report_on_photographs_is_accessible(width: int, scheme: str, report: Path, browser: Browser) -> None:
     page = open_page(browser, report, width, scheme)
@@ -123,6 +125,7 @@ def test_every_plot_of_accuracies_has_the_chance_line(report: Path, runs: Path, 
     page.close()
 
 
+@pytest.mark.long
 def test_what_takes_long_is_computed_once_and_kept_with_the_run(runs: Path, report: Path, tmp_path: Path) -> None:
     said: list[str] = []
     again = cl.write_report(runs, tmp_path / "again.html", say=said.append)
@@ -137,6 +140,7 @@ def test_what_takes_long_is_computed_once_and_kept_with_the_run(runs: Path, repo
     assert anew.read_text().replace(str(copied), str(runs)) == report.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", ["", "[]", '{"audit": 3}', '{"maps": {"basis": [1], "value": 7}}'])
 def test_a_damaged_store_is_made_anew(content: str, runs: Path, report: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(runs, tmp_path / "copied")
@@ -147,6 +151,7 @@ def test_a_damaged_store_is_made_anew(content: str, runs: Path, report: Path, tm
     assert all(len(json.loads(file.read_text())) for file in copied.glob(f"*/{FILE}"))
 
 
+@pytest.mark.long
 def test_a_new_file_is_audited_though_the_pictures_are_the_same(photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     for source in sorted(photos.glob("*/*")):  # with splits that another file does not change
@@ -161,6 +166,7 @@ def test_a_new_file_is_audited_though_the_pictures_are_the_same(photos: Path, tm
     assert "The file is empty" in cl.write_report(trained, tmp_path / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_where_the_run_s_folder_cannot_be_written_the_report_still_is(runs: Path, report: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(runs, tmp_path / "copied")
     for file in copied.glob(f"*/{FILE}"):
@@ -170,6 +176,7 @@ def test_where_the_run_s_folder_cannot_be_written_the_report_still_is(runs: Path
     assert written.read_text().replace(str(copied), str(runs)) == report.read_text()
 
 
+@pytest.mark.long
 def test_the_command_writes_a_report_without_tensorflow(runs: Path, tmp_path: Path) -> None:
     script = (
         "import sys\n"
@@ -183,6 +190,7 @@ def test_the_command_writes_a_report_without_tensorflow(runs: Path, tmp_path: Pa
     assert (tmp_path / "report.html").stat().st_size > 50_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [12, 102])
 def test_long_class_names_are_whole_at_360_pixels(count: int, tmp_path: Path, browser: Browser) -> None:
     names = tuple(f"{UNBROKEN if number % 2 else LONG} {number}" for number in range(count))

@@ -122,6 +122,7 @@ def test_the_keyboard_goes_from_cell_to_cell(report: Path, browser: Browser) -> 
     visit.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 def test_it_is_accessible_and_no_wider_than_the_screen(report: Path, browser: Browser, width: int, scheme: str) -> None:
     visit = Visit(browser, report, width, scheme)
@@ -212,6 +213,7 @@ def test_of_a_network_that_its_user_built_no_command_is_said(directory: Path) ->
     assert command_for(cl.Comparison((run,))) is None
 
 
+@pytest.mark.long
 def test_the_command_pasted_into_a_shell_makes_these_runs(tmp_path: Path, small: cl.Dataset) -> None:
     folder = tmp_path / 'it\'s "a" [b] $HOME #1 %41 `x`\n*'
     for name in ("-a", "b"):
@@ -236,6 +238,7 @@ def test_the_command_pasted_into_a_shell_makes_these_runs(tmp_path: Path, small:
     assert command_for(cl.Comparison((cl.Run(tmp_path / "runs" / "dense-2"),))) is None
 
 
+@pytest.mark.long
 def test_without_its_data_it_has_no_pictures_and_says_so(directory: Path, tmp_path: Path, browser: Browser) -> None:
     run = shutil.copytree(directory / "dense-1", tmp_path / "dense-1")
     info = json.loads((run / "run.json").read_text())
@@ -248,6 +251,7 @@ def test_without_its_data_it_has_no_pictures_and_says_so(directory: Path, tmp_pa
     visit.close()
 
 
+@pytest.mark.long
 def test_hostile_names_are_text_and_the_audit_is_told(tmp_path: Path, mnist: cl.Dataset, browser: Browser) -> None:
     folder = tmp_path / HOSTILE.replace("/", "∕")
     for name, label in ((HOSTILE.replace("/", "∕"), 0), ("one & 'two' \"three\"", 1)):

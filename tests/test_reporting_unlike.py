@@ -44,6 +44,7 @@ def copy(run: cl.Run, folder: Path, *without: str, **info: Any) -> cl.Run:
     return cl.Run(folder)
 
 
+@pytest.mark.long
 def test_strange_test_pictures_are_counted_and_shown(strange: cl.Run, tmp_path: Path) -> None:
     told = cl.evaluate(strange)["unlike_training"]
     assert told["images"] == SOUND + STRANGE
@@ -74,6 +75,7 @@ def test_the_shipped_file_counts_as_the_run_does(strange: cl.Run, run: cl.Run, s
     assert cl.evaluate(run, "test", other)["unlike_training"]["share"] > 0.9
 
 
+@pytest.mark.long
 def test_where_it_is_not_known_the_reason_is_said(strange: cl.Run, convladder: Any, tmp_path: Path) -> None:
     before = copy(strange, tmp_path / "before", "familiarity", "strangeness", "familiarity_rows")
     folded = copy(strange, tmp_path / "folded", tested_by="5-fold cross-validation")

@@ -70,6 +70,7 @@ def test_few_images_and_faultless_answers_are_enough() -> None:
     assert not chosen.misjudged.any()
 
 
+@pytest.mark.long
 def test_a_data_set_that_its_user_calls_mnist_is_not_shown_as_the_embedded_one(
     small: cl.Dataset, tmp_path: Path
 ) -> None:

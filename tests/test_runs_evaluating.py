@@ -203,6 +203,7 @@ def test_a_run_is_calibrated_on_its_validation_images(run: cl.Run, small: cl.Dat
     assert fit_temperature(stored, small.validation.labels) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.long
 def test_an_ensemble_shares_a_temperature_that_changes_no_answer(small: cl.Dataset, tmp_path: Path) -> None:
     recipe = replace(cl.DEFAULT, epochs=0.5, precision="float32")
     run = cl.train("dense", small, recipe, ensemble=2, directory=tmp_path)
@@ -284,6 +285,7 @@ def test_the_changes_are_what_they_say(small: cl.Dataset) -> None:
     assert np.abs(np.diff(blurred, axis=1)).max() < np.abs(np.diff(images, axis=1)).max() / 2
 
 
+@pytest.mark.long
 def test_robustness_is_kept_with_the_run(small: cl.Dataset, tmp_path: Path) -> None:
     (x_train, y_train), (x_test, y_test) = small.train, small.test
     np.savez(tmp_path / "data.npz", x_train=x_train, y_train=y_train, x_test=x_test[:300], y_test=y_test[:300])

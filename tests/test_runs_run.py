@@ -33,6 +33,7 @@ def test_a_directory_that_cannot_be_made_is_an_error_of_status_1(tmp_path: Path)
     assert raised.value.exit_status == 1
 
 
+@pytest.mark.long
 def test_a_full_disk_is_an_error_of_status_1_and_leaves_no_half_file(small_npz: Path, tmp_path: Path) -> None:
     """The limit on a file's size stands for a full disk: the same write fails in the same place."""
 
@@ -93,6 +94,7 @@ def test_a_history_is_told_apart_by_the_members_of_an_ensemble(tmp_path: Path) -
     assert cl.Run(tmp_path).epochs("validation_loss") == []
 
 
+@pytest.mark.long
 def test_a_run_s_data_are_loaded_again_and_checked(small_npz: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy.npz"
     path.write_bytes(small_npz.read_bytes())

@@ -58,6 +58,7 @@ ASKED = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
 def test_an_upgrade_offer_is_ignored_and_the_body_kept(port: int, picture: bytes, offer: bytes) -> None:
     """On one connection: every answer is that to the same request without an offer, and there is one a request."""
@@ -169,6 +170,7 @@ def test_what_follows_a_refused_request_is_never_answered(port: int, request_: b
         assert b"\nconnection: close\r" in answer.lower()
 
 
+@pytest.mark.long
 def test_what_follows_a_request_without_a_key_is_never_answered(run: cl.Run) -> None:
     with started(str(run.path), CONVLADDER_API_KEY="secret") as (_, _, port):
         for request in (POST + HOST + stated(INNER), POST + HOST + b"Expect: 100-continue\r\n" + stated(INNER)):

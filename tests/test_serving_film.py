@@ -78,6 +78,7 @@ def turned(film: dict[str, Any]) -> list[tuple[int, int, bool]]:
     ]
 
 
+@pytest.mark.long
 def test_the_film_shows_each_moment_as_it_was(browser: Browser, url: str, run: cl.Run) -> None:
     film = describe_film(run)
     last = len(film["steps"]) - 1
@@ -103,6 +104,7 @@ def test_the_film_shows_each_moment_as_it_was(browser: Browser, url: str, run: c
         assert [(turn["moment"], turn["image"], turn["right"]) for turn in found] == turned(film)
 
 
+@pytest.mark.long
 def test_filters_and_maps_are_drawn_from_the_film(browser: Browser, url: str, run: cl.Run) -> None:
     film = describe_film(run)
     values = np.frombuffer(zlib.decompress(base64.b64decode(film["filters"]["values"])), np.int8)
@@ -137,6 +139,7 @@ def test_filters_and_maps_are_drawn_from_the_film(browser: Browser, url: str, ru
         assert drawn[0] != drawn[1]
 
 
+@pytest.mark.long
 def test_the_film_plays_pauses_and_obeys_the_keyboard(browser: Browser, url: str, run: cl.Run) -> None:
     last = len(describe_film(run)["steps"]) - 1
     with visited(browser, f"{url}film/") as visit:
@@ -171,6 +174,7 @@ def test_where_less_motion_is_wished_for_a_press_is_a_moment(browser: Browser, u
     context.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark"), (360, "light")])
 def test_everybody_can_watch_it(browser: Browser, url: str, width: int, scheme: str) -> None:
     with visited(browser, f"{url}film/", width=width, scheme=scheme) as visit:
@@ -206,6 +210,7 @@ def test_an_exported_page_has_the_film_without_a_server(browser: Browser, run: c
         expect(visit.page.locator(".film-answers li")).to_have_count(10)
 
 
+@pytest.mark.long
 def test_a_training_is_watched_while_it_goes_on(browser: Browser, small_npz: Path, tmp_path: Path) -> None:
     given = ["train", "--model", "dense", "--data", str(small_npz), "--epochs", "100000"]
     training = subprocess.Popen([sys.executable, "-m", "convladder", *given], cwd=tmp_path, stderr=subprocess.DEVNULL)
@@ -239,6 +244,7 @@ def test_a_training_is_watched_while_it_goes_on(browser: Browser, small_npz: Pat
             watching.communicate()
 
 
+@pytest.mark.long
 def test_a_report_plays_the_film_of_each_rung(browser: Browser, run: cl.Run, tmp_path: Path) -> None:
     report = cl.write_report([run], tmp_path / "report.html")
     page = browser.new_page()
@@ -257,6 +263,7 @@ def test_a_report_plays_the_film_of_each_rung(browser: Browser, run: cl.Run, tmp
     page.close()
 
 
+@pytest.mark.long
 def test_a_report_says_why_a_rung_has_no_film(browser: Browser, run: cl.Run, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run.path, tmp_path / "copy"))
     (copy / FILM).write_bytes(b"damaged")
@@ -273,6 +280,7 @@ def convladder(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_watch_refuses_what_has_no_film_in_one_line(run: cl.Run, tmp_path: Path) -> None:
     empty, old = tmp_path / "empty", tmp_path / "old"
     for folder in (empty, old):

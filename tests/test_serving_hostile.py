@@ -117,6 +117,7 @@ def test_a_server_that_was_stopped_for_a_while_answers_everyone(
             wire.__exit__()
 
 
+@pytest.mark.long
 def test_of_two_servers_behind_a_proxy_one_may_be_killed(run: cl.Run, tmp_path: Path) -> None:
     """What it held gets a 503 of our shape that says when to come back; everyone else is answered by the other."""
     blocks = re.findall(r"^```text\n(upstream .*?)^```", DOCUMENTATION.read_text(), re.MULTILINE | re.DOTALL)

@@ -95,6 +95,7 @@ def numbers(visit: Visit, selector: str) -> Floats:
     return np.asarray([float(text.lstrip("= ").replace("−", "-").replace(",", "")) for text in texts])
 
 
+@pytest.mark.long
 def test_convolution_and_its_size_are_those_of_keras(visit: Visit) -> None:
     for size, stride, padding in product((1, 2, 3, 5), (1, 2, 3), ("valid", "same")):
         generator = np.random.default_rng(size + stride)
@@ -110,6 +111,7 @@ def test_convolution_and_its_size_are_those_of_keras(visit: Visit) -> None:
         assert ("⌊" in left) == (value != int(value))
 
 
+@pytest.mark.long
 def test_pooling_softmax_loss_and_normalization_are_those_of_numpy_and_keras(visit: Visit) -> None:
     generator = np.random.default_rng(7)
     image = generator.normal(size=(13, 9))
@@ -177,6 +179,7 @@ ANSWERS = (
 )
 
 
+@pytest.mark.long
 def test_the_lessons_own_networks_answer_as_in_keras(visit: Visit, url: str, mnist: cl.Dataset) -> None:
     images, _ = digits(url)
     for network in kept("networks"):
@@ -188,6 +191,7 @@ def test_the_lessons_own_networks_answer_as_in_keras(visit: Visit, url: str, mni
         assert right.mean() == pytest.approx(network["accuracy"], abs=0.02)
 
 
+@pytest.mark.long
 def test_a_block_that_is_switched_off_is_left_out_as_in_keras(visit: Visit, url: str, mnist: cl.Dataset) -> None:
     images, _ = digits(url)
     some = mnist.test.images[:1000]
@@ -289,6 +293,7 @@ def test_fewer_epochs_show_what_they_gave(visit: Visit) -> None:
                 assert shown[2:] == pytest.approx([last["loss"], last["val_loss"], lowest], abs=0.0051)
 
 
+@pytest.mark.long
 def test_moving_the_kernel_shows_the_right_nine_products(visit: Visit, url: str) -> None:
     image = digits(url)[0][0] / 255
     visit.page.locator("#digits button").first.click()
@@ -374,6 +379,7 @@ def test_the_kernels_of_a_run_can_be_chosen(visit: Visit, classifiers: dict[str,
     )
 
 
+@pytest.mark.long
 def test_the_keyboard_alone_is_enough_for_the_lesson(visit: Visit) -> None:
     keyboard = visit.page.keyboard
     controls = visit.page.eval_on_selector_all(
@@ -421,6 +427,7 @@ def test_a_number_out_of_range_is_not_used(visit: Visit) -> None:
     assert visit.page.locator("#kernel").input_value() == "own"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (360, "light"), (1280, "dark"), (1280, "light")])
 def test_the_lesson_suits_everyone(browser: Browser, url: str, width: int, scheme: str) -> None:
     visit = Visit(browser, f"{url}learn", width, scheme)
@@ -447,6 +454,7 @@ def test_logits_become_probabilities_and_a_loss(visit: Visit) -> None:
     assert "The answer, 3, is wrong" in told
 
 
+@pytest.mark.long
 def test_each_subject_ends_with_a_measurement_two_questions_and_code(visit: Visit) -> None:
     for section in visit.page.locator(".lessons > section").all():
         headings = section.locator("h3").all_inner_texts()

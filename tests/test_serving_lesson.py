@@ -120,6 +120,7 @@ def test_a_server_without_a_model_teaches_and_answers_nothing_else() -> None:
     assert "No model is served" in refused.json()["error"]
 
 
+@pytest.mark.long
 def test_learn_starts_without_a_model_and_refuses_what_is_none(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "convladder", "learn", "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -109,6 +109,7 @@ def visit(browser: Browser, url: str) -> Iterator[Visit]:
     assert all(address.startswith((url, "blob:", "data:")) for address in visit.requested)
 
 
+@pytest.mark.long
 def test_a_digit_drawn_with_the_mouse_is_recognized(visit: Visit, classifiers: dict[str, cl.Classifier]) -> None:
     visit.choose("a", "fast")
     visit.choose("b", "dense")
@@ -176,6 +177,7 @@ def test_the_page_says_when_a_picture_is_unlike_the_training(visit: Visit, small
     visit.page.locator("#spoken", has_text="unlike its training pictures").wait_for(state="attached")
 
 
+@pytest.mark.long
 def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
     keyboard = visit.page.keyboard
     for _ in range(5):
@@ -198,6 +200,7 @@ def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
     visit.page.locator("#label-a", has_text="–").wait_for()
 
 
+@pytest.mark.long
 def test_the_page_suits_everyone(browser: Browser, served: str) -> None:
     for width, scheme in ((360, "dark"), (1280, "light")):
         visit = Visit(browser, served, width, scheme)
@@ -208,6 +211,7 @@ def test_the_page_suits_everyone(browser: Browser, served: str) -> None:
         visit.close()
 
 
+@pytest.mark.long
 def test_dropping_pasting_and_what_is_no_picture(
     browser: Browser, served: str, small: cl.Dataset, run: cl.Run, tmp_path: Path
 ) -> None:
@@ -236,6 +240,7 @@ def test_dropping_pasting_and_what_is_no_picture(
     visit.close()
 
 
+@pytest.mark.long
 def test_the_browser_decodes_as_pillow_does(browser: Browser, static: str, tmp_path: Path) -> None:
     visit = Visit(browser, static)
     generator = np.random.default_rng(2)
@@ -314,6 +319,7 @@ def test_what_the_page_asks_is_checked(served: str) -> None:
     assert "unsafe" not in policy
 
 
+@pytest.mark.long
 def test_an_export_that_cannot_be_is_refused(
     run: cl.Run, stored: cl.Run, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,6 +358,7 @@ def test_runs_whose_names_become_one_file_are_all_exported(stored: cl.Run, run: 
         assert len(set(files)) == len(files) == len(named)
 
 
+@pytest.mark.long
 def test_the_gate_runs_the_file_that_was_written(
     stored: cl.Run, run: cl.Run, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +374,7 @@ def test_the_gate_runs_the_file_that_was_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_the_lesson_of_an_export_runs_without_a_server(
     browser: Browser, static: str, classifiers: dict[str, cl.Classifier]
 ) -> None:

@@ -81,6 +81,7 @@ def shown_text(visit: Visit) -> str:
     return visit.page.locator("header").inner_text() + visit.page.locator("main").inner_text()
 
 
+@pytest.mark.long
 def test_a_test_image_says_its_right_answer_to_everybody(browser: Browser, two: str) -> None:
     visit = Visit(browser, two)
     judged = set()
@@ -116,6 +117,7 @@ def test_the_models_stand_in_the_order_served(browser: Browser, two: str) -> Non
     visit.close()
 
 
+@pytest.mark.long
 def test_the_words_fit_what_is_served_and_shown(browser: Browser, one: str, two: str, photo: str) -> None:
     of_one, of_drawings = r"\b((they|both|two networks|first network))\b", r"\b(draw|pen|MNIST)"
     visit = Visit(browser, one)
@@ -161,6 +163,7 @@ BROKEN_WORDS = """all => all.flatMap(one => {
 })"""
 
 
+@pytest.mark.long
 def test_class_names_are_whole_on_a_small_screen(browser: Browser, url: str) -> None:
     visit = Visit(browser, url, 360)
     for button in visit.page.locator("#thumbnails button").all()[:4]:
@@ -173,6 +176,7 @@ def test_class_names_are_whole_on_a_small_screen(browser: Browser, url: str) -> 
     visit.close()
 
 
+@pytest.mark.long
 def test_feature_maps_are_large_enough_to_see(browser: Browser, two: str) -> None:
     for width, across in ((360, 4), (1200, 8)):
         visit = Visit(browser, two, width)
@@ -182,6 +186,7 @@ def test_feature_maps_are_large_enough_to_see(browser: Browser, two: str) -> Non
         visit.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["keyboard", "touch"])
 def test_a_feature_map_is_enlarged(browser: Browser, two: str, how: str) -> None:
     visit = Visit(browser, two, 360, "dark", has_touch=True)
@@ -249,6 +254,7 @@ def luminance(colour: list[int]) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
+@pytest.mark.long
 def test_important_places_show_on_every_photograph(browser: Browser, one: str) -> None:
     visit = Visit(browser, one)
     for colour in ((5, 5, 5), (250, 250, 250), (230, 120, 20), (120, 20, 10)):
@@ -265,6 +271,7 @@ def test_important_places_show_on_every_photograph(browser: Browser, one: str) -
     visit.close()
 
 
+@pytest.mark.long
 def test_the_page_of_photographs_suits_everyone(browser: Browser, url: str, photo: str) -> None:
     for width, scheme in ((360, "dark"), (1200, "light")):
         visit = Visit(browser, url, width, scheme)

@@ -137,6 +137,7 @@ def test_the_documented_nginx_block_serves_the_page(secure: int, picture: bytes)
         )  # beyond nginx's own limit
 
 
+@pytest.mark.long
 def test_a_browser_uses_the_page_through_the_documented_nginx_block(secure: int) -> None:
     rules = f"--host-resolver-rules=MAP {NAME} 127.0.0.1"
     with open_browser(rules, "--ignore-certificate-errors") as browser:

@@ -119,6 +119,7 @@ def test_one_connection_too_many_is_told_to_come_back(server: tuple[str, int]) -
     assert b"retry-after: 1" in answer.lower()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("told", "status", "said"), [(signal.SIGTERM, 0, ""), (signal.SIGINT, 130, "Error: Interrupted.\n")]
 )
@@ -242,6 +243,7 @@ def test_a_client_that_sends_byte_by_byte_is_not_waited_for(server: tuple[str, i
         assert wire.rest().startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.long
 def test_too_many_requests_and_too_much_work_are_told_when_to_come_back(run: cl.Run) -> None:
     """A request that would take minutes is ended by its seconds; while it is at work, another is turned away."""
     picture = png(np.zeros((5000, 5000, 1), np.uint8))

@@ -51,6 +51,7 @@ def left_behind(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(".*")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_training_as_ctrl_c_does(small_npz: Path, tmp_path: Path, number: int, status: int) -> None:
     process = start("train", "--model", "dense", "--data", small_npz, "--epochs", 100000, cwd=tmp_path)
@@ -70,6 +71,7 @@ def test_a_signal_ends_a_training_as_ctrl_c_does(small_npz: Path, tmp_path: Path
     assert run.load_model().count_params() == run.info["parameters"]
 
 
+@pytest.mark.long
 def test_a_terminal_that_is_closed_ends_a_training_and_keeps_its_weights(small_npz: Path, tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:  # the bar of a terminal, whose writing fails from then on
@@ -133,6 +135,7 @@ def test_sigterm_ends_reproduce_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert cl.Run(tmp_path / "runs" / "dense-1").info["status"] == "interrupted"
 
 
+@pytest.mark.long
 def test_sigterm_ends_an_export_and_leaves_nothing_half_written(run: cl.Run, small_npz: Path, tmp_path: Path) -> None:
     info = json.loads((run.path / "run.json").read_text())
     (tmp_path / "trained").mkdir()
@@ -149,6 +152,7 @@ def test_sigterm_ends_an_export_and_leaves_nothing_half_written(run: cl.Run, sma
     assert list((tmp_path / "site").iterdir()) == []
 
 
+@pytest.mark.long
 def test_sigterm_ends_an_audit_and_its_processes(mnist: cl.Dataset, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -209,6 +213,7 @@ def test_a_signal_before_the_first_step_leaves_no_run_that_says_running(small: c
     assert run.load_model().count_params() == run.info["parameters"]  # of one look
 
 
+@pytest.mark.long
 def test_a_second_signal_does_not_wait_for_a_look(
     small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

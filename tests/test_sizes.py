@@ -70,6 +70,7 @@ def test_each_rung_has_its_own_size_and_the_table_and_the_words_say_so(compared:
     assert all(run.metrics["costs"]["latency_seconds"] > 0 for run in compared.runs)
 
 
+@pytest.mark.long
 def test_the_report_looks_into_each_rung_at_its_own_size(compared: Comparison, tmp_path: Path) -> None:
     page = write_report(compared, tmp_path / "report.html").read_text()
     assert "This report has no pictures" not in page
@@ -79,6 +80,7 @@ def test_the_report_looks_into_each_rung_at_its_own_size(compared: Comparison, t
     assert not any("robustness" in cl.Run(run.path).metrics for run in compared.runs)  # 4 test pictures would not tell
 
 
+@pytest.mark.long
 def test_the_command_that_does_it_again_names_a_size_only_where_one_was_named(
     folder: Path, transferred: cl.Run, tmp_path: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_finished_runs_of_every_size_are_taken(folder: Path, compared: Compariso
     assert {outcome.run.path.name for outcome in outcomes if outcome.run} == {"dense-1", "transfer-1"}
 
 
+@pytest.mark.long
 def test_a_run_of_224_pixels_is_evaluated_on_other_data_and_explained(
     folder: Path,
     transferred: cl.Run,
@@ -166,6 +169,7 @@ def test_nothing_is_said_of_the_files_before_a_refusal(
     assert message in line
 
 
+@pytest.mark.long
 def test_runs_of_other_pictures_are_refused_though_their_labels_are_the_same(folder: Path, tmp_path: Path) -> None:
     others = tmp_path / "pictures"
     for path in folder.glob("*/*.png"):
@@ -187,6 +191,7 @@ def test_the_content_of_arrays_is_the_same_whichever_of_them_validate(small: cl.
     assert replace(small, train=Split(changed, small.train.labels)).identity != small.identity
 
 
+@pytest.mark.long
 def test_an_estimate_is_measured_at_the_size_of_its_rung_and_knows_kept_features(folder: Path) -> None:
     data = cl.load_dataset(folder)
     steps = [

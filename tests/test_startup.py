@@ -79,10 +79,12 @@ def audit(folder: Path, *command: str, **environment: str) -> None:
     assert "300 pictures" in finished.stdout
 
 
+@pytest.mark.long
 def test_the_command_imports_nothing_from_a_folder_of_data(trapped: Path) -> None:
     audit(trapped, COMMAND)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "path"),
     [
@@ -162,6 +164,7 @@ def load(pictures: Path, cache: str, *start: str, **environment: str) -> "subpro
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("home", ["/nonexistent", READ_ONLY, None])
 def test_without_a_home_pictures_are_decoded_and_not_kept(pictures: Path, home: str | None) -> None:
     start = [] if home else no_user()
@@ -215,6 +218,7 @@ def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys:
         _ = cl.train
 
 
+@pytest.mark.long
 def test_text_is_utf8_wherever_the_package_runs() -> None:
     """Each opening of a text file, and of a pipe of text, names its encoding; another is the locale's."""
     unnamed = [

@@ -38,6 +38,7 @@ def state(model: keras.Model) -> list[Any]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["usual", "frozen in a nested model", "adapted", "sequential", "one weight frozen"])
 def test_training_leaves_the_caller_s_network_as_it_was(name: str, tmp_path: Path) -> None:
     model = NETWORKS[name]()
@@ -51,6 +52,7 @@ def test_training_leaves_the_caller_s_network_as_it_was(name: str, tmp_path: Pat
     assert np.abs(predict_probabilities(trained, DATA.test.images) - model(images[:6]).numpy()).max() > 1e-4
 
 
+@pytest.mark.long
 def test_a_network_trained_on_goes_on_from_its_own_weights(tmp_path: Path) -> None:
     first = NETWORKS["usual"]()
     still = replace(cl.DEFAULT, epochs=1, learning_rate=0.0, one_cycle=False, weight_decay=0)
@@ -160,6 +162,7 @@ def test_a_network_that_cannot_be_trained_is_refused_and_nothing_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_built_network_is_never_taken_for_the_rung_of_its_name(small: cl.Dataset, tmp_path: Path) -> None:
     recipe = replace(cl.DEFAULT, epochs=0.2)
     built = cl.train(cl.build_model("dense", (28, 28, 1), 10), small, recipe, directory=tmp_path)

@@ -52,6 +52,7 @@ def read_only(folder: Path) -> Iterator[None]:
         folder.chmod(mode)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Camera failed")
 def test_a_folder_that_is_read_only_for_a_while_costs_the_checkpoints_of_that_time(tmp_path: Path) -> None:
     stack = contextlib.ExitStack()
@@ -68,6 +69,7 @@ def test_a_folder_that_is_read_only_for_a_while_costs_the_checkpoints_of_that_ti
     assert not (run.path / checkpoint.FILE).exists()
 
 
+@pytest.mark.long
 def test_what_a_read_only_folder_stops_goes_on_when_it_can_be_written(tmp_path: Path) -> None:
     how: dict[str, Any] = {"deterministic": True}
     whole = cl.train("dense", DATA, BRIEF, directory=tmp_path / "whole", **how)
@@ -79,6 +81,7 @@ def test_what_a_read_only_folder_stops_goes_on_when_it_can_be_written(tmp_path: 
     assert_same(cl.train("dense", DATA, BRIEF, resume=tmp_path / "dense-1", **how), whole)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Camera failed")
 def test_a_run_folder_that_vanishes_is_one_line_without_a_way_on(tmp_path: Path) -> None:
     folder = tmp_path / "dense-1"
@@ -93,6 +96,7 @@ def test_a_run_folder_that_vanishes_is_one_line_without_a_way_on(tmp_path: Path)
         cl.train("dense", DATA, BRIEF, resume=folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("minutes", [None, 0.05], ids=["epochs", "minutes"])
 def test_a_clock_that_jumps_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float | None
@@ -109,6 +113,7 @@ def test_a_clock_that_jumps_changes_nothing(
     assert (np.diff(load_film(run.path / "film.npz", 3).seconds) > 0).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("year", [1970, 2200])
 def test_a_clock_that_no_archive_can_hold_is_one_line_and_the_run_goes_on_when_it_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, year: int
@@ -138,6 +143,7 @@ def own_network(activation: str = "relu") -> keras.Model:
     )
 
 
+@pytest.mark.long
 def test_a_network_of_ones_own_is_resumed_whatever_keras_calls_it(tmp_path: Path) -> None:
     how: dict[str, Any] = {"seed": 3, "deterministic": True}
     network = own_network()
@@ -153,6 +159,7 @@ def test_a_network_of_ones_own_is_resumed_whatever_keras_calls_it(tmp_path: Path
     assert_same(cl.train(again, DATA, BRIEF, resume=folder, **how), whole)
 
 
+@pytest.mark.long
 def test_a_cross_validated_head_is_resumed(tmp_path: Path, convladder: Any) -> None:
     pictures = make_folder(tmp_path / "pictures", 10, 10)
     data = cl.load_dataset(pictures, image_size=64)
@@ -166,6 +173,7 @@ def test_a_cross_validated_head_is_resumed(tmp_path: Path, convladder: Any) -> N
     assert_same(cl.Run(folder), whole)
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_a_finished_run_still_has_is_removed(tmp_path: Path) -> None:
     """Of a process that was killed after it wrote that the run is finished."""
     run = cl.train("dense", DATA, BRIEF, directory=tmp_path)
@@ -179,6 +187,7 @@ def test_a_checkpoint_that_a_finished_run_still_has_is_removed(tmp_path: Path) -
     assert not left.exists()
 
 
+@pytest.mark.long
 def test_what_checkpoints_cost_is_told_and_kept_when_a_run_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         cl.train("dense", DATA, BRIEF, directory=tmp_path, callbacks=[At("on_epoch_begin", 3, terminate)])

@@ -52,6 +52,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filming, "SHARE", 1e6)
 
 
+@pytest.mark.long
 def test_a_long_training_has_about_forty_moments_that_are_dense_at_the_start(
     small: cl.Dataset, tmp_path: Path, unhurried: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_network_that_looks_would_slow_down_has_no_more_of_them(steps: float, 
     assert _count_looks(steps, epochs, macs) == max(1, np.ceil(steps / max(1, min(32, int(1.2e11 / macs)))))
 
 
+@pytest.mark.long
 def test_what_would_take_more_than_its_share_of_the_time_is_left_out(
     small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +120,7 @@ def test_a_film_is_small_whatever_is_filmed(rung: str, data: cl.Dataset, tmp_pat
     assert (tmp_path / FILM).stat().st_size < LARGEST
 
 
+@pytest.mark.long
 def test_each_moment_holds_what_keras_computes(small: cl.Dataset, tmp_path: Path, unhurried: None) -> None:
     run = cl.train("pool", small, brief(batch_size=128), directory=tmp_path)
     film, model = read_film(run), run.load_model()
@@ -168,6 +171,7 @@ def wide() -> keras.Model:
     return keras.Model(image, layers.Dense(3, activation="softmax")(x), name="wide")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "filters", "maps"),
     [
@@ -191,6 +195,7 @@ def test_every_network_has_a_film_of_what_it_has(
     json.dumps(describe_film(run), allow_nan=False)
 
 
+@pytest.mark.long
 def test_finetuning_is_filmed_on_the_pictures_that_it_enlarges(tmp_path: Path, unhurried: None) -> None:
     run = cl.train("finetune", noisy(channels=1), replace(cl.DEFAULT, epochs=1, batch_size=16), directory=tmp_path)
     film = read_film(run)
@@ -199,12 +204,14 @@ def test_finetuning_is_filmed_on_the_pictures_that_it_enlarges(tmp_path: Path, u
     assert film.step[-1] > 0
 
 
+@pytest.mark.long
 def test_of_an_ensemble_the_first_network_is_filmed(tmp_path: Path, unhurried: None) -> None:
     film = read_film(cl.train("dense", noisy(), brief(), ensemble=2, directory=tmp_path))
     assert film.epoch[-1] == pytest.approx(1, rel=0.1)
     assert (np.diff(film.step) > 0).all()
 
 
+@pytest.mark.long
 def test_a_head_that_is_solved_has_no_film_and_says_why(tmp_path: Path) -> None:
     run = cl.train("transfer", noisy(32), directory=tmp_path)
     assert not (run.path / FILM).exists()
@@ -213,6 +220,7 @@ def test_a_head_that_is_solved_has_no_film_and_says_why(tmp_path: Path) -> None:
         read_film(run)
 
 
+@pytest.mark.long
 def test_filming_changes_no_weight(small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a network with dropout and batch normalization, which act otherwise in training."""
     few = take_first(small, 400, 100, 100)
@@ -224,6 +232,7 @@ def test_filming_changes_no_weight(small: cl.Dataset, tmp_path: Path, monkeypatc
         np.testing.assert_allclose(one, two, atol=1e-4)
 
 
+@pytest.mark.long
 def test_a_film_that_cannot_be_written_harms_nothing(small: cl.Dataset, tmp_path: Path) -> None:
     def occupy(folder: Path) -> list[keras.callbacks.Callback]:
         (folder / FILM).mkdir()
@@ -266,6 +275,7 @@ def test_a_film_goes_on_where_its_training_is_resumed(tmp_path: Path, unhurried:
     assert film_steps(filming.Camera(tmp_path, data, brief()), [5]).step.tolist() == [4, 5]
 
 
+@pytest.mark.long
 def test_a_killed_run_keeps_what_was_filmed(small_npz: Path, tmp_path: Path) -> None:
     given = ["train", "--model", "dense", "--data", str(small_npz), "--epochs", "100000"]
     process = subprocess.Popen([sys.executable, "-m", "convladder", *given], cwd=tmp_path, stderr=subprocess.DEVNULL)

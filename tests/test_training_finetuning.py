@@ -92,6 +92,7 @@ def test_all_layers_are_trained(clothes: cl.Dataset, brief: Recipe, tmp_path: Pa
     assert min(changes) > 0
 
 
+@pytest.mark.long
 def test_the_copy_that_takes_any_size_answers_as_the_network_does(clothes: cl.Dataset) -> None:
     model = build_model("finetune", (96, 96, 3), 5)
     images = cl.load_dataset("clothes", image_size=96).test.images[:4]

@@ -36,6 +36,7 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [{"epochs": 3}, {"epochs": 0.3}, {"epochs": 2.5, "augment": "digits"}, {"minutes": 0.05}, {"precision": "float32"}],
@@ -65,6 +66,7 @@ class Rates(keras.callbacks.Callback):  # type: ignore[misc]
         self.foreseen.append(self.params.get("total", 0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("images", [2000, 60])
 def test_minutes_are_kept_and_the_learning_rate_has_fallen_by_then(
     images: int, traces: list[Any], small: cl.Dataset, tmp_path: Path
@@ -84,6 +86,7 @@ def test_minutes_are_kept_and_the_learning_rate_has_fallen_by_then(
     assert rates.seen[0] < 0.5 * cl.DEFAULT.learning_rate
 
 
+@pytest.mark.long
 def test_members_of_an_ensemble_share_the_minutes(small: cl.Dataset, tmp_path: Path) -> None:
     recipe = replace(cl.DEFAULT, minutes=0.15)
     run = cl.train("dense", small, recipe, ensemble=2, directory=tmp_path)
@@ -91,6 +94,7 @@ def test_members_of_an_ensemble_share_the_minutes(small: cl.Dataset, tmp_path: P
     assert run.info["fit_seconds"] < 9
 
 
+@pytest.mark.long
 def test_until_stops_at_the_first_epoch_that_is_good_enough(small: cl.Dataset, tmp_path: Path) -> None:
     run = cl.train("fast", small, replace(cl.DEFAULT, epochs=50, until=0.85), directory=tmp_path)
     accuracies = [row["validation_accuracy"] for row in run.history]
@@ -166,6 +170,7 @@ def test_fused_batch_normalization_is_keras_batch_normalization() -> None:
         np.testing.assert_allclose(np.asarray(fused), np.asarray(plain), rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.long
 def test_fused_adam_is_keras_adam(small: cl.Dataset) -> None:
     def fit(kind: type[keras.optimizers.Adam]) -> list[npt.NDArray[np.float32]]:
         keras.utils.set_random_seed(0)
@@ -212,6 +217,7 @@ def tempered(probabilities: npt.NDArray[np.float32], run: cl.Run) -> npt.NDArray
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+@pytest.mark.long
 def test_an_ensemble_is_one_model_whose_answers_are_the_mean(small: cl.Dataset, tmp_path: Path) -> None:
     run = cl.train("dense", small, replace(cl.DEFAULT, epochs=1), seed=3, ensemble=3, directory=tmp_path)
     assert (run.info["ensemble"], len(run.info["best_epochs"])) == (3, 3)

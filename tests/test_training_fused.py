@@ -155,6 +155,7 @@ def fit_by_keras(model: keras.Model, batch_size: int) -> None:
     fit(model, batch_size)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*does not support masking")
 @pytest.mark.parametrize(
     ("name", "batch_size"), [*((name, 8) for name in NETWORKS), ("momentum and epsilon", 1), ("one place", 1)]

@@ -41,6 +41,7 @@ def digits_run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> cl.Run
     return cl.train("fast", cl.load_dataset(folder), recipe, directory=tmp_path_factory.mktemp("runs"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("folds", "wrong"), [(0, HELD_OUT), (2, HELD_OUT | TRAINED_ON)])
 def test_wrong_labels_are_found(folder: Path, digits_run: cl.Run, folds: int, wrong: set[str]) -> None:
     finding = find_label_errors(folder, digits_run, folds=folds)
@@ -69,6 +70,7 @@ def test_a_run_of_other_pictures_is_refused(folder: Path, digits_run: cl.Run, tm
         find_label_errors(tmp_path, digits_run)
 
 
+@pytest.mark.long
 def test_the_audit_adds_them(
     folder: Path, digits_run: cl.Run, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +83,7 @@ def test_the_audit_adds_them(
     assert last["count"] >= 5
 
 
+@pytest.mark.long
 def test_a_network_that_its_user_built_is_not_taken_for_the_rung_of_its_name(folder: Path, tmp_path: Path) -> None:
     data = cl.load_dataset(folder)
     own = cl.build_model("dense", data.input_shape, 2)
@@ -90,6 +93,7 @@ def test_a_network_that_its_user_built_is_not_taken_for_the_rung_of_its_name(fol
     assert find_label_errors(folder, run, folds=0).check == LABEL_ERRORS
 
 
+@pytest.mark.long
 def test_the_data_are_split_as_the_run_s_were(folder: Path, tmp_path: Path) -> None:
     """With another share and another seed of what is held out, and nothing kept in the cache."""
     whole = tmp_path / "whole"

@@ -70,6 +70,7 @@ def test_what_doubling_buys_is_what_the_law_says() -> None:
     assert doubling.accuracy == pytest.approx(1 - law(250), abs=0.003)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("errors", "reason"),
     [
@@ -100,6 +101,7 @@ def part(data: cl.Dataset, counts: list[int]) -> tuple[cl.Dataset, np.ndarray, n
     return data, features[:, rows], labels[rows]
 
 
+@pytest.mark.long
 def test_classes_of_few_pictures_are_left_out_and_named(clothes: cl.Dataset) -> None:
     curve = measure_learning_curve(*part(clothes, [40, 4, 3, 1, 30]))
     assert curve.left_out == ("pants", "shoes")
@@ -121,6 +123,7 @@ def test_the_section_has_numbers_and_escapes_names(curve: LearningCurve) -> None
     assert f"{curve.points[0].accuracy:.3f}" in section
 
 
+@pytest.mark.long
 def test_the_command_needs_no_tensorflow(tmp_path: Path) -> None:
     source = cl.load_dataset("clothes", image_size=32).account
     assert source is not None

@@ -99,6 +99,7 @@ def assert_whole_film(run: cl.Run) -> None:
     assert run.info["film_seconds"] > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "moments",
     [
@@ -130,6 +131,7 @@ def test_a_stopped_training_ends_with_the_weights_of_an_undisturbed_one(
         assert looks.left == 10**9  # nothing that was fitted is fitted again
 
 
+@pytest.mark.long
 def test_a_signal_while_an_epoch_is_scored_loses_no_step(
     few: cl.Dataset, undisturbed: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +220,7 @@ def killed(few: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(3), ids=["half written", "in an epoch", "scored"])
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     few: cl.Dataset, undisturbed: cl.Run, killed: Path, number: int
@@ -227,6 +230,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     assert_same(cl.train("regularized", few, RECIPE, resume=folder, **HOW), undisturbed)
 
 
+@pytest.mark.long
 def test_the_finished_networks_of_an_ensemble_are_kept(few: cl.Dataset, tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=1, batch_size=8)  # of three looks a network
     how = HOW | {"choices": {}, "ensemble": 3}
@@ -255,6 +259,7 @@ def test_finetune_goes_on_in_each_of_its_stages(tmp_path: Path, number: int) -> 
     assert run.info["head"] == expected.info["head"]
 
 
+@pytest.mark.long
 def test_minutes_that_were_used_are_not_given_again(few: cl.Dataset, tmp_path: Path) -> None:
     recipe = replace(RECIPE, minutes=0.1)
     with pytest.raises(Stopped):
@@ -324,6 +329,7 @@ with in_use(Path({str(undisturbed.path)!r})):
             cl.train("regularized", few, RECIPE, resume=undisturbed.path, **HOW)
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_is_one_line(few: cl.Dataset, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         cl.train("dense", few, RECIPE, directory=tmp_path, callbacks=[At("on_train_batch_end", 2, terminate)])
@@ -337,6 +343,7 @@ def test_a_damaged_checkpoint_is_one_line(few: cl.Dataset, tmp_path: Path) -> No
     assert cl.train("dense", few, RECIPE, resume=tmp_path / "dense-1").info["status"] == "finished"
 
 
+@pytest.mark.long
 def test_a_full_disk_costs_a_training_its_checkpoints_and_nothing_else(few: cl.Dataset, tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     limits = [
@@ -353,6 +360,7 @@ def test_a_full_disk_costs_a_training_its_checkpoints_and_nothing_else(few: cl.D
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.long
 def test_what_a_full_disk_stops_goes_on_when_there_is_space(
     few: cl.Dataset, undisturbed: cl.Run, tmp_path: Path
 ) -> None:
@@ -390,6 +398,7 @@ def test_a_checkpoint_is_written_in_its_share_of_the_time(tmp_path: Path, monkey
     assert 0.01 < spent / (now[0] - 1000) < 0.02
 
 
+@pytest.mark.long
 def test_train_resume_takes_everything_from_the_run(small_npz: Path, tmp_path: Path, convladder: Any) -> None:
     given = ["--data", str(small_npz), "--epochs", "2", "--seed", "7", "--hidden", "20", "--deterministic"]
     _, out, _ = convladder("train", "--model", "dense", *given, "--runs", tmp_path / "whole", "--json")
@@ -426,6 +435,7 @@ def test_what_cannot_be_resumed_is_one_line(run: cl.Run, tmp_path: Path, convlad
     assert "was started from Python, with data of its own" in err
 
 
+@pytest.mark.long
 def test_a_stopped_training_names_the_way_on(small_npz: Path, tmp_path: Path) -> None:
     from test_signals import read_until, start
 

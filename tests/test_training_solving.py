@@ -57,6 +57,7 @@ def test_the_head_is_scikit_learn_s(clothes: cl.Dataset, features: list[np.ndarr
     assert (answered.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.98
 
 
+@pytest.mark.long
 def test_what_was_scored_is_what_the_kept_models_answer(clothes: cl.Dataset, transferred: cl.Run) -> None:
     stored = transferred.predictions["probabilities"]
     by_keras = predict_probabilities(transferred.load_model(), clothes.test.images)
@@ -72,6 +73,7 @@ def test_features_are_found_again_whatever_the_order(clothes: cl.Dataset, featur
     np.testing.assert_array_equal(again[2], features[0])
 
 
+@pytest.mark.long
 def test_features_and_head_are_the_same_every_time(clothes: cl.Dataset, features: list[np.ndarray]) -> None:
     again = compute_features([clothes.test.images], cache=False)
     np.testing.assert_array_equal(again[0], features[2])
@@ -108,6 +110,7 @@ def test_a_class_of_one_picture_or_none_ends_nothing(counts: tuple[int, ...], fe
     np.testing.assert_allclose(solution.probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.long
 def test_gray_arrays_work_too(small: cl.Dataset, tmp_path: Path) -> None:
     few = replace(
         small,
@@ -120,6 +123,7 @@ def test_gray_arrays_work_too(small: cl.Dataset, tmp_path: Path) -> None:
     assert run.metrics["test"]["accuracy"] > 0.8
 
 
+@pytest.mark.long
 def test_pictures_are_taken_at_the_size_that_a_rung_wants(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(12):

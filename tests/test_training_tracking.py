@@ -44,6 +44,7 @@ def test_tensorboard_reads_the_epochs_and_training_is_traced_once(small: cl.Data
     assert read == pytest.approx([row["validation_accuracy"] for row in run.history])
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of SQLAlchemy
 def test_mlflow_s_client_reads_what_was_logged_once(
     run: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -66,6 +67,7 @@ def test_mlflow_s_client_reads_what_was_logged_once(
     assert Path(fetched).read_bytes() == (run.path / "model.onnx").read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of SQLAlchemy
 def test_mlflow_takes_more_metrics_than_one_call_holds(
     run: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -104,6 +106,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "convladder", *map(str, arguments)]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of SQLAlchemy
 def test_mlflow_takes_any_path_and_logs_once(run: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
@@ -123,6 +126,7 @@ def test_mlflow_takes_any_path_and_logs_once(run: cl.Run, tmp_path: Path, monkey
     assert sorted(path.name for path in Path().iterdir()) == sorted([ODD, "mlruns"])
 
 
+@pytest.mark.long
 def test_tensorboard_takes_any_path(small: cl.Dataset, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -153,6 +157,7 @@ def test_an_mlflow_that_fails_in_the_middle_is_warned_of_and_loses_nothing(
     assert cl.Run(tmp_path / "runs" / "dense-1").info["status"] == "finished"
 
 
+@pytest.mark.long
 def test_a_server_that_is_gone_is_said_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # it would wait between them
     with socket.socket() as listener, pytest.raises(cl.ConvladderError, match="cannot be used") as raised:
@@ -162,6 +167,7 @@ def test_a_server_that_is_gone_is_said_before_anything_is_trained(monkeypatch: p
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.long
 def test_a_tensorboard_that_fails_is_warned_of_and_loses_nothing(small: cl.Dataset, tmp_path: Path) -> None:
     def in_the_way(folder: Path) -> Any:
         (folder / "tensorboard").write_text("a file, where a folder should be")
@@ -174,6 +180,7 @@ def test_a_tensorboard_that_fails_is_warned_of_and_loses_nothing(small: cl.Datas
     assert len(run.history) == 2
 
 
+@pytest.mark.long
 def test_a_progress_bar_that_cannot_be_written_loses_nothing(small: cl.Dataset, tmp_path: Path) -> None:
     with contextlib.suppress(OSError), Path("/dev/full").open("w", buffering=1) as full:  # closing it writes again
         bar = ProgressBar("dense", 128, Console(file=full))

@@ -50,6 +50,7 @@ def test_the_saved_model_gives_the_saved_predictions_and_metrics(run: cl.Run, sm
     np.testing.assert_allclose(shipped, probabilities, atol=1e-5)
 
 
+@pytest.mark.long
 def test_runs_are_numbered_on_and_never_overwritten(small: cl.Dataset, tmp_path: Path) -> None:
     (tmp_path / "dense-7").mkdir()
     (tmp_path / "dense-notes").mkdir()
@@ -57,6 +58,7 @@ def test_runs_are_numbered_on_and_never_overwritten(small: cl.Dataset, tmp_path:
     assert cl.train("dense", small, recipe, directory=tmp_path).path.name == "dense-8"
 
 
+@pytest.mark.long
 def test_the_kept_weights_are_those_of_the_best_epoch(small: cl.Dataset, tmp_path: Path) -> None:
     # A learning rate this large makes late epochs worse than early ones now and then.
     recipe = replace(cl.DEFAULT, epochs=4, learning_rate=0.05, one_cycle=False, precision="float32")
@@ -66,6 +68,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(small: cl.Dataset, tmp_pat
     assert run.info["validation_accuracy"] == max(accuracies)
 
 
+@pytest.mark.long
 def test_the_article_s_recipe_trains_on_all_images_without_scaling(small: cl.Dataset, tmp_path: Path) -> None:
     run = cl.train("dense", small, replace(cl.ARTICLE, epochs=1), directory=tmp_path)
     assert run.info["images"] == {"train": 2500, "validation": 0, "test": 1000}
@@ -97,6 +100,7 @@ def test_bfloat16_is_taken_only_where_the_processor_has_it(tmp_path: Path, monke
     assert resolve_precision(cl.DEFAULT)[0] == "float32"
 
 
+@pytest.mark.long
 def test_without_bfloat16_a_run_falls_back_to_float32_and_says_so(
     small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +110,7 @@ def test_without_bfloat16_a_run_falls_back_to_float32_and_says_so(
     assert "no bfloat16" in run.info["precision_reason"]
 
 
+@pytest.mark.long
 def test_what_is_trained_in_bfloat16_is_kept_in_float32(small: cl.Dataset, tmp_path: Path) -> None:
     recipe = replace(cl.DEFAULT, epochs=0.5, precision="bfloat16")
     run = cl.train("batchnorm", take_first(small, 300, 100, 100), recipe, directory=tmp_path)
@@ -150,6 +155,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(small_npz: Path, tmp_p
     assert first == second
 
 
+@pytest.mark.long
 def test_an_interrupted_training_leaves_the_best_weights_so_far(small_npz: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "convladder", "train", "--model", "dense", "--data", str(small_npz)]
     process = subprocess.Popen(
@@ -191,6 +197,7 @@ def test_a_callback_that_fails_leaves_a_run_that_says_failed(small: cl.Dataset, 
     assert cl.Run(tmp_path / "dense-1").info["status"] == "failed"
 
 
+@pytest.mark.long
 def test_views_are_averaged_in_the_model_that_is_kept(small: cl.Dataset, tmp_path: Path) -> None:
     few = take_first(small, 1000, 200, 200)
     run = cl.train("fast", few, replace(cl.DEFAULT, epochs=2, views="digits"), seed=1, directory=tmp_path)

@@ -99,11 +99,13 @@ def test_pictures_of_another_set_are_outliers(planted: dict[str, list[list[str]]
     assert all(group[1].startswith("unlike ") for group in groups)
 
 
+@pytest.mark.long
 def test_a_set_chosen_by_eye_gives_few_false_alarms(tmp_path: Path) -> None:
     clean(tmp_path)
     assert sum(map(len, look(tmp_path).values())) <= 2
 
 
+@pytest.mark.long
 def test_labels_at_random_accuse_nobody() -> None:
     data = cl.load_dataset("clothes", image_size=96)
     features, labels = pool_features(data)
@@ -111,6 +113,7 @@ def test_labels_at_random_accuse_nobody() -> None:
     assert len(judge_labels(data, features, shuffled).groups) <= 2
 
 
+@pytest.mark.long
 def test_of_few_pictures_nothing_is_said_but_that(tmp_path: Path) -> None:
     data = cl.load_dataset("clothes", image_size=96)
     features, labels = pool_features(data)
@@ -140,6 +143,7 @@ def test_a_picture_that_shows_nothing_overlaps_with_none(size: tuple[int, int], 
     assert overlap((broken, noise)) == 0
 
 
+@pytest.mark.long
 def test_a_run_of_a_pretrained_rung_is_judged_by_features(tmp_path: Path) -> None:
     """Its head was fitted to validation pictures too, so that it is sure of their labels, right or wrong."""
     from convladder.training.label_errors import find_label_errors as by_run
