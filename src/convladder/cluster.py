@@ -30,12 +30,27 @@ def connect(address: str) -> str | None:
         ConvladderError: The cluster does not exist.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns about a future change
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # otherwise Ray Data's actors are warned of
     home = os.environ.get("HOME") if address == LOCAL else None
     handler = signal.getsignal(signal.SIGTERM)
-    _connect(address)
+    with _no_chatter():
+        _connect(address)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which exits
     return home
+
+
+@contextlib.contextmanager
+def _no_chatter() -> Iterator[None]:
+    """Drop what Ray itself, which is not written in Python, tells on standard error in this context."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _connect(address: str) -> None:
@@ -45,14 +60,22 @@ def _connect(address: str) -> None:
     if address == LOCAL:
         # On Linux all of 127/8 is loopback, but Ray takes 127.0.0.1 for any address of this machine.
         loopback = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-        with _bare_folder():
-            ray.init(
-                address="local",
-                num_cpus=count_processors(),
-                include_dashboard=False,
-                _node_ip_address=loopback,
-                **quiet,
-            )
+        try:
+            with _bare_folder():
+                ray.init(
+                    address="local",
+                    num_cpus=count_processors(),
+                    include_dashboard=False,
+                    _node_ip_address=loopback,
+                    **quiet,
+                )
+        except Exception as error:  # Ray has no class for it
+            ray.shutdown()
+            raise ConvladderError(
+                f"Could not start Ray on this machine ({' '.join(str(error).split())}). Expected it to start within "
+                "a minute: try again when less is running here, or give --ray the address of a cluster.",
+                exit_status=1,
+            ) from error
         return
     try:
         ray.init(address=address, **quiet)
