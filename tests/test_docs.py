@@ -43,6 +43,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # How each block begins that is not run, and why not.
 NOT_RUN = {
+    "measures for a quarter of an hour": ["python benchmarks/scaling.py"],
     "installs, or fetches from a registry": [
         "make run",
         "python3 -m venv",

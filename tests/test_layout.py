@@ -22,6 +22,7 @@ TOP = {
     "processors",
     "signals",
     "startup",
+    "urls",
     "workers",
 }
 

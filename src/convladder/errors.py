@@ -26,6 +26,7 @@ EXTRAS = {
     "optuna": "tune",
     "pyarrow": "ray",
     "ray": "ray",
+    "s3fs": "s3",
     "scipy": "train",
     "sklearn": "train",
     "sqlalchemy": "mlflow",

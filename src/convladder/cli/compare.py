@@ -30,7 +30,7 @@ from convladder.cli.application import (
     show,
     when_stopped,
 )
-from convladder.cli.storing import RunsDirectory, send, url
+from convladder.cli.storing import RunsDirectory, fetch_and_send, send, url
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_choice, check_range
 from convladder.reporting import tables
@@ -119,6 +119,7 @@ def compare(
     """
     recipe_for = choose()
     _check(choose.keywords["epochs"], equal_minutes, minutes, cluster)
+    fetch_and_send(context)
     import_engine()
     from convladder.comparing.compare import climb, conclude
     from convladder.comparing.planning import plan

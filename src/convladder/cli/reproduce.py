@@ -13,7 +13,7 @@ from convladder.cli.application import (
     show,
     when_stopped,
 )
-from convladder.cli.storing import RunsDirectory
+from convladder.cli.storing import RunsDirectory, fetch_and_send
 from convladder.engine import import_engine
 from convladder.errors import check_choice, check_range
 from convladder.reporting import tables
@@ -22,6 +22,7 @@ from convladder.training.recipes import EPOCHS
 
 @app.command()
 def reproduce(
+    context: typer.Context,
     epochs: Annotated[float, typer.Option(help="Epochs per network. The article trains for 10.")] = 10,
     seeds: Annotated[
         int, typer.Option(min=1, max=1000, help="Runs per network. More runs make the verdicts about accuracy surer.")
@@ -34,6 +35,7 @@ def reproduce(
     """Test the article: its figures beside those of this machine, and verdicts on twelve of its claims."""
     check_choice("table", only or "networks", ("networks", "claims"))
     check_range("epochs", epochs, *EPOCHS)
+    fetch_and_send(context)
     import_engine()
     from convladder.comparing.article import TABLES
     from convladder.comparing.article import reproduce as reproduce_article

@@ -23,7 +23,7 @@ from convladder.cli.application import (
     say,
 )
 from convladder.cli.resuming import name_way_on, take_up
-from convladder.cli.storing import RunsDirectory
+from convladder.cli.storing import RunsDirectory, fetch_and_send
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError
 from convladder.evaluating.few import caution, leaks_in_words, rounded
@@ -62,6 +62,7 @@ def train(
     """Train a rung, and write a run folder."""
     recipe_for = choose(minutes=minutes)
     started = None if resume is None else take_up(resume, context)
+    fetch_and_send(context)
     import_engine()
     from convladder.models.backbone import PRETRAINED, SIDE
     from convladder.models.ladder import check_choices

@@ -24,7 +24,7 @@ from convladder.cli.application import (
     show,
     when_stopped,
 )
-from convladder.cli.storing import RunsDirectory, url
+from convladder.cli.storing import RunsDirectory, fetch_and_send, url
 from convladder.engine import import_engine
 from convladder.errors import ConvladderError, check_range
 from convladder.reporting import tables
@@ -92,6 +92,7 @@ def tune(
         raise ConvladderError(
             "--runs is a URL, where runs are kept but no search. Expected --storage with a PostgreSQL URL or a file."
         )
+    fetch_and_send(context)
     import_engine()
     chosen = _choose_carrier(ray, cores)
     import optuna  # noqa: F401 (before the data are loaded: it is then that a missing extra is said)

@@ -26,13 +26,11 @@ class Storage:
     what run.json holds, so that machines which send runs at the same time do not meet.
 
     Raises:
-        ConvladderError: The URL cannot be reached, or the user has no cache folder.
+        ConvladderError: The user has no cache folder.
     """
 
     def __init__(self, url: str) -> None:
         self.given, self.url = url, without_password(url)
-        check_bucket(url)
-        self._system, self._root = open_url(url)
         cache = cache_folder()
         if cache is None:
             raise ConvladderError(
@@ -47,13 +45,15 @@ class Storage:
         Raises:
             ConvladderError: The URL cannot be reached, or holds what is no run; exit status 1.
         """
+        check_bucket(self.given)
         create_folder(self.folder)
         here = set(self._finished())
         with reaching(self.url):
+            system, _ = open_url(self.given)
             missing = [place for place, content in self._list().items() if content not in here]
             for place in missing:
                 with scratch_folder(self.folder) as scratch, contextlib.suppress(FileExistsError):
-                    download(self._system, place, scratch / "run").rename(self.folder / PurePosixPath(place).name)
+                    download(system, place, scratch / "run").rename(self.folder / PurePosixPath(place).name)
 
     def send(self) -> list[str]:
         """Send the finished runs that are not there yet; give back the names of their folders at the URL.
@@ -63,12 +63,13 @@ class Storage:
         """
         sent = []
         with reaching(self.url, f" The runs are in {self.folder}, and the next command with this URL sends them."):
+            system, root = open_url(self.given)
             there = set(self._list().values())
             for content, run in self._finished().items():
                 if content not in there:
                     digest = hashlib.sha256(content).hexdigest()
                     name = f"{run.info['rung']}-{run.info['seed']}-{digest[:12]}"
-                    upload(run.path, self._system, f"{self._root}/{name}")
+                    upload(run.path, system, f"{root}/{name}")
                     sent.append(name)
         return sent
 
@@ -76,9 +77,10 @@ class Storage:
         return {(run.path / RUN).read_bytes(): run for run in finished_runs(self.folder)}
 
     def _list(self) -> dict[str, bytes]:
-        self._system.invalidate_cache()
-        found = [path.rpartition("/")[0] for path in self._system.glob(f"{self._root}/*/{RUN}")]
-        read = self._system.cat_file
+        system, root = open_url(self.given)
+        system.invalidate_cache()
+        found = [path.rpartition("/")[0] for path in system.glob(f"{root}/*/{RUN}")]
+        read = system.cat_file
         self._contents = {place: self._contents.get(place) or read(f"{place}/{RUN}") for place in found}
         return self._contents
 
