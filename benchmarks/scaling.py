@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,11 @@ def measure(what: str, *given: str) -> dict[str, float]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
-        measures = {"plain": measure_plain, "actor": measure_actor, "task": measure_task}
+        measures: dict[str, Callable[..., dict[str, float]]] = {
+            "plain": measure_plain,
+            "actor": measure_actor,
+            "task": measure_task,
+        }
         print(json.dumps(measures[sys.argv[2]](*sys.argv[3:])))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -159,7 +164,7 @@ def main() -> None:
             write_rows(rows, pictures, times)
             figures = measure("actor", given.run, str(rows))
             memory[times * given.pictures] = {name: figures[name] for name in ("caller_bytes", "actor_bytes")}
-    results = {
+    results: dict[str, Any] = {
         "predict": plain,
         "one_actor": actor,
         "share": actor / plain,
