@@ -44,6 +44,14 @@ def test_predict_on_a_cluster_refuses_before_it_connects(what: str, run: cl.Run,
     assert Path("file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "ray://127.0.0.1:1"])
+def test_an_address_without_a_cluster_is_refused_at_once(address: str, run: cl.Run, here: Any) -> None:
+    status, out, told = here("predict", run.path, "a.png", "--output", "out", "--ray", address)
+    assert (status, out) == (1, "")
+    assert told.startswith(f"Error: There is no Ray cluster at {address} (")
+    assert len(told.splitlines()) == 1
+
+
 MISSING = """
 import sys
 class Missing:
