@@ -111,6 +111,11 @@ def test_paths_in_a_parquet_file_are_relative_to_it(memory: Any) -> None:
     assert next(list_pictures([group], 0, 1)) == ("memory:///far/a.png", "memory:///far/a.png")
 
 
+def make_both(folder: str) -> None:
+    make_pictures(folder, "a.png")
+    write_table(f"{folder}/a.parquet", {"image": [b""]})
+
+
 REFUSED: dict[str, tuple[Callable[[], object], list[str], str]] = {
     "empty folder": (lambda: Path("empty").mkdir(), ["empty"], "empty holds no pictures"),
     "empty list": (lambda: Path("list.txt").touch(), ["list.txt"], "list.txt is empty. Expected a path on each line."),
@@ -127,7 +132,7 @@ REFUSED: dict[str, tuple[Callable[[], object], list[str], str]] = {
         "several columns that may hold pictures: image, mask. Name one by --column",
     ),
     "two kinds": (
-        lambda: (make_pictures("mixed", "a.png"), write_table("mixed/a.parquet", {"image": [b""]})),
+        lambda: make_both("mixed"),
         ["mixed"],
         "1 Parquet files and 1 pictures",
     ),
@@ -248,15 +253,15 @@ def test_a_kill_before_the_plan_was_written_leaves_an_output_that_can_be_used() 
 
 
 def test_parquet_holds_the_answers_that_json_holds() -> None:
-    told = {"abstained": False, "familiarity": 0.25, "unlike_training": False}
-    answers = [
+    told: dict[str, Any] = {"abstained": False, "familiarity": 0.25, "unlike_training": False}
+    answers: list[dict[str, Any]] = [
         {"source": "a.png", "label": "7", "probability": 0.75, "top": [("7", 0.75), ("1", 0.25)], **told},
         {"source": "caf\udce9.png", "error": "Could not read caf\udce9.png (no)."},
     ] * 100
     content, errors = write_answers(answers, ".parquet")
     assert errors == 100
     assert count_errors(content, ".parquet") == (200, 100)
-    table = parquet.read_table(io.BytesIO(content)).to_pylist()
+    table: list[dict[str, Any]] = parquet.read_table(io.BytesIO(content)).to_pylist()
     assert len(table) == 200
     top = [{"label": "7", "probability": 0.75}, {"label": "1", "probability": 0.25}]
     assert table[0] == answers[0] | {"top": top, "error": None}

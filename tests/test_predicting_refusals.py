@@ -44,14 +44,31 @@ def test_predict_on_a_cluster_refuses_before_it_connects(what: str, run: cl.Run,
     assert Path("file").read_text() == "mine"
 
 
-def test_a_missing_extra_is_named(run: cl.Run, here: Any) -> None:
-    script = (
-        "import sys; sys.modules['ray'] = None\n"
-        "from convladder import cli\n"
-        "sys.argv = ['convladder', *sys.argv[1:]]; cli.main()"
-    )
-    command = [sys.executable, "-c", script, "predict", str(run.path), "a.png", "--ray", "--output", "out"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert done.stderr.splitlines() == ["Error: ray is not installed. Run: pip install 'convladder[ray]'"]
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "ray://127.0.0.1:1"])
+def test_an_address_without_a_cluster_is_refused_at_once(address: str, run: cl.Run, here: Any) -> None:
+    status, out, told = here("predict", run.path, "a.png", "--output", "out", "--ray", address)
+    assert (status, out) == (1, "")
+    assert told.startswith(f"Error: There is no Ray cluster at {address} (")
+    assert len(told.splitlines()) == 1
+
+
+MISSING = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from convladder import cli
+sys.argv = ["convladder", *sys.argv[2:]]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("missing", ["ray", "pyarrow"])
+def test_a_missing_extra_is_named(missing: str, run: cl.Run, here: Any) -> None:
+    given = ["predict", str(run.path), "a.png", "--ray", "--output", "out"]
+    done = subprocess.run([sys.executable, "-c", MISSING, missing, *given], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [f"Error: {missing} is not installed. Run: pip install 'convladder[ray]'"]
     assert not Path("out").exists()

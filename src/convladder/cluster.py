@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -14,6 +15,7 @@ from convladder.errors import ConvladderError
 from convladder.processors import count_processors
 
 LOCAL = "local"
+SECONDS_TO_ANSWER = 10  # for a cluster, to take a connection
 
 
 def connect(address: str) -> str | None:
@@ -78,8 +80,11 @@ def _connect(address: str) -> None:
             ) from error
         return
     try:
+        host, separator, port = address.removeprefix("ray://").rpartition(":")
+        if separator and port.isdecimal():  # Ray would wait for minutes, and end the process without a word
+            socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
         ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise ConvladderError(
             f"There is no Ray cluster at {address} ({error}). Expected an address such as 10.0.0.1:6379, where "
             "`ray start --head` was called. --ray without an address starts a cluster on this machine.",

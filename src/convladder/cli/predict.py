@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from itertools import chain, tee
@@ -116,7 +117,7 @@ def _spread(model: Path, sources: list[str], output: str, **settings: Any) -> No
 
     from convladder.predicting.predict import predict_on_cluster
 
-    kept = [0]
+    kept: list[int] = []
     bar = Progress(
         BarColumn(),
         MofNCompleteColumn(),
@@ -130,15 +131,15 @@ def _spread(model: Path, sources: list[str], output: str, **settings: Any) -> No
 
     def show(done: int, of: int) -> None:
         bar.update(task, completed=done, total=of)
-        if not errors.is_terminal and done < of and done * 10 // of > kept[0] * 10 // of:
+        if not errors.is_terminal and kept and kept[-1] * 10 // of < done * 10 // of < 10:
             remark(f"{done:,} of {of:,} pictures")
-        kept[0] = done
+        kept[:] = [done]
 
-    def told() -> str:
-        return f"{output} holds {kept[0]:,} answers; the same command goes on from there."
+    def goes_on() -> str:
+        return f"{output} holds {sum(kept):,} answers; the same command goes on from there."
 
-    # What a library prints meanwhile is no result.
-    with when_stopped(told), contextlib.redirect_stdout(sys.stderr), bar:
+    # Ray prints the last lines of a node's log where that is lost.
+    with when_stopped(goes_on), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), bar:
         counts = predict_on_cluster(model, sources, output, **settings, say=remark, show=show)
     remark(f"{counts.pictures:,} answers in {output}")
     if counts.unreadable:

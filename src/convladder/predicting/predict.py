@@ -109,6 +109,13 @@ def predict_on_cluster(
                 show(done, plan.pictures)
         finally:
             ray.shutdown()
+        lacking = {part.name(FORMATS[format]) for part in plan.parts} - place.names()
+        if lacking:
+            raise ConvladderError(
+                f"{place.name} lacks {len(lacking):,} files, such as {min(lacking)}, which were written on a node. "
+                "Expected a folder that all nodes share, or a URL. The same command writes what is lacking.",
+                exit_status=1,
+            )
     return Counts(done, unreadable)
 
 
@@ -131,7 +138,7 @@ def _carry_out(plan: Plan, job: Job, model: Any, say: Say) -> Iterator[tuple[int
         num_cpus=job.cores,
         concurrency=max(1, min(room, len(plan.parts))),
     )
-    lost: set[str] = set()
+    lost = {node["NodeID"] for node in nodes() if not node["Alive"]}  # before this job
     for result in results.iter_rows():
         if result["fault"]:
             raise ConvladderError(result["fault"], exit_status=1)
