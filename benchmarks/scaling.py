@@ -13,12 +13,14 @@ It measures, on a quiet machine in a quarter of an hour:
 
 import argparse
 import json
+import logging
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def measure_tasks(workers: int) -> dict[str, float]:
     import ray.data
 
     began = time.perf_counter()
-    ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
     def timed(act: Callable[[], object]) -> float:
         began = time.perf_counter()
@@ -92,13 +94,13 @@ def measure_trials(seconds: float, rounds: int) -> dict[str, Any]:
     from convladder.comparing.cluster import run_on_ray
     from convladder.comparing.local import run_in_processes
     from convladder.comparing.planning import plan
-    from convladder.training.recipes import Recipe
+    from convladder.training.recipes import default_recipe
 
     mnist = cl.load_dataset("mnist")
     runners: dict[str, Any] = {"local": run_in_processes, "ray": run_on_ray}
 
     def carry_out(runner: Any, epochs: float, count: int) -> list[float]:
-        trials = plan(mnist, ["pool"], lambda *_: Recipe(epochs=epochs), seeds=count)
+        trials = plan(mnist, ["pool"], lambda *_: replace(default_recipe("pool"), epochs=epochs), seeds=count)
         with tempfile.TemporaryDirectory() as folder:
             began, ends = time.perf_counter(), []
             for outcome in runner(trials, mnist, Path(folder), look_on=lambda _: (), say=lambda _: None):

@@ -29,7 +29,7 @@ def search_seconds(measured: dict[str, Any], workers: int) -> float:
     trials, tasks = measured["trials"], measured["tasks"][-1]
     first = max(0.0, trials["first_seconds"]["ray"] - trials["seconds"]["ray"])  # a process starts, data arrive
     waves = math.ceil(TRIALS / workers) * TRIAL * (1 + max(0.0, trials["overhead"]))
-    return BOOT + first + max(waves, TRIALS / tasks["empty_tasks_per_second"])
+    return float(BOOT + first + max(waves, TRIALS / tasks["empty_tasks_per_second"]))
 
 
 def predict_seconds(measured: dict[str, Any], workers: int, pictures: int, *, listed: bool) -> float:
@@ -39,7 +39,7 @@ def predict_seconds(measured: dict[str, Any], workers: int, pictures: int, *, li
     rate = min(workers / each, tasks["parts_per_second"] * PART, workers * NETWORK / BYTES)
     if listed:
         rate = min(rate, GETS)
-    return BOOT + tasks["start_seconds"] + (pictures / LISTED if listed else 0) + pictures / rate
+    return float(BOOT + tasks["start_seconds"] + (pictures / LISTED if listed else 0) + pictures / rate)
 
 
 def dollars(workers: int, cores: int, seconds: float) -> float:
