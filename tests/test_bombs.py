@@ -87,6 +87,7 @@ def npz_that_declares(path: Path, shape: tuple[int, ...], dtype: str = "|u1", co
     return path
 
 
+@pytest.mark.long
 def test_arrays_that_ask_for_much_are_refused(tmp_path: Path) -> None:
     vast = tmp_path / "vast.npz"
     with (
@@ -124,6 +125,7 @@ def test_idx_files_that_ask_for_much_are_refused(tmp_path: Path) -> None:
     assert all("truncated, too long or damaged" in line for line in said)
 
 
+@pytest.mark.long
 def test_tables_that_ask_for_much_are_refused(tmp_path: Path) -> None:
     contents = {
         "field": "path,label\n" + "a" * 100_000_000 + ",b\n",

@@ -62,6 +62,7 @@ def imagine(rng: np.random.Generator, accuracies: dict[str, float]) -> Compariso
     )
 
 
+@pytest.mark.long
 def test_equal_rungs_cannot_be_told_apart_and_the_cheapest_is_recommended() -> None:
     rng = np.random.default_rng(0)
     alike = cheapest = 0
@@ -127,6 +128,7 @@ def compared(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Compa
     return comparison
 
 
+@pytest.mark.long
 def test_a_comparison_has_all_that_its_table_shows(compared: Comparison) -> None:
     content = compared.content
     assert [(row["name"], row["seeds"]) for row in content["models"]] == [("dense", 2), ("fast", 2)]
@@ -140,6 +142,7 @@ def test_a_comparison_has_all_that_its_table_shows(compared: Comparison) -> None
     assert content["not_run"] == []
 
 
+@pytest.mark.long
 def test_a_comparison_and_a_run_show_themselves_in_a_notebook(compared: Comparison) -> None:
     page = compared._repr_html_()
     assert page.count("<tr>") == 3
@@ -381,6 +384,7 @@ def newest_descendant(process: int) -> int:
     return newest_descendant(ours[-1]) if ours else process
 
 
+@pytest.mark.long
 def test_a_budget_starts_what_fits_and_names_the_rest(small: cl.Dataset, tmp_path: Path) -> None:
     trials = plan(small, ["dense", "conv"], default_recipe_for, seeds=2)
     budget = TimeBudget(small, minutes=1)

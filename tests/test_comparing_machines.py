@@ -102,12 +102,14 @@ def test_run_json_says_all_that_computes() -> None:
     assert set(machine["hardware"]) == {"processor", "cores"}
 
 
+@pytest.mark.long
 def test_of_runs_of_one_machine_nothing_is_said(two: Path) -> None:
     comparison = Comparison.load(two)
     assert comparison.content["machines"] == {"training": {}, "costs": {}}
     assert not comparison.machines_in_words
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "name", "value"), OTHER, ids=[name for _, name, _ in OTHER])
 def test_the_report_says_which(two: Path, reported: str, kind: str, name: str, value: Any) -> None:
     was = str(cl.Run(two / "dense-1").info[kind][name])
@@ -118,11 +120,13 @@ def test_the_report_says_which(two: Path, reported: str, kind: str, name: str, v
     assert str(value) in facts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "name", "value"), REUSED, ids=[name for _, name, _ in REUSED])
 def test_compare_says_which(two: Path, printed: str, kind: str, name: str, value: Any) -> None:
     assert f"{name} {cl.Run(two / 'dense-1').info[kind][name]} (`dense-1`) and {value} (`dense-2`)" in printed
 
 
+@pytest.mark.long
 def test_what_an_older_run_did_not_record_is_said_too(copied: Path) -> None:
     path = copied / "dense-1" / "run.json"
     info = json.loads(path.read_text())
@@ -132,12 +136,14 @@ def test_what_an_older_run_did_not_record_is_said_too(copied: Path) -> None:
     assert re.search(r"pillow not recorded \(`dense-1`\) and \d+\.[\d.]+ \(`dense-2`\)\.$", sentence)
 
 
+@pytest.mark.long
 def test_runs_of_the_same_name_are_told_apart(copied: Path, two: Path) -> None:
     change(copied, ("versions", "numpy", "9.8.7"))
     runs = (cl.Run(two / "dense-1"), cl.Run(copied / "dense-2"))
     assert Comparison(runs).machines["training"]["numpy"]["9.8.7"] == [f"{copied.name}/dense-2"]
 
 
+@pytest.mark.long
 def test_latency_of_another_machine_is_measured_again(copied: Path, small: cl.Dataset) -> None:
     run = cl.Run(copied / "dense-2")
     costs = run.metrics["costs"]
@@ -153,6 +159,7 @@ def test_latency_of_another_machine_is_measured_again(copied: Path, small: cl.Da
     assert (run.path / "metrics.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_a_run_that_goes_on_elsewhere_says_so(copied: Path, tmp_path: Path) -> None:
     run = cl.Run(copied / "dense-1")
     here = {key: run.info[key] for key in ("versions", "hardware")}

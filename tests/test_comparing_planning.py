@@ -189,6 +189,7 @@ def test_a_row_is_tuned_where_its_recipe_is_the_rung_s_own(rung: str, channels: 
 ASKED = {"augment": "digits", "views": "photos", "until": 0.99, "batch_size": 100, "precision": "float32"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("length", "given", "ensemble"),
     [
@@ -257,6 +258,7 @@ def test_compare_refuses_in_one_line(small_npz: Path, options: str, message: str
     assert not Path("runs").exists()
 
 
+@pytest.mark.long
 def test_from_python_a_warning_names_what_stays_as_it_is(small: cl.Dataset, tmp_path: Path) -> None:
     asked: list[Trial] = []
 
@@ -276,6 +278,7 @@ def test_from_python_a_warning_names_what_stays_as_it_is(small: cl.Dataset, tmp_
     ]
 
 
+@pytest.mark.long
 def test_a_budget_starts_what_fits_of_equal_minutes(small: cl.Dataset, tmp_path: Path) -> None:
     started: list[str] = []
 

@@ -133,6 +133,7 @@ def run_console(block: str, page: Path) -> None:
             pytest.fail(f"{page.name}: {command} printed\n{printed}\nexpected\n{expected}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "page",
     [pytest.param(page, marks=[pytest.mark.long] * (page.name in TRAINING), id=page.name) for page in PAGES],

@@ -25,6 +25,7 @@ def test_the_notebook_is_that_of_the_page() -> None:
     assert (DOCS / "tutorial.ipynb").read_text() == tutorial_notebook.convert(PAGE), "make pictures writes it anew"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["until it trains", pytest.param("whole", marks=pytest.mark.long)])
 def test_the_notebook_prints_what_it_says(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):

@@ -126,6 +126,7 @@ def test_the_command_and_its_table_say_it(
     assert dict(zip(header.split(","), rows[0].split(","), strict=True))["unlike_training"] == "true"
 
 
+@pytest.mark.long
 def test_a_file_of_before_predicts_and_does_not_tell(run: cl.Run, small: cl.Dataset, tmp_path: Path) -> None:
     images = small.test.images[:3]
     model = run.load_model()

@@ -130,6 +130,7 @@ def runs(run: cl.Run, small: cl.Dataset, tmp_path_factory: pytest.TempPathFactor
     }
 
 
+@pytest.mark.long
 def test_a_run_that_learned_nothing_says_so_everywhere(runs: dict[str, cl.Run], tmp_path: Path) -> None:
     assert [run.info["learned_nothing"] for run in runs.values()] == [False, True, True]
     assert runs["good"].no_better == ""
@@ -145,6 +146,7 @@ def test_a_run_that_learned_nothing_says_so_everywhere(runs: dict[str, cl.Run], 
     assert "Take <strong>" not in page
 
 
+@pytest.mark.long
 def test_what_learned_nothing_is_never_recommended(runs: dict[str, cl.Run], tmp_path: Path) -> None:
     comparison = Comparison((runs["wild"], runs["still"], runs["good"]))
     found = comparison.recommendation
@@ -161,6 +163,7 @@ def test_what_learned_nothing_is_never_recommended(runs: dict[str, cl.Run], tmp_
     assert "Take <strong>fast</strong>" in page
 
 
+@pytest.mark.long
 def test_where_all_learned_nothing_none_is_recommended(runs: dict[str, cl.Run], tmp_path: Path) -> None:
     comparison = Comparison((runs["wild"], runs["still"]))
     found = comparison.recommendation

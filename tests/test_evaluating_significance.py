@@ -33,6 +33,7 @@ def simulate(rng: np.random.Generator, accuracy: float, spread: float, seeds: in
     return np.asarray(difficulty + noise < ability + luck)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (2, 0.05), (5, 0.05)])
 def test_equal_networks_cannot_be_told_apart_in_95_of_100_repeats(seeds: int, spread: float) -> None:
     rng = np.random.default_rng(0)
@@ -44,6 +45,7 @@ def test_equal_networks_cannot_be_told_apart_in_95_of_100_repeats(seeds: int, sp
     assert 950 <= covered <= WIDEST
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("upper", "lower"), [(5, 1), (3, 3), (5, 5)])
 def test_so_they_cannot_where_their_seeds_differ_in_number_and_in_luck(upper: int, lower: int) -> None:
     rng = np.random.default_rng(1)

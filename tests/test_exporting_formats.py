@@ -37,6 +37,7 @@ def test_every_rung_passes_the_gate(rung: str, small: cl.Dataset, tmp_path: Path
     np.testing.assert_allclose(answers, expected[:3], atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pooling", ["average", "min"])
 def test_every_pooling_passes_the_gate(pooling: str, small: cl.Dataset, tmp_path: Path) -> None:
     model = build_model("pool", (28, 28, 1), 10, pooling=pooling)
@@ -97,6 +98,7 @@ def test_a_missing_runtime_names_its_extra(stored: cl.Run, monkeypatch: pytest.M
         export(stored, "openvino")
 
 
+@pytest.mark.long
 def test_eight_bits_are_kept_only_where_they_pay(
     stored: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

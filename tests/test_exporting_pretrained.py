@@ -21,6 +21,7 @@ def trained(rung: str, shape: tuple[int, int, int]) -> keras.Model:
     return model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rung", "shape", "views", "temperature"),
     [
@@ -44,6 +45,7 @@ def test_probabilities_and_maps_are_those_of_keras(
         np.testing.assert_allclose(found, expected[output.name], atol=1e-4 if output.name == "probabilities" else 5e-3)
 
 
+@pytest.mark.long
 def test_any_other_network_is_left_to_keras_s_export() -> None:
     assert convert_pretrained(build_model("pool", (28, 28, 1), 10), []) is None
     members = [trained("transfer", (96, 96, 3)) for _ in range(2)]

@@ -89,6 +89,7 @@ def triton(run: cl.Run, repository: Path, **described: Any) -> dict[str, Any]:
     return export_triton(run, repository, metadata, model, images, predict_probabilities(model, images))
 
 
+@pytest.mark.long
 def test_other_classes_are_no_version_of_the_same_model(stored: cl.Run, tmp_path: Path) -> None:
     triton(stored, tmp_path)
     folder = tmp_path / stored.path.name
@@ -124,6 +125,7 @@ def test_a_model_that_differs_or_a_folder_of_others_is_left_alone(
     assert list((tmp_path / "models").iterdir()) == []
 
 
+@pytest.mark.long
 def test_the_documented_client_gets_what_the_classifier_says(
     stored: cl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ def test_all_pictures_are_trained_on_and_tested(
     assert (test["images"], test["low"], test["high"]) == (tested, *interval)
 
 
+@pytest.mark.long
 def test_answers_that_are_tested_are_not_those_of_the_shipped_head(run_of: Callable[[str], cl.Run]) -> None:
     run = run_of("five of four")
     images = run.load_dataset().test.images
@@ -149,6 +150,7 @@ def test_of_equal_pictures_one_counts(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.long
 def test_what_is_learned_from_and_tested_counts_once_where_pictures_judge_one_another(
     run_of: Callable[[str], cl.Run],
 ) -> None:
@@ -255,6 +257,7 @@ def test_train_says_what_it_takes_and_with_evaluate_and_json_how_it_was_tested(
         assert words in err
 
 
+@pytest.mark.long
 def test_the_page_says_how_it_was_tested(run_of: Callable[[str], cl.Run], tmp_path: Path) -> None:
     run = run_of("two of ten")
     account = account_for(run.classifier())

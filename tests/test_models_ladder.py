@@ -68,6 +68,7 @@ def layer_kinds(model: object) -> set[str]:
     return {type(layer).__name__ for layer in model.layers}  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 def test_choices_change_layers() -> None:
     assert "BatchNormalization" in layer_kinds(build_model("batchnorm", (28, 28, 1), 10))
     assert "BatchNormalization" not in layer_kinds(build_model("batchnorm", (28, 28, 1), 10, batch_norm=False))

@@ -221,6 +221,7 @@ def test_registered_layers_of_this_process_are_loaded(tmp_path: Path) -> None:
         read_network(tmp_path / "model.keras")
 
 
+@pytest.mark.long
 def test_networks_of_many_layers_are_loaded_with_the_same_weights(tmp_path: Path) -> None:
     layers = keras.layers
     image = keras.Input((16, 16, 3), name="image")

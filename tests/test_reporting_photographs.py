@@ -72,6 +72,7 @@ def widths(pictures: Locator) -> list[tuple[int, float]]:
     return [(int(natural), float(seen)) for natural, seen in found]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "least"), [(1280, 160), (360, 140)])
 def test_photographs_are_large_even_of_a_network_that_takes_48_pixels(
     width: int, least: int, report: Path, runs: Path, browser: Browser
@@ -111,6 +112,7 @@ def test_the_report_on_photographs_is_accessible(width: int, scheme: str, report
     page.close()
 
 
+@pytest.mark.long
 def test_every_plot_of_accuracies_has_the_chance_line(report: Path, runs: Path, browser: Browser) -> None:
     labels = cl.Run(runs / "pool-1").predictions["labels"]
     share = np.bincount(labels).max() / len(labels)

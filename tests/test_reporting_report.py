@@ -84,6 +84,7 @@ def commonest(run: cl.Run, place: int = 0) -> tuple[int, int, int]:
     return int(label), int(other), int(matrix[label, other])
 
 
+@pytest.mark.long
 def test_a_click_on_a_confusion_shows_those_images(report: Path, directory: Path, browser: Browser) -> None:
     visit = Visit(browser, report)
     visit.page.select_option("#choice", label="dense")
@@ -104,6 +105,7 @@ def test_a_click_on_a_confusion_shows_those_images(report: Path, directory: Path
     visit.close()
 
 
+@pytest.mark.long
 def test_the_keyboard_goes_from_cell_to_cell(report: Path, browser: Browser) -> None:
     visit = Visit(browser, report)
     page = visit.page
@@ -135,6 +137,7 @@ def test_it_is_accessible_and_no_wider_than_the_screen(report: Path, browser: Br
     visit.close()
 
 
+@pytest.mark.long
 def test_on_paper_everything_is_open_and_no_control_is_seen(report: Path, browser: Browser) -> None:
     visit = Visit(browser, report)
     closed = visit.page.locator("#again ~ details, section details").all()
@@ -148,6 +151,7 @@ def test_on_paper_everything_is_open_and_no_control_is_seen(report: Path, browse
     visit.close()
 
 
+@pytest.mark.long
 def test_it_says_what_the_runs_say(report: Path, directory: Path, browser: Browser) -> None:
     comparison = cl.Comparison(tuple(cl.Run(directory / name) for name in ("dense-1", "dense-2", "fast-1")))
     visit = Visit(browser, report)
@@ -162,6 +166,7 @@ def test_it_says_what_the_runs_say(report: Path, directory: Path, browser: Brows
     visit.close()
 
 
+@pytest.mark.long
 def test_every_plot_has_the_chance_line_of_its_images(report: Path, directory: Path, browser: Browser) -> None:
     labels = cl.Run(directory / "dense-1").predictions["labels"]
     share = np.bincount(labels).max() / len(labels)
@@ -177,6 +182,7 @@ def test_every_plot_has_the_chance_line_of_its_images(report: Path, directory: P
     visit.close()
 
 
+@pytest.mark.long
 def test_the_command_is_the_one_that_makes_these_runs(small_npz: Path, directory: Path) -> None:
     def command(*names: str) -> str | None:
         return command_for(cl.Comparison(tuple(cl.Run(directory / name) for name in names)))
@@ -188,6 +194,7 @@ def test_the_command_is_the_one_that_makes_these_runs(small_npz: Path, directory
     assert command("dense-1", "fast-1") is None  # `fast` has a recipe of its own, and did not take it
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -207,6 +214,7 @@ def test_the_command_says_how_the_data_were_loaded(data: dict[str, Any], said: s
     assert command is None if said is None else said in f"{command} "
 
 
+@pytest.mark.long
 def test_of_a_network_that_its_user_built_no_command_is_said(directory: Path) -> None:
     run = cl.Run(directory / "dense-1")
     run.info["own_network"] = True

@@ -66,6 +66,7 @@ def test_strange_test_pictures_are_counted_and_shown(strange: cl.Run, tmp_path: 
         assert min(numbers) >= SOUND
 
 
+@pytest.mark.long
 def test_the_shipped_file_counts_as_the_run_does(strange: cl.Run, run: cl.Run, small: cl.Dataset) -> None:
     for one, data in ((strange, strange.load_dataset()), (run, small)):
         stored, again = (cl.evaluate(one, *more)["unlike_training"] for more in ((), ("test", data)))

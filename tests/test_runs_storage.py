@@ -36,6 +36,7 @@ def names(url: str) -> list[str]:
     return sorted(path.rpartition("/")[2] for path in system.ls(root))
 
 
+@pytest.mark.long
 def test_a_run_is_sent_to_s3_and_reported_from_there(
     convladder: Any, s3: str, small_npz: Path, elsewhere: Any, tmp_path: Path
 ) -> None:

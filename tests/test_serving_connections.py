@@ -109,6 +109,7 @@ class Client {
 """
 
 
+@pytest.mark.long
 def test_a_java_client_that_offers_h2c_is_answered(port: int, picture: bytes, tmp_path: Path) -> None:
     java = skip_without("java")
     (tmp_path / "Client.java").write_text(JAVA)

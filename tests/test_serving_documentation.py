@@ -134,6 +134,7 @@ def test_every_route_is_in_it(document: Document) -> None:
     assert others == own | {"/", "/models.json", "/examples/{name}", "/look/{name}", "/decode/{name}"}
 
 
+@pytest.mark.long
 def test_every_status_and_content_type_is_answered_so(server: str, document: Document, run: cl.Run, image: Any) -> None:
     client = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))  # the server counts connections
     kinds: set[str] = set()

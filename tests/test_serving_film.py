@@ -183,6 +183,7 @@ def test_everybody_can_watch_it(browser: Browser, url: str, width: int, scheme: 
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.long
 def test_overfitting_is_drawn_and_said(browser: Browser, url: str) -> None:
     """In the lesson's film, which overfits."""
     film = json.loads((Path(str(WEB)) / "learn" / "film.json").read_text(encoding="utf-8"))
@@ -195,6 +196,7 @@ def test_overfitting_is_drawn_and_said(browser: Browser, url: str) -> None:
         assert len(visit.page.locator(".film-marks .overfit").all()) == 1
 
 
+@pytest.mark.long
 def test_an_exported_page_has_the_film_without_a_server(browser: Browser, run: cl.Run, tmp_path: Path) -> None:
     runtime = tmp_path / "dist"
     runtime.mkdir()

@@ -61,6 +61,7 @@ def test_every_odd_and_sound_request_gets_its_answer(server: tuple[subprocess.Po
     assert wrong == {}
 
 
+@pytest.mark.long
 def test_clients_that_leave_in_the_middle_leave_nothing_behind(run: cl.Run) -> None:
     """Neither connections, nor requests at work, nor room for bodies (16 large ones together), nor lines in the log."""
     with started(str(run.path)) as (process, url, port):

@@ -136,6 +136,7 @@ def test_pooling_softmax_loss_and_normalization_are_those_of_numpy_and_keras(vis
     assert compute(visit, "arithmetic.js", "return given.map(m.relu);", -1.5, 0, 2) == [0, 0, 2]
 
 
+@pytest.mark.long
 def test_parameters_are_counted_as_keras_does(visit: Visit) -> None:
     assert "201,327,616 parameters" in visit.page.locator("#dense-count").inner_text()
     assert layers.Dense(1024).compute_output_shape((None, 256 * 256 * 3)) == (None, 1024)
@@ -224,6 +225,7 @@ def chain(before: keras.Model, after: keras.Model) -> Any:
     return lambda images, verbose: after.predict(before.predict(images, verbose=verbose), verbose=verbose)
 
 
+@pytest.mark.long
 def test_what_each_place_adds_to_a_logit_is_that_of_keras(visit: Visit, url: str) -> None:
     image = digits(url)[0][3]
     visit.page.locator("#digits button").nth(3).click()
@@ -247,6 +249,7 @@ def test_what_each_place_adds_to_a_logit_is_that_of_keras(visit: Visit, url: str
         assert shown[4] == pytest.approx(places.sum() + bias[label], abs=0.0051)
 
 
+@pytest.mark.long
 def test_relu_and_normalization_of_the_feature_map_are_those_of_numpy(visit: Visit, url: str) -> None:
     image = digits(url)[0][0] / 255
     kernel = np.asarray([[1, 0, -1]] * 3)
@@ -264,6 +267,7 @@ def test_relu_and_normalization_of_the_feature_map_are_those_of_numpy(visit: Vis
         assert (mean, deviation) == pytest.approx((values.mean(), values.std()), abs=0.0051)
 
 
+@pytest.mark.long
 def test_the_branches_of_an_inception_module_are_those_of_keras(visit: Visit) -> None:
     image = np.random.default_rng(3).uniform(size=(9, 7))
     answered = compute(visit, "arithmetic.js", "return m.pool(given[0], 3, 'max', 1, 'same');", as_map(image))
@@ -277,6 +281,7 @@ def test_the_branches_of_an_inception_module_are_those_of_keras(visit: Visit) ->
     assert told.endswith(f"= {reduced:,}.")
 
 
+@pytest.mark.long
 def test_fewer_epochs_show_what_they_gave(visit: Visit) -> None:
     for name in ("rates", "regularized", "normalized"):
         box = visit.page.locator(f"[data-experiment={name}]")
@@ -337,6 +342,7 @@ def place(visit: Visit) -> tuple[int, int]:
     return int(found[1]) - 1, int(found[2]) - 1
 
 
+@pytest.mark.long
 def test_a_shift_changes_pooled_maps_as_numpy_says(visit: Visit, url: str) -> None:
     image = digits(url)[0][1] / 255
     visit.page.locator("#digits button").nth(1).click()
@@ -348,6 +354,7 @@ def test_a_shift_changes_pooled_maps_as_numpy_says(visit: Visit, url: str) -> No
     assert [int(share) for share in re.findall(r"(\d+) %", told)] == [round(100 * before), round(100 * after)]
 
 
+@pytest.mark.long
 @both
 def test_the_answers_under_a_shift_are_those_of_the_network(
     visit: Visit, url: str, classifiers: dict[str, cl.Classifier]
@@ -366,6 +373,7 @@ def test_the_answers_under_a_shift_are_those_of_the_network(
     assert f"at {row.count(labels[2])} of 17" in visit.page.locator("#kept-b").inner_text()
 
 
+@pytest.mark.long
 @both
 def test_the_kernels_of_a_run_can_be_chosen(visit: Visit, classifiers: dict[str, cl.Classifier], run: cl.Run) -> None:
     visit.page.select_option("#kernel", "0/1")
@@ -415,6 +423,7 @@ def test_the_keyboard_alone_is_enough_for_the_lesson(visit: Visit) -> None:
     assert visit.page.locator("#blocks-measured tbody tr").nth(1).get_attribute("class") == "here"
 
 
+@pytest.mark.long
 def test_a_number_out_of_range_is_not_used(visit: Visit) -> None:
     weight, total = visit.page.locator("#products input").nth(1), visit.page.locator("#total")
     before = total.inner_text(), weight.input_value()
@@ -440,6 +449,7 @@ def test_the_lesson_suits_everyone(browser: Browser, url: str, width: int, schem
     visit.close()
 
 
+@pytest.mark.long
 def test_logits_become_probabilities_and_a_loss(visit: Visit) -> None:
     for index in range(10):
         visit.page.get_by_label(f"Logit of class {index}", exact=True).fill("2" if index == 3 else "0")

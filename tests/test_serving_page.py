@@ -145,6 +145,7 @@ def test_a_digit_drawn_with_the_mouse_is_recognized(visit: Visit, classifiers: d
     )
 
 
+@pytest.mark.long
 def test_an_uploaded_picture_is_classified_as_predict_does(
     visit: Visit, small: cl.Dataset, classifiers: dict[str, cl.Classifier], tmp_path: Path
 ) -> None:
@@ -168,6 +169,7 @@ def test_an_uploaded_picture_is_classified_as_predict_does(
     np.testing.assert_allclose(visit.probabilities(), expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_page_says_when_a_picture_is_unlike_the_training(visit: Visit, small: cl.Dataset, tmp_path: Path) -> None:
     visit.choose("a", "fast")
     for name, pixels, unlike in (("digit", small.test.images[0], False), ("strange", 255 - small.test.images[0], True)):
@@ -270,6 +272,7 @@ def test_the_browser_decodes_as_pillow_does(browser: Browser, static: str, tmp_p
     visit.close()
 
 
+@pytest.mark.long
 def test_the_page_tells_how_good_the_networks_are(visit: Visit, run: cl.Run) -> None:
     visit.choose("a", "fast")
     told = visit.page.locator("#accounts .a").inner_text()
@@ -283,6 +286,7 @@ def test_the_page_tells_how_good_the_networks_are(visit: Visit, run: cl.Run) -> 
     assert f"taken for {answer}: {pairs.count((truth, answer))}×" in told or pairs.count((truth, answer)) == 1
 
 
+@pytest.mark.long
 def test_a_test_image_gets_what_the_run_answered(visit: Visit, classifiers: dict[str, cl.Classifier]) -> None:
     visit.choose("a", "fast")
     button = visit.page.locator("#thumbnails button").nth(3)

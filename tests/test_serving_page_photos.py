@@ -110,6 +110,7 @@ def test_a_test_image_says_its_right_answer_to_everybody(browser: Browser, two: 
     visit.close()
 
 
+@pytest.mark.long
 def test_the_models_stand_in_the_order_served(browser: Browser, two: str) -> None:
     visit = Visit(browser, two)
     assert visit.page.locator("#model-a option").all_inner_texts() == [*BOTH, "digits"]

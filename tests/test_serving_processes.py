@@ -117,6 +117,7 @@ def ask(server: Server, times: int) -> None:
         assert server.get("/v2").status_code == 200
 
 
+@pytest.mark.long
 def test_either_worker_answers_and_the_counts_are_of_both(pair: Server) -> None:
     before, memory = pair.counted(ASKED), 0.0
     for worker in pair.workers:
@@ -129,6 +130,7 @@ def test_either_worker_answers_and_the_counts_are_of_both(pair: Server) -> None:
     assert pair.counted("process_resident_memory_bytes") > 0.9 * memory
 
 
+@pytest.mark.long
 def test_key_and_limits_hold_in_every_worker(pair: Server) -> None:
     for worker in pair.workers:
         with suspended(worker):
@@ -137,6 +139,7 @@ def test_key_and_limits_hold_in_every_worker(pair: Server) -> None:
             assert too_large.status_code == 413
 
 
+@pytest.mark.long
 def test_a_killed_worker_is_replaced_and_its_counts_are_kept(pair: Server) -> None:
     first, second = pair.workers
     before = pair.counted(ASKED)
@@ -177,6 +180,7 @@ def at_work(port: int) -> Iterator[Wire]:
         yield wire
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("told", "to_all", "status", "said"),
     [
@@ -214,6 +218,7 @@ def test_a_second_ctrl_c_ends_all_at_once() -> None:
         assert server.process.wait(10) == 130  # and not after the 30 seconds that the request may take
 
 
+@pytest.mark.long
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     with several("--workers", "2", TMPDIR=str(tmp_path)) as server:
         workers = server.workers
@@ -232,6 +237,7 @@ def changed(content: bytes) -> bytes:
     return renamed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "status", "said"),
     [
@@ -265,6 +271,7 @@ def serve(*arguments: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_what_cannot_be_served_is_refused_as_by_one_process(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         for arguments, status, said in (
@@ -277,6 +284,7 @@ def test_what_cannot_be_served_is_refused_as_by_one_process(tmp_path: Path) -> N
             assert said in error
 
 
+@pytest.mark.long
 def test_a_worker_that_ends_before_it_is_ready_ends_all() -> None:
     process = serve(FILE, "--port", "0", "--workers", "3")
     parent = psutil.Process(process.pid)

@@ -61,6 +61,7 @@ def quick_recipe(rung: str, dataset: cl.Dataset) -> cl.Recipe:
     return recipe if rung == "transfer" else replace(recipe, epochs=2)
 
 
+@pytest.mark.long
 def test_each_rung_has_its_own_size_and_the_table_and_the_words_say_so(compared: Comparison) -> None:
     assert [row["image_size"] for row in compared.rows] == [48, 224]
     assert "`transfer` at 224 pixels" in compared.pairs[0]["words"]
@@ -99,6 +100,7 @@ def test_the_command_that_does_it_again_names_a_size_only_where_one_was_named(
     assert command(runs[1], transferred) is None  # no one command gives these two sizes
 
 
+@pytest.mark.long
 def test_finished_runs_of_every_size_are_taken(folder: Path, compared: Comparison) -> None:
     data = cl.load_dataset(folder)
 
@@ -144,6 +146,7 @@ def test_a_refusal_of_the_rung_that_train_took_is_one_line_that_says_why_it_is_t
     assert not Path("runs").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "message"),
     [

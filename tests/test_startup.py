@@ -117,6 +117,7 @@ def test_processes_import_nothing_from_where_their_caller_stands(
     assert not {"", ".", str(trapped)} & set(found)
 
 
+@pytest.mark.long
 def test_workers_of_the_server_import_nothing_from_where_it_was_started(trapped: Path) -> None:
     """uvicorn starts them, by multiprocessing, which hands on the search path and reads the caller's script again."""
     remove_what_python_reads(trapped)

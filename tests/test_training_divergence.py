@@ -27,6 +27,7 @@ def failed_run(directory: Path) -> dict[str, Any]:
     return info
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes", [{}, {"validate": False}, {"one_cycle": True}, {"minutes": 1.0}, {"until": 0.99}], ids=str
 )
@@ -42,6 +43,7 @@ def test_a_loss_that_is_no_number_ends_the_training_at_once(
     assert failed_run(tmp_path)["error"] == said
 
 
+@pytest.mark.long
 def test_an_ensemble_whose_second_member_diverges_fails_as_a_whole(
     small: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_in_a_comparison_it_is_one_failed_trial(small: cl.Dataset, tmp_path: Pat
     assert comparison.recommendation["take"] == "fast"
 
 
+@pytest.mark.long
 def test_the_command_exits_with_status_1_and_one_line(
     convladder: Any,
     small_npz: Path,

@@ -48,6 +48,7 @@ def weights_of(model: keras.Model) -> list[npt.NDArray[np.float32]]:
     return list(model.get_weights())
 
 
+@pytest.mark.long
 def test_the_solved_head_is_the_first_candidate_and_nothing_worse_is_taken(clothes: cl.Dataset, tuned: cl.Run) -> None:
     accuracies = [float(row["validation_accuracy"]) for row in tuned.history]
     (best,) = tuned.info["best_epochs"]
@@ -67,6 +68,7 @@ def test_a_ruinous_rate_leaves_the_solved_head(clothes: cl.Dataset, brief: Recip
         np.testing.assert_array_equal(kept, given)
 
 
+@pytest.mark.long
 def test_the_account_tells_what_it_was_tuned_on_and_the_precision(clothes: cl.Dataset, tuned: cl.Run) -> None:
     tuning = tuned.info["tuning"]
     assert tuning["sides"] == [64, 64, 96]  # smaller pictures are enlarged to 96 pixels, so growing ends there
@@ -108,6 +110,7 @@ def test_one_seed_gives_the_same_weights(clothes: cl.Dataset, brief: Recipe, tun
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.long
 def test_the_exported_file_answers_as_the_run_was_scored(clothes: cl.Dataset, tuned: cl.Run) -> None:
     stored = tuned.predictions["probabilities"]
     np.testing.assert_allclose(tuned.classifier().predict_probabilities(clothes.test.images), stored, atol=1e-4)

@@ -51,6 +51,7 @@ def test_wrong_labels_are_found(folder: Path, digits_run: cl.Run, folds: int, wr
     assert all("labelled 1, looks like 0" in text for path, text in finding.groups if Path(path).name in wrong)
 
 
+@pytest.mark.long
 def test_the_paths_are_in_the_order_of_the_pictures(folder: Path) -> None:
     data = cl.load_dataset(folder)
     assert data.account is not None
@@ -60,6 +61,7 @@ def test_the_paths_are_in_the_order_of_the_pictures(folder: Path) -> None:
         np.testing.assert_array_equal(np.asarray(Image.open(data.account.paths[row])), images[row, ..., 0])
 
 
+@pytest.mark.long
 def test_a_run_of_other_pictures_is_refused(folder: Path, digits_run: cl.Run, tmp_path: Path) -> None:
     for label in (0, 1):
         (tmp_path / str(label)).mkdir()

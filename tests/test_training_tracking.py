@@ -20,6 +20,7 @@ from convladder.training.progress import ProgressBar
 from convladder.training.tracking import check_mlflow, log_to_mlflow, with_tensorboard
 
 
+@pytest.mark.long
 def test_tensorboard_reads_the_epochs_and_training_is_traced_once(small: cl.Dataset, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -72,6 +72,7 @@ def names(groups: list[list[str]], beginning: str) -> set[str]:
     return {name for group in groups for name in group if name.startswith(beginning)}
 
 
+@pytest.mark.long
 def test_wrong_labels_are_found_and_named(planted: dict[str, list[list[str]]]) -> None:
     groups = planted["likely label errors"]
     assert len(names(groups, "wrong-")) >= 7
@@ -81,6 +82,7 @@ def test_wrong_labels_are_found_and_named(planted: dict[str, list[list[str]]]) -
     assert said.endswith(("in train", "in validation", "in test"))
 
 
+@pytest.mark.long
 def test_crops_and_other_light_are_found(planted: dict[str, list[list[str]]]) -> None:
     groups = [group for check in planted if check.startswith("altered copies") for group in planted[check]]
     assert len(names(groups, "crop-")) >= 5
@@ -91,6 +93,7 @@ def test_crops_and_other_light_are_found(planted: dict[str, list[list[str]]]) ->
     assert "altered copies across splits" in planted  # what is held out for testing is among them
 
 
+@pytest.mark.long
 def test_pictures_of_another_set_are_outliers(planted: dict[str, list[list[str]]]) -> None:
     groups = planted["outliers"]
     # One that looks more like another class has been named for that, and is named once.

@@ -81,6 +81,7 @@ def tuned(digits: cl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return search(plan, digits, carrier=carrier, runner=run_here(), say=said.append), said, carrier
 
 
+@pytest.mark.long
 def test_a_search_that_was_ended_goes_on_and_repeats_nothing(tuned: tuple[Tuned, list[str], Here]) -> None:
     found, said, carrier = tuned
     assert said[0].startswith("2 of 2 trials are there already, in sqlite:///")
@@ -89,6 +90,7 @@ def test_a_search_that_was_ended_goes_on_and_repeats_nothing(tuned: tuple[Tuned,
     assert [row["seeds"] for row in found.best] == [2, 2]
 
 
+@pytest.mark.long
 def test_the_default_is_trial_0_and_what_is_tried_differs_from_it(tuned: tuple[Tuned, list[str], Here]) -> None:
     found, _, _ = tuned
     assert found.trials[0]["differs"] == {}
@@ -97,6 +99,7 @@ def test_the_default_is_trial_0_and_what_is_tried_differs_from_it(tuned: tuple[T
         assert 16 <= row["differs"].get("hidden", 32) <= 64
 
 
+@pytest.mark.long
 def test_trials_get_no_test_images_and_what_is_named_is_a_run_that_says_where_it_came_from(
     tuned: tuple[Tuned, list[str], Here], digits: cl.Dataset
 ) -> None:
@@ -195,6 +198,7 @@ def test_the_best_of_many_equal_trials_is_hardly_ever_named(digits: cl.Dataset) 
     assert named <= 6
 
 
+@pytest.mark.long
 def test_a_hopeless_trial_is_pruned_and_an_impossible_one_says_why(digits: cl.Dataset, tmp_path: Path) -> None:
     place = f"sqlite:///{tmp_path}/tune.db"
     study = open_study(open_storage(place), "dense")
@@ -290,6 +294,7 @@ def test_a_process_that_died_before_its_first_heartbeat_is_not_waited_for(
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
 def test_of_two_processes_one_too_many_leaves_its_trial(kind: str, digits: cl.Dataset, tmp_path: Path) -> None:
     place = f"sqlite:///{tmp_path}/tune.db" if kind == "sqlite" else str(tmp_path / "tune.journal")
@@ -344,6 +349,7 @@ def test_what_cannot_be_searched_is_refused(digits: cl.Dataset, tmp_path: Path) 
         cl.tune(digits, "dense", fixed={"epoch": 1})
 
 
+@pytest.mark.long
 def test_the_command_refuses_in_one_line_and_leaves_nothing(convladder: Any, small_npz: Path, tmp_path: Path) -> None:
     refusals: list[tuple[list[Any], str]] = [
         (["--models", "pol"], "'pol' is not a rung"),
@@ -428,6 +434,7 @@ def test_a_journal_whose_last_line_was_written_by_half_goes_on(tmp_path: Path) -
     assert open_study(open_storage(str(place)), "dense").user_attrs == {"data": "abc", "seed": 1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
 def test_a_process_that_stood_still_says_that_its_trial_is_carried_out_again(
     kind: str, digits: cl.Dataset, tmp_path: Path
@@ -451,6 +458,7 @@ def test_a_process_that_stood_still_says_that_its_trial_is_carried_out_again(
     assert study.trials[0].params == study.trials[1].params
 
 
+@pytest.mark.long
 def test_a_default_whose_process_was_killed_is_tried_again_by_the_same_command(
     digits: cl.Dataset, tmp_path: Path
 ) -> None:
