@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,12 @@ from convladder.data.idx import encode_idx
 from convladder.data.pictures import choose_splits
 
 NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _same_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever tests ran before."""
+    monkeypatch.setattr(sys.modules[__name__], "NUMBERS", itertools.count())
 
 
 def fill(folder: Path, *names: str) -> Path:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,12 @@ from convladder.data.journal import Journal
 from convladder.data.loading import at_size
 
 NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _same_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever tests ran before."""
+    monkeypatch.setattr(sys.modules[__name__], "NUMBERS", itertools.count())
 
 
 def classes(folder: Path, count: int, *names: str) -> Path:

@@ -54,9 +54,10 @@ def test_an_address_without_a_cluster_is_refused_at_once(address: str, run: cl.R
 
 MISSING = """
 import sys
+missing = sys.argv[1]
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name == sys.argv[1]:
+        if name == missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 from convladder import cli

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,12 @@ import pytest
 
 import convladder as cl
 from convladder.data.dataset import Split
-from convladder.files import whole_file
+from convladder.files import lock, whole_file
 from convladder.runs.film import FILM, read_film
 from convladder.signals import Stopped
 from convladder.training import checkpoint
 from convladder.training.recipes import default_recipe_for
+from convladder.training.resuming import in_use
 from sharing import take_first
 
 # Mid-epoch looks, augmentation, dropout, batch normalization's averages, a schedule and an ensemble.
@@ -447,3 +449,18 @@ def test_a_stopped_training_names_the_way_on(small_npz: Path, tmp_path: Path) ->
     _, told = process.communicate(timeout=60)
     assert told.splitlines()[-1].endswith("Go on with: convladder train --resume runs/dense-1")
     assert os.path.exists(tmp_path / "runs" / "dense-1" / checkpoint.FILE)
+
+
+def test_a_worker_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    """Its caller was killed, and the same command was called at once; chaos found it."""
+    for patience, ends in ((0.0, None), (60.0, 0.2)):
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        lock(descriptor)
+        if ends is None:
+            with pytest.raises(cl.ConvladderError, match="another process"), in_use(tmp_path, patience):
+                pass
+            os.close(descriptor)
+        else:
+            threading.Timer(ends, os.close, [descriptor]).start()
+            with in_use(tmp_path, patience):
+                pass

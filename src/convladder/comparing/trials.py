@@ -18,6 +18,8 @@ from convladder.training.resuming import in_use
 if TYPE_CHECKING:
     import keras
 
+PATIENCE = 10.0  # seconds; a worker whose caller was killed has so long to end
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -152,7 +154,7 @@ def take_unfinished(stored: Iterable[Run], identity: Mapping[str, Any]) -> str |
     for run in stored:
         same = identity_of(run.info) | ({"precision": identity["precision"]} if identity["rung"] == "finetune" else {})
         if same == identity and _compatible(run):
-            with contextlib.suppress(ConvladderError), in_use(run.path):
+            with contextlib.suppress(ConvladderError), in_use(run.path, PATIENCE):
                 return run.path.name
     return None
 

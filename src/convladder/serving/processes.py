@@ -62,7 +62,6 @@ def run_workers(
     """
     listener, url = listen(*address, limits)
     with listener, _counts_folder() as folder, _restored_signals():
-        os.environ[COUNTS_VARIABLE] = str(folder)
         config = configure(partial(_start, make, folder), limits, factory=True, workers=workers)
         supervisor = Supervisor(config, listener, folder, partial(announce, url), tell)
         try:
@@ -85,6 +84,8 @@ def _counts_folder() -> Iterator[Path]:
                 "Expected TMPDIR to name a folder with space and write permission.",
                 exit_status=1,
             ) from error
+        os.environ[COUNTS_VARIABLE] = str(folder)  # for the workers
+        stack.callback(os.environ.pop, COUNTS_VARIABLE, None)
         yield folder
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from convladder.files import lock, unwritable
 
 # The parts of run.json that change a run's result, besides its recipe and data.
 SAME = ("rung", "own_network", "layers", "choices", "ensemble", "seed", "deterministic", "parameters", "precision")
+SECONDS_A_LOOK = 0.1  # at a folder that another process trains into
 VERSIONS = ("convladder", "keras", "tensorflow")  # up to the second number
 
 
@@ -29,8 +31,13 @@ def begun(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def in_use(folder: Path) -> Iterator[None]:
+def in_use(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Keep other processes from training into a run folder. The system releases it, however this process ends.
+
+    Args:
+        folder: The run folder.
+        patience: Seconds to wait for another process that trains into it. One whose caller was killed needs a moment
+            to end.
 
     Raises:
         ConvladderError: Another process trains into it, or it cannot be opened.
@@ -39,14 +46,20 @@ def in_use(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise unwritable(folder, error) from error
-    try:
-        lock(descriptor)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConvladderError(
-            f"{folder} is being trained by another process. Expected a run that was ended: wait for that "
-            "process, or end it."
-        ) from None
+    ends = time.monotonic() + patience
+    while True:
+        try:
+            lock(descriptor)
+            break
+        except BlockingIOError:
+            if time.monotonic() < ends:
+                time.sleep(SECONDS_A_LOOK)
+                continue
+            os.close(descriptor)
+            raise ConvladderError(
+                f"{folder} is being trained by another process. Expected a run that was ended: wait for that "
+                "process, or end it."
+            ) from None
     try:
         yield
     finally:
