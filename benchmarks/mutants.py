@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -52,6 +53,7 @@ BEFORE = (
     "matplotlib.pyplot",
 )
 ALIVE = ("survived", "not run")
+CONTEXT = re.compile(r"(.+?)(?:@[^@\]]+)?\|\w+")  # a test, perhaps the group that pytest-xdist gives it, and its phase
 
 
 class Tests:
@@ -67,7 +69,8 @@ class Tests:
             module = ".".join(Path(path).with_suffix("").parts).rpartition("convladder.")[2]
             contexts = data.contexts_by_lineno(path)
             self._lines[module] = {
-                line: {name.rpartition("|")[0] for name in names} - {""} for line, names in contexts.items()
+                line: {found[1] for name in names if (found := CONTEXT.fullmatch(name))}
+                for line, names in contexts.items()
             }
             self._executed[module] = set(data.lines(path) or ())
             self._size.update(name for names in self._lines[module].values() for name in names)
