@@ -6,6 +6,7 @@ docs/scale.md says why not by its own checkpoints.
 import hashlib
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -124,7 +125,9 @@ def _carry_out(plan: Plan, job: Job, model: Any, say: Say) -> Iterator[tuple[int
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray sets what it deprecates itself
+        context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     room = sum(int(node["Resources"].get("CPU", 0)) // job.cores for node in nodes() if node["Alive"])
