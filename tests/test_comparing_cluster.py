@@ -142,7 +142,6 @@ def test_minutes_end_the_runs_on_the_cluster(cluster: Any, small_npz: Path, tmp_
     assert time.monotonic() - began < 120, ended.stderr  # all 120 runs would take several minutes
     finished = sum(row["seeds"] for row in rows(ended.stdout))
     assert 0 < finished < 120
-    assert "1 minutes" in ended.stderr
 
 
 def test_a_cluster_of_this_machine_is_started_where_none_is_named(small_npz: Path, tmp_path: Path) -> None:
