@@ -1,6 +1,9 @@
 """The parity gate: open for every rung, shut for a model that answers otherwise."""
 
 import json
+import os
+import resource
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +93,25 @@ def test_a_folder_that_is_no_export_is_left_alone(stored: cl.Run, tmp_path: Path
     with pytest.raises(cl.ConvladderError, match="is not an export"):
         export(stored, "savedmodel", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("format_", ["onnx", "savedmodel", "litert", "openvino", "triton"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(stored: cl.Run, tmp_path: Path, format_: str) -> None:
+    """TensorFlow and OpenVINO have exceptions of their own for it; a limit on the size of files stands for the disk."""
+    command = [sys.executable, "-m", "convladder", "export", str(stored.path), "--format", format_]
+    ended = subprocess.run(
+        [*command, "--output", str(tmp_path / "exported")],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        # Without coverage, whose own file would be the first that does not fit.
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("Error: Could not write "), ended.stderr
+    assert list(tmp_path.iterdir()) == [] or list((tmp_path / "exported").iterdir()) == []
 
 
 def test_a_missing_runtime_names_its_extra(stored: cl.Run, monkeypatch: pytest.MonkeyPatch) -> None:

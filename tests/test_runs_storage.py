@@ -9,7 +9,7 @@ import pytest
 
 import convladder as cl
 from convladder.files import write_json
-from convladder.runs.storage import Storage
+from convladder.runs.storage import Storage, upload
 from convladder.urls import open_url
 from test_training_train import FILES
 
@@ -82,6 +82,17 @@ def test_runs_that_could_not_be_sent_are_sent_by_the_next_command(s3: str, run: 
     assert Storage(f"{s3}/three").send() == []
     storage.fetch()
     assert sorted(path.name for path in storage.folder.iterdir()) == ["fast-1", "fast-2"]
+
+
+def test_what_was_sent_again_under_its_name_is_fetched_again(s3: str, run: cl.Run, elsewhere: Any) -> None:
+    storage, (system, root) = Storage(f"{s3}/again"), open_url(f"{s3}/again")
+    upload(run.path, system, f"{root}/fast-0-000000000000")
+    storage.fetch()
+    content = dict(run.info) | {"fit_seconds": 1.5}
+    system.pipe_file(f"{root}/fast-0-000000000000/run.json", json.dumps(content).encode())
+    Storage(f"{s3}/again").fetch()
+    (copy,) = storage.folder.iterdir()
+    assert cl.Run(copy).info["fit_seconds"] == 1.5
 
 
 def test_a_folder_without_its_run_json_is_not_fetched(s3: str, run: cl.Run, elsewhere: Any) -> None:

@@ -66,8 +66,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
             os.close(handle)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    except Exception as error:
+        if refusal := _as_unwritable(path, error):
+            raise refusal from error
+        raise
 
 
 @contextlib.contextmanager
@@ -103,8 +105,10 @@ def whole_folder(path: Path, mark: str) -> Iterator[Path]:
                 raise
             _flush(path.parent)
             shutil.rmtree(former, ignore_errors=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    except Exception as error:
+        if refusal := _as_unwritable(path, error):
+            raise refusal from error
+        raise
 
 
 @contextlib.contextmanager
@@ -210,6 +214,18 @@ def unwritable(path: Path, error: OSError) -> ConvladderError:
         "Expected a directory with space and write permission: fix that, or choose another one.",
         exit_status=1,
     )
+
+
+def _as_unwritable(path: Path, error: Exception) -> ConvladderError | None:
+    """`unwritable`, also where a library has put what the system said into an exception of its own; None otherwise."""
+    if isinstance(error, OSError):
+        return unwritable(path, error)
+    if isinstance(error, ConvladderError):
+        return None
+    said = str(error)
+    reasons = (os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES))
+    reason = next((text for text in reasons if text in said), None)
+    return None if reason is None else unwritable(path, OSError(0, reason))
 
 
 def regular(path: str, flags: int) -> int:

@@ -1,6 +1,5 @@
 """Run folders at a URL such as s3://bucket/runs, of any kind that fsspec knows. Commands work on a copy of them."""
 
-import contextlib
 import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -52,8 +51,11 @@ class Storage:
             system, _ = open_url(self.given)
             missing = [place for place, content in self._list().items() if content not in here]
             for place in missing:
-                with scratch_folder(self.folder) as scratch, contextlib.suppress(FileExistsError):
-                    download(system, place, scratch / "run").rename(self.folder / PurePosixPath(place).name)
+                with scratch_folder(self.folder) as scratch:
+                    whole, target = download(system, place, scratch / "run"), self.folder / PurePosixPath(place).name
+                    if target.exists():  # what was sent under this name before
+                        target.rename(scratch / "former")
+                    whole.rename(target)
 
     def send(self) -> list[str]:
         """Send the finished runs that are not there yet; give back the names of their folders at the URL.
