@@ -96,7 +96,7 @@ def measured_table(measured: dict[str, Any]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}".replace("%", " %").replace("-", "−")
+    return f"{round(share, 3) + 0.0:.1%}".replace("%", " %").replace("-", "−")  # + 0.0: no −0.0
 
 
 def knees(measured: dict[str, Any]) -> str:
