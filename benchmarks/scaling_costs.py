@@ -68,8 +68,8 @@ def table(measured: dict[str, Any]) -> str:
 def measured_table(measured: dict[str, Any]) -> str:
     """What scaling.py measured, as Markdown."""
     text = (
-        "| workers | cluster ready after | empty tasks a second | tasks that wait a second: share of the ideal | tasks "
-        "that compute a second: a second | parts of Ray Data a second |\n" + "| --- " * 6 + "|\n"
+        "| workers | cluster ready after | empty tasks a second | waiting for a second each: share of the ideal | "
+        "computing for a second each: tasks a second | parts of Ray Data a second |\n" + "| --- " * 6 + "|\n"
     )
     for row in measured["tasks"]:
         text += (
