@@ -13,7 +13,6 @@ JSON; scaling.py calls it.
 """
 
 import argparse
-import io
 import json
 import statistics
 import subprocess
@@ -23,21 +22,9 @@ import threading
 import time
 from pathlib import Path
 
+from serving import digits
+
 EVERY = 0.2  # seconds between two looks at the memory
-
-
-def encode_pictures(count: int) -> list[bytes]:
-    from PIL import Image
-
-    import convladder as cl
-
-    images = cl.load_dataset("mnist").test.images[..., 0]
-    encoded = []
-    for image in images[:count]:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "png")
-        encoded.append(file.getvalue())
-    return [encoded[number % len(encoded)] for number in range(count)]
 
 
 def write_rows(path: Path, pictures: list[bytes], times: int) -> None:
@@ -116,7 +103,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=20_000)
     given = parser.parse_args()
-    pictures = encode_pictures(given.pictures)
+    encoded = digits(given.pictures)
+    pictures = [encoded[number % len(encoded)] for number in range(given.pictures)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "pictures")
         folder.mkdir()

@@ -83,6 +83,19 @@ def convladder(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
     return call
 
 
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two nodes of two cores: each takes one run of a comparison at a time."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
+    nodes: Any = Cluster(initialize_head=True, head_node_args=node)
+    nodes.second = nodes.add_node(**node)
+    yield nodes
+    nodes.shutdown()
+
+
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
     """The URL of an empty bucket on an S3 server of this machine, which all that is started here can reach."""

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,27 @@ COMMAND = [sys.executable, "-m", "convladder", "compare", "--models", "dense,fas
 SAME = ("name", "seeds", "test_accuracy", "low", "high", "validation_accuracy", "parameters", "macs")
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Two nodes that take one run at a time each."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
-    nodes: Any = Cluster(initialize_head=True, head_node_args=node)
-    nodes.second = nodes.add_node(**node)
-    yield nodes
-    nodes.shutdown()
-
-
 def rows(output: str) -> list[dict[str, Any]]:
     return [{key: row[key] for key in SAME} for row in json.loads(output)["models"]]
+
+
+def start_endless(cluster: Any, data: Path, folder: Path) -> "subprocess.Popen[str]":
+    """A comparison of two runs that do not end by themselves."""
+    return subprocess.Popen(
+        [*COMMAND, "--ray", cluster.address, "--data", str(data), "--epochs", "100000"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_runs(process: "subprocess.Popen[str]", folder: Path, count: int) -> int:
+    """Wait until so many runs have begun; give back how many have."""
+    while (begun := len(list((folder / "runs").glob("*/run.json")))) < count:
+        assert process.poll() is None
+        time.sleep(0.1)
+    return begun
 
 
 def test_a_lost_node_changes_nothing_in_the_table(cluster: Any, small_npz: Path, tmp_path: Path) -> None:
@@ -109,21 +114,10 @@ def test_nodes_leave_their_runs_in_s3(s3: str, cluster: Any, small_npz: Path, tm
 
 def test_a_node_that_joins_takes_runs(cluster: Any, small_npz: Path, tmp_path: Path) -> None:
     cluster.remove_node(cluster.second)
-    process = subprocess.Popen(
-        [*COMMAND, "--ray", cluster.address, "--data", str(small_npz), "--epochs", "100000"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (begun := list((tmp_path / "runs").glob("*/run.json"))):
-        assert process.poll() is None
-        time.sleep(0.1)
-    assert len(begun) == 1  # the other waits for two cores
+    process = start_endless(cluster, small_npz, tmp_path)
+    assert wait_for_runs(process, tmp_path, 1) == 1  # the other waits for two cores
     cluster.add_node(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000)
-    while len(list((tmp_path / "runs").glob("*/run.json"))) < 2:
-        assert process.poll() is None
-        time.sleep(0.1)
+    wait_for_runs(process, tmp_path, 2)
     process.terminate()
     process.communicate()
     assert process.returncode == 143
@@ -161,16 +155,8 @@ def test_a_cluster_of_this_machine_is_started_where_none_is_named(small_npz: Pat
 def test_a_signal_interrupts_the_runs_on_the_cluster(
     cluster: Any, small_npz: Path, tmp_path: Path, signal_: signal.Signals, status: int, said: str
 ) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "--ray", cluster.address, "--data", str(small_npz), "--epochs", "100000"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while len(list((tmp_path / "runs").glob("*/run.json"))) < 2:
-        assert process.poll() is None
-        time.sleep(0.1)  # until both are under way
+    process = start_endless(cluster, small_npz, tmp_path)
+    wait_for_runs(process, tmp_path, 2)
     process.send_signal(signal_)
     _, told = process.communicate()
     assert process.returncode == status

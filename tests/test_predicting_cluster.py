@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +42,6 @@ def alone(pictures: Path, run: cl.Run) -> str:
     done = subprocess.run(command, cwd=pictures, capture_output=True, text=True, check=False)
     assert done.returncode == 2  # because of the damaged one
     return done.stdout
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Two nodes of two cores."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
-    nodes: Any = Cluster(initialize_head=True, head_node_args=node)
-    nodes.second = nodes.add_node(**node)
-    yield nodes
-    nodes.shutdown()
 
 
 def start(run: cl.Run, cluster: Any, folder: Path, output: Path, *more: str) -> subprocess.Popen[str]:

@@ -9,7 +9,7 @@ import pytest
 
 import convladder as cl
 from convladder.files import write_json
-from convladder.runs.storage import Storage, upload
+from convladder.runs.storage import Storage, download, upload
 from convladder.urls import open_url
 from test_training_train import FILES
 
@@ -112,6 +112,8 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(s3: str, elsewhere: Any,
     storage = Storage(url)
     with pytest.raises(cl.ConvladderError, match="leads elsewhere"):
         storage.fetch()
+    with pytest.raises(cl.ConvladderError, match="leads elsewhere"):  # nor does the run's own name
+        download(system, f"{root}/x/..", storage.folder / "run")
     assert not list(storage.folder.parent.rglob("*evil*"))
 
 

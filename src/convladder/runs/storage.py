@@ -102,12 +102,18 @@ def download(system: Any, place: str, folder: Path) -> Path:
     Raises:
         ConvladderError: It is no run, or the name of a file in it leads out of the folder.
     """
+    _check_name(place, PurePosixPath(place).name)
     for remote in system.find(place):
-        name = PurePosixPath(remote.strip("/").removeprefix(place.strip("/")).lstrip("/"))
-        if ".." in name.parts or "\\" in str(name):
-            raise ConvladderError(f"{remote} is no file of a run: its name leads elsewhere. Remove it.")
+        name = remote.strip("/").removeprefix(place.strip("/")).lstrip("/")
+        _check_name(remote, name)
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         system.get_file(remote, str(path))
     _ = Run(folder).info
     return folder
+
+
+def _check_name(remote: str, name: str) -> None:
+    """Raise a ConvladderError if a name below a folder leads out of it."""
+    if ".." in PurePosixPath(name).parts or "\\" in name:
+        raise ConvladderError(f"{remote} is no run or file of one: its name leads elsewhere. Remove it.")

@@ -54,8 +54,8 @@ def run_workers(
         workers: How many.
         address: Host and port, as of `run_server`.
         limits: Of connections and seconds, for each worker.
-        announce: Told the address, once all workers are ready.
-        tell: Told, in a line, of a worker that ended and was replaced.
+        announce: Called with the address, once all workers are ready.
+        tell: Called with a line for each worker that ended and was replaced.
 
     Raises:
         ConvladderError: The address cannot be taken, or a worker cannot start.
@@ -106,8 +106,8 @@ class Supervisor(Multiprocess):
         config: How each worker runs.
         listener: What they accept from.
         folder: Where they share their counts, and say that they are ready.
-        announce: Called once all are.
-        tell: Told of a worker that was replaced.
+        announce: Called once all are ready.
+        tell: Called with a line for each worker that was replaced.
     """
 
     def __init__(

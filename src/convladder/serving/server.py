@@ -36,7 +36,7 @@ def run_server(app: ASGIApp, host: str, port: int, limits: Limits, announce: Cal
         host: The address to listen at.
         port: 0 for a free one.
         limits: Of connections and seconds.
-        announce: Told the address, once it is listened at.
+        announce: Called with the address, once the server listens at it.
 
     Raises:
         ConvladderError: The address cannot be taken; exit status 1.
