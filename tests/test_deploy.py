@@ -95,7 +95,7 @@ def test_the_containers_call_a_command_that_is_there() -> None:
     assert json.loads(entry) == ["convladder", "serve"]
     (port,) = CONTAINER["ports"]
     for arguments in (json.loads(default), CONTAINER["args"]):
-        given = command.make_context("serve", arguments).params
+        given = command.make_context("serve", list(arguments)).params  # which empties the list
         assert given["host"] == "0.0.0.0"
         assert given["port"] == port["containerPort"]
     assert f"EXPOSE {port['containerPort']}\n" in DOCKERFILE
