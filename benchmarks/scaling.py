@@ -165,7 +165,7 @@ def main() -> None:
             "photograph_seconds": measure_photograph(Path(folder), arguments.rounds),
             "predictions": json.loads(
                 subprocess.check_output(
-                    [sys.executable, PREDICTIONS, trained(folder), "--rounds", str(arguments.rounds)], text=True
+                    [sys.executable, PREDICTIONS, trained(folder), "--rounds", str(arguments.rounds)], encoding="utf-8"
                 ).splitlines()[-1]
             ),
         }

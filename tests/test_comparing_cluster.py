@@ -124,7 +124,7 @@ def test_a_node_that_joins_takes_runs(cluster: Any, small_npz: Path, tmp_path: P
 
 
 def test_minutes_end_the_runs_on_the_cluster(cluster: Any, small_npz: Path, tmp_path: Path) -> None:
-    given = ["--data", str(small_npz), "--epochs", "20", "--seeds", "60", "--minutes", "1"]
+    given = ["--data", str(small_npz), "--epochs", "20", "--seeds", "90", "--minutes", "2"]
     began = time.monotonic()
     ended = subprocess.run(
         [*COMMAND, "--ray", cluster.address, *given],
@@ -133,9 +133,9 @@ def test_minutes_end_the_runs_on_the_cluster(cluster: Any, small_npz: Path, tmp_
         text=True,
         check=False,
     )
-    assert time.monotonic() - began < 120, ended.stderr  # all 120 runs would take several minutes
+    assert time.monotonic() - began < 180, ended.stderr  # all 180 runs would take several minutes
     finished = sum(row["seeds"] for row in rows(ended.stdout))
-    assert 0 < finished < 120
+    assert 0 < finished < 180
 
 
 def test_a_cluster_of_this_machine_is_started_where_none_is_named(small_npz: Path, tmp_path: Path) -> None:

@@ -219,7 +219,6 @@ def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys:
         _ = cl.train
 
 
-@pytest.mark.long
 def test_text_is_utf8_wherever_the_package_runs() -> None:
     """Each opening of a text file, and of a pipe of text, names its encoding; another is the locale's."""
     unnamed = [

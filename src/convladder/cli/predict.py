@@ -139,7 +139,12 @@ def _spread(model: Path, sources: list[str], output: str, **settings: Any) -> No
         return f"{output} holds {sum(kept):,} answers; the same command goes on from there."
 
     # Ray prints the last lines of a node's log where that is lost.
-    with when_stopped(goes_on), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), bar:
+    with (
+        when_stopped(goes_on),
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        bar,
+    ):
         counts = predict_on_cluster(model, sources, output, **settings, say=remark, show=show)
     remark(f"{counts.pictures:,} answers in {output}")
     if counts.unreadable:
