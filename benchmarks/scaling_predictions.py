@@ -5,9 +5,10 @@
 A RUN is a folder that train wrote on MNIST, whose test images are the pictures, over and over, as PNG files. It prints
 JSON; scaling.py calls it.
 
-* **predict** answers for the files by all cores of this machine, in a fresh process without its imports. **One actor**
-  has as many cores, on a cluster of this machine; its seconds are those between its first part and its last, because
-  starting Ray takes the same for any number of pictures. The two alternate.
+* **predict** answers for the files by all cores of this machine, in a fresh process without its imports, and writes
+  lines of JSON. **One actor** does so too, and has as many cores, on a cluster of this machine; its seconds are those
+  between its first part and its last, because starting Ray takes the same for any number of pictures. The two
+  alternate.
 * **Memory** is the most that the calling process and the largest actor hold, for the pictures once and ten times over,
   as rows of bytes in Parquet.
 """
@@ -23,6 +24,8 @@ import time
 from pathlib import Path
 
 from serving import digits
+
+from convladder.predicting.answers import describe
 
 EVERY = 0.2  # seconds between two looks at the memory
 
@@ -42,12 +45,14 @@ def measure_plain(run: str, folder: str) -> dict[str, float]:
 
     paths = sorted(map(str, Path(folder).iterdir()))
     classifier = cl.Classifier(run)
-    began = time.perf_counter()
-    count = sum(1 for _ in classifier.predict(paths))
-    return {"pictures_per_second": count / (time.perf_counter() - began)}
+    with tempfile.TemporaryFile("w", encoding="utf-8") as file:
+        began = time.perf_counter()
+        for path, answer in zip(paths, classifier.predict(paths), strict=True):
+            file.write(json.dumps(describe(path, answer)) + "\n")
+        return {"pictures_per_second": len(paths) / (time.perf_counter() - began)}
 
 
-def measure_actor(run: str, source: str) -> dict[str, float]:
+def measure_actor(run: str, source: str, answers: str) -> dict[str, float]:
     """Pictures a second of one actor with all cores, and the most memory of the caller and of the actor."""
     import psutil
 
@@ -76,6 +81,7 @@ def measure_actor(run: str, source: str) -> dict[str, float]:
             run,
             source,
             output,
+            format=answers,
             cores=count_processors(),
             say=lambda _: None,
             show=lambda done, _: moments.append((time.perf_counter(), done)),
@@ -111,7 +117,7 @@ def main() -> None:
         for number, picture in enumerate(pictures):
             (folder / f"{number:07}.png").write_bytes(picture)
         rounds = [
-            (measure("plain", given.run, str(folder)), measure("actor", given.run, str(folder)))
+            (measure("plain", given.run, str(folder)), measure("actor", given.run, str(folder), "json"))
             for _ in range(given.rounds)
         ]
         plain = statistics.median(first["pictures_per_second"] for first, _ in rounds)
@@ -120,7 +126,7 @@ def main() -> None:
         for times in (1, 10):
             rows = Path(scratch, f"{times}.parquet")
             write_rows(rows, pictures, times)
-            figures = measure("actor", given.run, str(rows))
+            figures = measure("actor", given.run, str(rows), "parquet")
             memory[times * given.pictures] = {name: figures[name] for name in ("caller_bytes", "actor_bytes")}
     results = {
         "predict": plain,

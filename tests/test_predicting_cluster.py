@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -69,7 +70,7 @@ def test_no_row_is_missing_or_double_after_a_lost_node_and_after_a_killed_driver
     first.kill()
     first.communicate()
     second = start(run, cluster, pictures, output, "--json")
-    wait_for_parts(second, output, 60)
+    wait_for_parts(second, output, 30)
     cluster.remove_node(cluster.second, allow_graceful=False)
     out, told = second.communicate()
     assert (second.returncode, out) == (2, ""), told
@@ -124,6 +125,30 @@ def test_parquet_and_urls_and_rows_of_bytes_get_the_same_answers(
     counts = cl.predict_on_cluster(run.path, tmp_path / "list.txt", tmp_path / "two", top=1, address=cluster.address)
     assert counts == (3000, 0)
     assert [row["label"] for row in parquet.read_table(tmp_path / "two").to_pylist()] == [a["label"] for a in expected]
+
+
+def test_pictures_and_answers_are_in_a_bucket(
+    s3: str, run: cl.Run, cluster: Any, pictures: Path, alone: str, tmp_path: Path
+) -> None:
+    system = fsspec.filesystem("s3")
+    system.put(str(pictures / "pictures" / "11"), f"{s3}/many/", recursive=True)  # the damaged one among them
+    expected = [json.loads(line) for line in alone.splitlines()[11_000:12_000]]
+    rows = {"image": [(pictures / answer["source"]).read_bytes() for answer in expected]}
+    parquet.write_table(pa.table(rows), tmp_path / "rows.parquet", row_group_size=400)
+    system.put(str(tmp_path / "rows.parquet"), f"{s3}/rows.parquet")
+    for source, output in ((f"{s3}/many/11/*.png", f"{s3}/one"), (f"{s3}/rows.parquet", f"{s3}/two")):
+        command = [*COMMAND, str(run.path), source, "--ray", cluster.address, "--json", "--output", output]
+        for _ in ("new", "all there"):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stdout) == (2, ""), done.stderr
+            assert "1 of these 1,000 answers is an error" in done.stderr
+        found = [json.loads(line) for path in sorted(system.glob(f"{output}/part-*")) for line in system.open(path)]
+        for answer, right in zip(found, expected, strict=True):
+            if "error" in right:
+                assert answer["error"].startswith(f"Could not read {answer['source']} (")
+            else:
+                assert answer | {"source": ""} == right | {"source": ""}
+    assert found[-1]["source"] == f"{s3}/rows.parquet#999"
 
 
 def test_a_cluster_of_this_machine_is_started_and_stopped(run: cl.Run, pictures: Path, tmp_path: Path) -> None:

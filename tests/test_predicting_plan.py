@@ -175,19 +175,19 @@ def answer(place: Place, plan: Any, ending: str) -> None:
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
 @pytest.mark.parametrize("name", ["out", "memory://out"])
 def test_every_input_is_in_one_part_and_finished_parts_are_left(name: str, ending: str, memory: Any) -> None:
-    place, paths = Place(name), [f"photos/{number}.png" for number in range(100)]
+    place, paths = Place(name), [f"photos/{number}.png" for number in range(400)]
     plan = make_plan(place, paths, WORK, ending)
-    assert [part.pictures for part in plan.parts] == [32, 32, 32, 4]
-    assert (plan.pictures, plan.done, plan.unreadable) == (100, 0, 0)
+    assert [part.pictures for part in plan.parts] == [128, 128, 128, 16]
+    assert (plan.pictures, plan.done, plan.unreadable) == (400, 0, 0)
     answer(place, plan, ending)
     names = sorted(place.names())
     assert names == [INPUTS, PLAN, *(f"part-{number:06}{ending}" for number in range(4))]
     again = make_plan(place, iter(paths), WORK, ending)
-    assert (list(again.parts), again.done, again.unreadable) == ([], 100, 10)
+    assert (list(again.parts), again.done, again.unreadable) == ([], 400, 40)
     place.write(f"part-000001{ending}", b"damaged")
     again = make_plan(place, paths, WORK, ending)
     assert list(again.parts) == [plan.parts[1]]
-    assert again.done == 68
+    assert again.done == 272
     if ending == ".jsonl":
         answer(place, again, ending)
         lines = b"".join(place.read(name) for name in names[2:]).splitlines()

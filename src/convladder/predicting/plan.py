@@ -27,7 +27,7 @@ from convladder.urls import is_url
 PLAN, INPUTS = "_plan.json", "_inputs.jsonl"
 FORMAT = 1
 PART = 1000  # pictures: what is predicted again at most, for each actor, after a kill
-FEWEST, SPREAD = 32, 128  # a small job has parts of at least so many pictures, and about so many parts
+FEWEST, SPREAD = 128, 64  # a small job has parts of at least so many pictures, and about so many parts
 MOST_CUTS = 8  # of a row group, because each part reads it from its beginning
 READERS = 16  # threads that look at finished parts
 WORDS = {"model": "another model", "inputs": "other pictures", "folder": "pictures below another folder"}

@@ -23,6 +23,7 @@ from convladder.predicting.sources import list_inputs
 
 FORMATS = {"parquet": PARQUET, "json": JSON}
 MOST_BLOCKS = 10_000  # of Ray Data's: beyond so many parts, a block has several
+PARTS_AT_ONCE = 2  # of an actor: one is read, decoded or written while the network answers for the other
 MEMORY = "memory://"
 
 Say = Callable[[str], object]
@@ -139,6 +140,7 @@ def _carry_out(plan: Plan, job: Job, model: Any, say: Say) -> Iterator[tuple[int
         batch_size=1,
         fn_constructor_args=(job, [model]),
         num_cpus=job.cores,
+        max_concurrency=PARTS_AT_ONCE,
         concurrency=max(1, min(room, len(plan.parts))),
     )
     lost = {node["NodeID"] for node in nodes() if not node["Alive"]}  # before this job
