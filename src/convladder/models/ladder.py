@@ -153,14 +153,20 @@ def build_residual(x: Any, *, depth: int = 20, batch_norm: bool = True, residual
     return _deep_stack(x, depth, batch_norm, residual)
 
 
-def build_fast(x: Any, *, filters: int = 16, hidden: int = 64) -> Any:
-    """What reaches 99 % of MNIST in the fewest seconds: few filters, pooled before they are activated."""
-    x = layers.Flatten(name="flatten")(_pooled_stack(x, (filters, 2 * filters, 4 * filters)))
+def build_fast(x: Any, *, filters: int = 16, hidden: int = 96) -> Any:
+    """What reaches 99 % of MNIST in the fewest seconds: few filters, pooled a lot, and before they are activated."""
+    x = convolve(x, filters, "stage1_conv", kernel_size=5, padding="valid", kernel_initializer="he_normal")
+    x = pool(x, "stage1_pool", pool_size=3 if min(x.shape[1:3]) >= 6 else 2)  # what is left can be pooled once more
+    x = normalize_and_activate(x, "stage1", batch_norm=False)  # (batch, 8, 8, filters) on 28×28
+    x = convolve(x, 3 * filters, "stage2_conv", kernel_initializer="he_normal")
+    x = pool(x, "stage2_pool")
+    x = normalize_and_activate(x, "stage2", batch_norm=False)  # (batch, 4, 4, 3 · filters)
+    x = layers.Flatten(name="flatten")(x)
     return layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", name="hidden")(x)
 
 
 def build_strong(x: Any, *, filters: int = 32, hidden: int = 128, batch_norm: bool = True) -> Any:
-    """What reaches the highest accuracy: `fast`, wider and normalized; of colours, deeper. Trained for longer."""
+    """What reaches the highest accuracy: `fast` with a third convolution, wider and normalized; of colours, deeper."""
     if x.shape[-1] == 3:
         return _colour_stack(x, filters, batch_norm)
     x = layers.Flatten(name="flatten")(_pooled_stack(x, (filters, 2 * filters, 3 * filters), batch_norm))

@@ -24,7 +24,7 @@ DESCRIBED: Mapping[str, str] = {
     "inception": "Kernels of 1×1, 3×3 and 5×5 side by side in place of one size{reduced}.",
     "deep": "{depth} convolutions of 16 channels on top of one another, all but the first on {quarter} places.",
     "residual": "`deep` with an identity connection{off} around every two of its {depth} convolutions.",
-    "fast": "Made for few seconds of training: three convolutions, pooled before they are activated, and one hidden "
+    "fast": "Made for few seconds of training: two convolutions, pooled before they are activated, and one hidden "
     "layer of {hidden} units, {parameters} parameters.",
     "tiny": "Made for few parameters, {parameters} here: three convolutions of 8, 14 and 16 filters, pooled three "
     "times, and no hidden layer.",
