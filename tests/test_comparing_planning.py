@@ -141,7 +141,7 @@ def test_equal_minutes_give_all_rungs_the_same_time_batches_augmentation_and_vie
         "label smoothing of their own."
     )
     assert alike["tiny"].label_smoothing == 0
-    assert alike["fast"].learning_rate == 2 * alike["pool"].learning_rate
+    assert alike["fast"].learning_rate == 4 * alike["pool"].learning_rate
 
 
 def test_equal_minutes_go_with_an_augmentation_for_all_and_with_the_article_s_recipe(small: cl.Dataset) -> None:

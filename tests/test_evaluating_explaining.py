@@ -53,7 +53,7 @@ def test_first_filters_and_feature_maps_are_those_of_the_convolution(run: cl.Run
     for number in (0, 7):
         expected = correlate2d(seven[..., 0] / 255, filters[number, ..., 0], mode="valid") + bias[number]
         np.testing.assert_allclose(maps[..., number], expected, atol=1e-4)
-    assert feature_maps(model, seven, "hidden").shape == (64,)
+    assert feature_maps(model, seven, "hidden").shape == (96,)
     with pytest.raises(cl.ConvladderError, match="Did you mean stage1_conv"):
         feature_maps(model, seven, "stage1_con")
     with pytest.raises(cl.ConvladderError, match="keeps places"):
