@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-long test-lowest check lint docs pictures format parity load chaos fuzz coverage mutants pins dist sbom clean
+.PHONY: run test test-long test-lowest check lint docs pictures format parity load chaos fuzz coverage mutants figures pins dist sbom clean
 
 run: .venv/train
 	$(BIN)/convladder compare
@@ -41,6 +41,10 @@ coverage: .venv/dev
 # it goes on with the counts in mutation.json.
 mutants: .venv/dev
 	$(BIN)/python benchmarks/mutants.py
+
+# All figures of docs/benchmarks.md on this code: hours, and it says how many; CIFAR10= names its folder of pictures.
+figures: .venv/dev
+	$(BIN)/python benchmarks/figures.py $(if $(CIFAR10),--cifar10 $(CIFAR10))
 
 check: lint test
 

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from serving import digits
@@ -101,7 +102,7 @@ def measure(what: str, *given: str) -> dict[str, float]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
-        measures = {"plain": measure_plain, "actor": measure_actor}
+        measures: dict[str, Callable[..., dict[str, float]]] = {"plain": measure_plain, "actor": measure_actor}
         print(json.dumps(measures[sys.argv[2]](*sys.argv[3:])))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

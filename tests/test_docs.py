@@ -59,6 +59,7 @@ NOT_RUN = {
     "needs a file that one trusts and that is refused; test_inference_cost.py makes some": [
         "convladder predict model.onnx photos --any-cost"
     ],
+    "measures for hours": ["make figures"],
     "takes minutes": [
         "convladder compare --seeds 5",
         "convladder compare --seeds 2",
@@ -67,13 +68,7 @@ NOT_RUN = {
         "convladder train --data clothes",
         "convladder compare --data clothes",
         "convladder compare --models residual",
-        "convladder reproduce",
         "convladder tune",
-        "python benchmarks/time_to_accuracy.py",
-        "python benchmarks/accuracy.py",
-        "python benchmarks/input_pipeline.py",
-        "python benchmarks/predicting.py",
-        "python benchmarks/serving.py",
         "python benchmarks/page.py",
     ],
     "goes on with a training that was killed; test_training_resuming.py does it": ["convladder train --resume"],
