@@ -151,6 +151,20 @@ def test_pictures_and_answers_are_in_a_bucket(
     assert found[-1]["source"] == f"{s3}/rows.parquet#999"
 
 
+def test_a_classifier_gets_a_gpu_or_says_why_not(run: cl.Run, cluster: Any, pictures: Path, tmp_path: Path) -> None:
+    def ask(gpus: str) -> str:
+        command = [*COMMAND, str(run.path), "pictures/00/00000.png", "--ray", cluster.address]
+        command += ["--gpus", gpus, "--output", str(tmp_path / "out")]
+        done = subprocess.run(command, cwd=pictures, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        return done.stderr.splitlines()[-1]
+
+    assert "has 1 GPUs for an actor. Expected a cluster with GPUs, or no --gpus." in ask("1")
+    cluster.add_node(num_cpus=1, num_gpus=1, include_dashboard=False)  # which Ray believes
+    assert "ONNX Runtime cannot compute on a GPU here (it is built for processors alone)" in ask("0.5")
+    assert "has 2 GPUs for an actor. Expected --gpus of at most 1." in ask("2")
+
+
 def test_a_cluster_of_this_machine_is_started_and_stopped(run: cl.Run, pictures: Path, tmp_path: Path) -> None:
     few = ["pictures/00/*.png", "pictures/11/11011.png", "missing.png", "--top", "1"]
     command = [*COMMAND, str(run.path), *few, "--json", "--output", str(tmp_path / "out"), "--ray"]

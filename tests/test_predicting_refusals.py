@@ -22,8 +22,13 @@ def here(tmp_path: Path, convladder: Any) -> Any:
 REFUSED = {
     "no output": (["a.png", "--ray"], "--ray was given with no --output. Expected --output DIR|URL"),
     "csv": (["a.png", "--ray", "--output", "out", "--csv"], "--ray was given with --csv"),
-    "cores alone": (["a.png", "--cores", "2"], "--cores and --column are for a cluster. Expected --ray"),
-    "column alone": (["a.png", "--column", "image"], "--cores and --column are for a cluster. Expected --ray"),
+    "cores alone": (["a.png", "--cores", "2"], "--cores, --gpus and --column are for a cluster. Expected --ray"),
+    "GPUs alone": (["a.png", "--gpus", "1"], "--cores, --gpus and --column are for a cluster. Expected --ray"),
+    "one and a half GPUs": (
+        ["a.png", "--ray", "--output", "out", "--gpus", "1.5"],
+        "A classifier cannot have 1.5 GPUs. Expected a share of one, or a whole number.",
+    ),
+    "column alone": (["a.png", "--column", "image"], "--cores, --gpus and --column are for a cluster. Expected --ray"),
     "empty folder": (["empty", "--ray", "--output", "out"], "empty holds no pictures"),
     "file": (["a.png", "--ray", "--output", "file"], "The output file is a file. Expected a folder"),
     "others": (["a.png", "--ray", "--output", "."], ". holds 'a.png', and no answers of `predict --ray`"),

@@ -112,13 +112,29 @@ def _bare_folder() -> Iterator[None]:
                 os.environ["HOME"] = home
 
 
-def check_cores(cores: int, user: str) -> None:
-    """Raise a ConvladderError unless a node of the cluster has so many cores for a `user`, as a run is one."""
-    largest = max(node["Resources"].get("CPU", 0) for node in nodes() if node["Alive"])
-    if cores > largest:
+def check_cores(cores: int, user: str, gpus: float = 0) -> int:
+    """How many users, as runs are, fit on the nodes of the cluster, each with so many cores and GPUs.
+
+    Raises:
+        ConvladderError: None does.
+    """
+    have = [node["Resources"] for node in nodes() if node["Alive"]]
+    for name, needed, option in (("CPU", cores, "--cores"), ("GPU", gpus, "--gpus")):
+        largest = max(resources.get(name, 0) for resources in have)
+        if needed > largest:
+            what = "cores" if name == "CPU" else "GPUs"
+            expected = f"{option} of at most {largest:.0f}" if largest else f"a cluster with {what}, or no {option}"
+            raise ConvladderError(f"No node of the cluster has {needed:g} {what} for {user}. Expected {expected}.")
+    room = [
+        min(int(resources.get("CPU", 0) // cores), int(resources.get("GPU", 0) / gpus + 1e-9) if gpus else 1 << 20)
+        for resources in have
+    ]
+    if not any(room):
         raise ConvladderError(
-            f"No node of the cluster has {cores} cores for {user}. Expected --cores of at most {largest:.0f}."
+            f"No node of the cluster has {cores} cores and {gpus:g} GPUs for {user} together. Expected fewer: "
+            "--cores, --gpus."
         )
+    return sum(room)
 
 
 def nodes() -> list[dict[str, Any]]:

@@ -62,6 +62,12 @@ def predict(
             min=1, max=1024, help="Processor cores for each classifier there. Default: 1.", rich_help_panel="Cluster"
         ),
     ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1024, help="GPUs for each classifier there; 0.25 lets four share one.", rich_help_panel="Cluster"
+        ),
+    ] = None,
     column: Annotated[
         str | None,
         typer.Option(help="Column of a Parquet file that holds pictures or paths.", rich_help_panel="Cluster"),
@@ -78,11 +84,11 @@ def predict(
             told = "--csv" if as_csv else "no --output"
             raise ConvladderError(f"--ray was given with {told}. Expected --output DIR|URL, for Parquet or --json.")
         form = "json" if as_json else "parquet"
-        settings = {"top": top, "cores": cores or 1, "column": column, "any_cost": any_cost, "null": null}
-        _spread(model, sources, output, address=ray, format=form, **settings)
+        settings = {"top": top, "cores": cores or 1, "gpus": gpus or 0, "column": column}
+        _spread(model, sources, output, address=ray, format=form, any_cost=any_cost, null=null, **settings)
         return
-    if cores is not None or column is not None:
-        raise ConvladderError("--cores and --column are for a cluster. Expected --ray with them.")
+    if (cores, gpus, column) != (None, None, None):
+        raise ConvladderError("--cores, --gpus and --column are for a cluster. Expected --ray with them.")
     classifier = Classifier(model, any_cost=any_cost)
     named = min(top or 1, len(classifier.class_names))
     options = ["json" if as_json else "csv" if as_csv else "lines", top]

@@ -30,6 +30,11 @@ PLACES_A_BATCH = 1 << 20  # pixels per batch: 128 images of 90×90, 20 of 224×2
 # How long ONNX Runtime's threads spin before they sleep. The default is so long that they take a core from the decoders
 # between two batches. Without spinning, one image takes 50 % longer.
 MICROSECONDS_AWAKE = 200
+CUDA = "CUDAExecutionProvider"
+NO_GPU = (
+    "ONNX Runtime cannot compute on a GPU here ({reason}). Expected its build for CUDA, the package onnxruntime-gpu in "
+    "place of onnxruntime, with NVIDIA's driver; or a classifier without a GPU."
+)
 UNLIKE = 0.01  # below this familiarity, a picture is unlike those that were trained on
 
 
@@ -94,6 +99,7 @@ class Classifier:
             threads that wait for the next call keep a processor busy for a while.
         any_cost: Whether to allow a network whose cost is unknown, as of loops, or out of proportion to its file. It
             may take any time and memory, so allow it for files that you trust.
+        gpu: Whether to compute on a GPU, the first that the process may use. This needs ONNX Runtime's build for CUDA.
 
     Attributes:
         path: The file.
@@ -111,7 +117,7 @@ class Classifier:
             what is refused (see docs/security.md).
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0, any_cost: bool = False) -> None:
+    def __init__(self, path: str | Path, *, threads: int = 0, any_cost: bool = False, gpu: bool = False) -> None:
         path = Path(path)
         self.path = path / "model.onnx" if path.is_dir() else path
         self._artifact = read_artifact(self.path)
@@ -123,7 +129,7 @@ class Classifier:
             if not any_cost:
                 batch = (self.largest_batch, height, width, channels)
                 check_cost(self._artifact.content, self._input, batch, path)
-            self._session = _open(self._artifact.answers_alone, threads)
+            self._session = _open(self._artifact.answers_alone, threads, gpu)
         except ConvladderError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common class
@@ -137,7 +143,7 @@ class Classifier:
         self.stages: tuple[str, ...] = tuple(self.metadata["stages"])
         self._outputs = _check_graph(self, self._session, self._artifact)
         self._maps_session: onnxruntime.InferenceSession | None = None
-        self._threads = threads
+        self._threads, self._gpu = threads, gpu
         self._lock = threading.Lock()
 
     @property
@@ -181,7 +187,7 @@ class Classifier:
         pixels = self._checked(images)
         with self._lock:
             if self._maps_session is None:  # created on demand, because it takes the memory of a second model
-                self._maps_session = _open(self._artifact.content, self._threads)
+                self._maps_session = _open(self._artifact.content, self._threads, self._gpu)
         maps = self._maps_session.run(list(self.stages), {self._input: pixels})
         return dict(zip(self.stages, maps, strict=True))
 
@@ -283,11 +289,17 @@ class Classifier:
         return Prediction(source, *named[0], named, abstained, familiarity, familiarity < UNLIKE)
 
 
-def _open(content: bytes, threads: int) -> onnxruntime.InferenceSession:
+def _open(content: bytes, threads: int, gpu: bool) -> onnxruntime.InferenceSession:
+    providers = [CUDA, "CPUExecutionProvider"] if gpu else ["CPUExecutionProvider"]
+    if gpu and CUDA not in onnxruntime.get_available_providers():
+        raise ConvladderError(NO_GPU.format(reason="it is built for processors alone"))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or count_threads() or 0
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(MICROSECONDS_AWAKE))
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, options, providers=providers)
+    if gpu and session.get_providers()[0] != CUDA:  # it goes on without one, where a driver or a library is missing
+        raise ConvladderError(NO_GPU.format(reason="it found no GPU, or no CUDA of its version"))
+    return session
 
 
 def _as_path(source: str | Path) -> str:

@@ -43,6 +43,7 @@ class Job:
         ending: Of their names, which tells their format.
         top: Number of classes in an answer; None for all.
         cores: Of each actor.
+        gpus: Of each actor.
         folder: What relative paths are relative to.
         any_cost: As for `Classifier`.
         home: The caller's home, on its own machine.
@@ -54,6 +55,7 @@ class Job:
     ending: str
     top: int | None
     cores: int
+    gpus: float
     folder: str
     any_cost: bool
     home: str | None
@@ -83,7 +85,7 @@ class Actor:
             with scratch_folder() as folder:
                 path = folder / job.name
                 path.write_bytes(ray.get(model[0]))
-                self._classifier = Classifier(path, threads=job.cores, any_cost=job.any_cost)
+                self._classifier = Classifier(path, threads=job.cores, any_cost=job.any_cost, gpu=job.gpus > 0)
             self._place = Place(job.output)
         except (ConvladderError, OSError) as error:
             self._fault = str(error)

@@ -51,6 +51,7 @@ def predict_on_cluster(
     format: str = "parquet",
     top: int | None = None,
     cores: int = 1,
+    gpus: float = 0,
     column: str | None = None,
     any_cost: bool = False,
     null: bool = False,
@@ -68,6 +69,7 @@ def predict_on_cluster(
         format: "parquet", or "json" for what `predict --json` prints.
         top: Number of classes in an answer; by default all.
         cores: Processor cores for each actor, which holds one classifier.
+        gpus: GPUs for each actor; 0.25 lets four share one. They need ONNX Runtime's build for CUDA on the nodes.
         column: For Parquet: the column that holds the pictures' bytes or their paths. By default the only one that can.
         any_cost: As for `Classifier`.
         null: Whether paths on standard input ("-") end in NUL.
@@ -83,6 +85,9 @@ def predict_on_cluster(
     """
     check_choice("format", format, FORMATS)
     check_range("cores", cores, 1, 1024)
+    check_range("GPUs", gpus, 0, 1024)
+    if gpus > 1 and gpus != int(gpus):
+        raise ConvladderError(f"A classifier cannot have {gpus:g} GPUs. Expected a share of one, or a whole number.")
     import ray.data
 
     listed = [sources] if isinstance(sources, str | Path) else list(sources)
@@ -102,11 +107,11 @@ def predict_on_cluster(
             say(f"{done:,} of {plan.pictures:,} answers are there already.")
         home = connect(address)
         try:
-            check_cores(cores, "an actor")
+            room = check_cores(cores, "an actor", gpus)
             absolute = place.name if "://" in place.name else os.path.abspath(place.name)
-            job = Job(absolute, FORMATS[format], top, cores, os.getcwd(), any_cost, home, classifier.path.name)
+            job = Job(absolute, FORMATS[format], top, cores, gpus, os.getcwd(), any_cost, home, classifier.path.name)
             show(done, plan.pictures)
-            for pictures, errors in _carry_out(plan, job, ray.put(content), say):
+            for pictures, errors in _carry_out(plan, job, room, ray.put(content), say):
                 done, unreadable = done + pictures, unreadable + errors
                 show(done, plan.pictures)
         finally:
@@ -121,7 +126,7 @@ def predict_on_cluster(
     return Counts(done, unreadable)
 
 
-def _carry_out(plan: Plan, job: Job, model: Any, say: Say) -> Iterator[tuple[int, int]]:
+def _carry_out(plan: Plan, job: Job, room: int, model: Any, say: Say) -> Iterator[tuple[int, int]]:
     """Have all parts done. For each, in the order in which they end, its pictures and errors."""
     import ray.data
 
@@ -131,7 +136,6 @@ def _carry_out(plan: Plan, job: Job, model: Any, say: Say) -> Iterator[tuple[int
         context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    room = sum(int(node["Resources"].get("CPU", 0)) // job.cores for node in nodes() if node["Alive"])
     parts = ray.data.from_items(
         [asdict(part) for part in plan.parts], override_num_blocks=min(MOST_BLOCKS, len(plan.parts))
     )
@@ -140,6 +144,7 @@ def _carry_out(plan: Plan, job: Job, model: Any, say: Say) -> Iterator[tuple[int
         batch_size=1,
         fn_constructor_args=(job, [model]),
         num_cpus=job.cores,
+        num_gpus=job.gpus or None,
         max_concurrency=PARTS_AT_ONCE,
         concurrency=max(1, min(room, len(plan.parts))),
     )
