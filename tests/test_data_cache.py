@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ import pytest
 import convladder as cl
 import hostile
 from convladder import workers as parallel
-from convladder.data import cache, dataset, features
-from convladder.data.decoding import decode_image
+from convladder.data import cache, dataset, features, rows
+from convladder.data.decoding import decode_image, decode_twice
 from convladder.data.similarity import HASHED_SIDE
 from convladder.workers import map_files
 
@@ -39,14 +40,20 @@ def folder(tmp_path: Path) -> Path:
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were decoded to be learned from, and not to look for copies."""
     seen: list[Path] = []
-    original = decode_image
 
     def decode(path: Path, shape: tuple[int, int, int], *arguments: object) -> object:
         if shape[0] != HASHED_SIDE:
             seen.append(path)
-        return original(path, shape, *arguments)  # type: ignore[arg-type]
+        return decode_image(path, shape, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cache, "decode_image", decode)
+    def decode_for_both(path: str, *sizes: Any) -> object:
+        first, second = decode_twice(path, *sizes)
+        if second is not None:
+            seen.append(Path(path))
+        return first, second
+
+    monkeypatch.setattr(rows, "decode_image", decode)
+    monkeypatch.setattr(rows, "decode_twice", decode_for_both)
     return seen
 
 
@@ -71,7 +78,8 @@ def test_what_was_decoded_once_is_not_decoded_again(root: Path, folder: Path, de
 
 def test_copies_are_looked_for_once(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cl.load_dataset(folder)
-    monkeypatch.setattr(cache, "decode_image", None)  # nothing is decoded any more
+    monkeypatch.setattr(rows, "decode_image", None)  # nothing is decoded any more
+    monkeypatch.setattr(rows, "decode_twice", None)
     cl.load_dataset(folder)
     assert len(list(root.iterdir())) > len(entries(root))
 

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -134,7 +135,7 @@ def test_a_digit_drawn_with_the_mouse_is_recognized(visit: Visit, classifiers: d
 
     # Once the hand rests: said aloud, and what was looked at. Waited for, as it may have rested while it drew.
     visit.page.locator("#spoken", has_text="fast says 7").wait_for(state="attached")
-    visit.page.locator("#occlusion .a figcaption", has_text="7 at").wait_for()
+    visit.page.locator("#occlusion .a figcaption", has_text=re.compile("^7 at ")).wait_for()
     visit.page.locator("#occlusion .a figcaption", has_text="Hiding").wait_for()
 
     visit.page.get_by_role("button", name="Shift right").click()

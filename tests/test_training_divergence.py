@@ -116,7 +116,7 @@ def test_features_that_are_no_numbers_are_refused_before_a_head_is_solved(small:
 @pytest.mark.long
 def test_in_a_comparison_it_is_one_failed_trial(small: cl.Dataset, tmp_path: Path) -> None:
     def recipe_for(rung: str, dataset: cl.Dataset) -> cl.Recipe:
-        return WILD if rung == "dense" else replace(cl.DEFAULT, epochs=1)
+        return WILD if rung == "dense" else replace(cl.DEFAULT, epochs=10)
 
     comparison = cl.compare(take_first(small, 400, 100, 100), ["dense", "fast"], recipe_for, directory=tmp_path)
     assert [run.info["rung"] for run in comparison.runs] == ["fast"]

@@ -210,7 +210,7 @@ def test_views_are_averaged_in_the_model_that_is_kept(small: cl.Dataset, tmp_pat
     expected = sharpened / sharpened.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(run.predictions["probabilities"], expected, atol=1e-5)
     np.testing.assert_allclose(run.classifier().predict_probabilities(images), expected, atol=1e-5)
-    assert run.info["macs"] == 5 * 1_705_600
+    assert run.info["macs"] == 5 * 747_456
 
 
 def test_photos_are_looked_at_in_the_mirror() -> None:

@@ -28,8 +28,9 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 
-from convladder.data.decoding import chunk_size, decode_image, name_defect
+from convladder.data.decoding import Shape, chunk_size
 from convladder.data.journal import Journal
+from convladder.data.rows import Ahead, DecodeInto, Result, Target, digest
 from convladder.errors import ConvladderError, check_range
 from convladder.files import read_arrays, scratch_folder
 from convladder.startup import has_home
@@ -38,10 +39,9 @@ from convladder.workers import map_files
 PICTURES_VERSION = 4  # of an entry's content, and of how pictures are decoded
 LIMIT_VARIABLE = "CONVLADDER_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
-JOURNAL = "journal"
+JOURNAL, AHEAD = "journal", "ahead"
 SHOWN_FROM = 1000  # pictures; a progress bar is shown from here on
 
-Shape = tuple[int, int, int]
 Kept = TypeVar("Kept")
 Item = TypeVar("Item")
 
@@ -68,7 +68,14 @@ class DecodedFiles:
 
 
 def decode_files(
-    paths: Sequence[str], settings: str, choose_shape: Callable[[], Shape], resize: str, *, cache: bool = True
+    paths: Sequence[str],
+    settings: str,
+    choose_shape: Callable[[], Shape],
+    resize: str,
+    *,
+    cache: bool = True,
+    fill: Ahead | None = None,
+    take: Ahead | None = None,
 ) -> DecodedFiles:
     """Decode files, or map the pixels that were decoded before.
 
@@ -79,6 +86,8 @@ def decode_files(
         resize: As `decode_image` takes it.
         cache: Whether to keep the decoded pixels for later. If not, they are in a temporary file that disappears
             with the process.
+        fill: Where to put the pixels for another call.
+        take: Where to take pixels from that another call has put there.
 
     Raises:
         ConvladderError: The cache or the temporary file cannot be written; exit status 1.
@@ -93,13 +102,13 @@ def decode_files(
     try:
         if root is None:
             with scratch_folder() as folder:
-                _build(folder, paths, choose_shape(), resize)
+                _build(folder, paths, choose_shape(), resize, fill, take)
                 return _open(folder)  # a mapped file stays readable after it is deleted
 
         def build(folder: Path) -> None:
             shape = choose_shape()
             make_room(folder.parent, len(paths) * int(np.prod(shape)))
-            _build(folder, paths, shape, resize)
+            _build(folder, paths, shape, resize, fill, take)
 
         return keep(root, _key(paths, settings, resize), build, _open)
     except OSError as error:
@@ -158,39 +167,9 @@ def cache_folder() -> Path | None:
     return None
 
 
-@dataclass(frozen=True)
-class DecodeInto:
-    """Decodes a file and writes its pixels at their place. Worker processes call this."""
-
-    target: str
-    input_shape: Shape
-    resize: str
-
-    def __call__(self, item: tuple[int, str]) -> tuple[int, int, bool] | str:
-        """Digests of the pixels and the file, and whether all pixels are equal; or the reason to leave the file out."""
-        row, path = item
-        try:
-            pixels = decode_image(path, self.input_shape, self.resize)
-            file = _digest(Path(path).read_bytes())
-        except ConvladderError as error:
-            return "empty" if _is_empty(path) else name_defect(error)
-        except OSError:  # deleted meanwhile
-            return "unreadable"
-        content = pixels.tobytes()
-        descriptor = os.open(self.target, os.O_WRONLY)
-        try:  # written, not mapped: on a full disk this raises, while a mapped write would kill the process
-            os.pwrite(descriptor, content, row * len(content))
-        finally:
-            os.close(descriptor)
-        constant = content == pixels[0, 0].tobytes() * (len(content) // pixels.shape[2])
-        return _digest(content), file, constant
-
-
-def _digest(content: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
-
-
-def _build(folder: Path, paths: Sequence[str], shape: Shape, resize: str) -> None:
+def _build(
+    folder: Path, paths: Sequence[str], shape: Shape, resize: str, fill: Ahead | None, take: Ahead | None
+) -> None:
     target, size = folder / "images", int(np.prod(shape))
     target.touch()
     needed = len(paths) * size - 512 * target.stat().st_blocks
@@ -200,8 +179,7 @@ def _build(folder: Path, paths: Sequence[str], shape: Shape, resize: str) -> Non
     with contextlib.closing(journal):
         journal.cut(_count_sound(journal.entries, target, size))
         rest = list(enumerate(paths))[len(journal.entries) :]
-        decode = DecodeInto(str(target), shape, resize)
-        decoded = map_files(decode, rest, chunk_size([path for _, path in rest]))
+        decoded = _decode(rest, Target(str(target), shape, resize), fill, take)
         kept: list[int] = []
         digests: list[int] = []
         files: list[int] = []
@@ -229,6 +207,26 @@ def _build(folder: Path, paths: Sequence[str], shape: Shape, resize: str) -> Non
     )
 
 
+def _decode(
+    items: Sequence[tuple[int, str]], target: Target, fill: Ahead | None, take: Ahead | None
+) -> Iterator[Result | str | None]:
+    """What became of each file; None for one that ended the process that read it."""
+    ahead = fill.open(Path(target.path).with_name(AHEAD), items) if fill else None
+    there = {path for _, path in items if take and take.has(path, target)}
+    rest = [item for item in items if item[1] not in there]
+    decoded = map_files(DecodeInto(target, ahead), rest, chunk_size([path for _, path in rest]))
+    for row, path in items:
+        if take and path in there:
+            yield take.take(path, target, row)
+            continue
+        result, also = next(decoded) or (None, None)
+        if fill and also:
+            fill.put(path, row, also)
+        yield result
+    if ahead:
+        Path(ahead.path).unlink()  # it stays readable for the process that has it open
+
+
 def _added_to(journal: Journal) -> Callable[[Item], Item]:
     def add(result: Item) -> Item:
         journal.add(result)
@@ -241,7 +239,7 @@ def _count_sound(results: Sequence[Any], target: Path, size: int) -> int:
     """How many of the first results have their pixels in the file: a power cut may have kept one and not the other."""
     with target.open("rb") as file:
         for number, result in enumerate(results):
-            if isinstance(result, list) and _digest(os.pread(file.fileno(), size, number * size)) != result[0]:
+            if isinstance(result, list) and digest(os.pread(file.fileno(), size, number * size)) != result[0]:
                 return number
     return len(results)
 
@@ -335,10 +333,3 @@ def with_bar(results: Iterable[Item], what: str, total: int) -> Iterable[Item]:
     from rich.progress import track
 
     return track(results, what, total, console=Console(stderr=True), transient=True)
-
-
-def _is_empty(path: str) -> bool:
-    try:
-        return os.stat(path).st_size == 0
-    except OSError:
-        return False

@@ -52,6 +52,8 @@ WHITE, BLACK = 255, 0
 
 BYTES_A_CHUNK = 16e6  # of files that a worker gets at a time
 
+Shape = tuple[int, int, int]
+
 ORIENTATION = 0x0112  # the EXIF tag, and the rotation for each of its values
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -91,13 +93,49 @@ def decode_image(
         return read_pixels(picture, input_shape, resize)
 
 
+def decode_twice(
+    path: str, first: tuple[Shape, str], second: tuple[Shape, str]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+    """What `decode_image` returns for two shapes and ways to resize, from one decoding of the file.
+
+    The second is None where it needs more of the file, or other channels.
+    """
+    read = []
+    for shape, resize in (first, second):  # a header costs little beside the pixels
+        with open_picture(path) as picture:
+            picture.draft(_mode(shape), (max(shape[:2]),) * 2)
+            stretched = _stretched(picture, shape, resize)
+            read.append((_mode(shape), picture.size))
+    fits = (picture.width * picture.height + stretched) * _bytes_a_pixel(_mode(shape)) <= BYTE_LIMIT
+    if read[0] != read[1] or not fits:
+        return decode_image(path, *first), None
+    with open_picture(path) as picture:
+        pixels = _read_for(picture, *first)
+        return _fit(pixels, *first), _fit(pixels, *second)
+
+
 def read_pixels(picture: Image.Image, input_shape: tuple[int, int, int], resize: str) -> npt.NDArray[np.uint8]:
     """Like `decode_image`, for a picture that is already open, so that its header can be read first. Closes it."""
-    height, width, channels = input_shape
-    # To stretch, Pillow resizes the rows first. In a picture that will be rotated, these are still columns.
-    stretched = width * max(picture.size) if resize == "stretch" else 0
-    pixels = _read_upright(picture, "L" if channels == 1 else "RGB", max(width, height), stretched)
-    return np.asarray(_resize(pixels, width, height, resize), dtype=np.uint8).reshape(input_shape)
+    return _fit(_read_for(picture, input_shape, resize), input_shape, resize)
+
+
+def _read_for(picture: Image.Image, shape: Shape, resize: str) -> Image.Image:
+    return _read_upright(picture, _mode(shape), max(shape[:2]), _stretched(picture, shape, resize))
+
+
+def _stretched(picture: Image.Image, shape: Shape, resize: str) -> int:
+    """Pixels that stretching keeps beside those of the picture."""
+    # Pillow resizes the rows first. In a picture that will be rotated, these are still columns.
+    return shape[1] * max(picture.size) if resize == "stretch" else 0
+
+
+def _mode(shape: Shape) -> str:
+    return "L" if shape[2] == 1 else "RGB"
+
+
+def _fit(pixels: Image.Image, shape: Shape, resize: str) -> npt.NDArray[np.uint8]:
+    height, width, _ = shape
+    return np.asarray(_resize(pixels, width, height, resize), dtype=np.uint8).reshape(shape)
 
 
 def _read_upright(picture: Image.Image, mode: str, side: int, stretched: int = 0) -> Image.Image:

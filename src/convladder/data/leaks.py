@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from convladder.data.cache import cache_folder, decode_files
 from convladder.data.checks import group_equal
+from convladder.data.rows import Ahead
 from convladder.data.similarity import HASHED_SIDE, group_similar, hash_thumbnails
 from convladder.data.splits import SPLITS
 
@@ -24,7 +25,7 @@ HASHED_AT_ONCE = 1024
 Rows = npt.NDArray[np.int64]
 
 
-def number_copies(paths: Sequence[str], *, near: bool, cache: bool) -> Rows:
+def number_copies(paths: Sequence[str], *, near: bool, cache: bool, ahead: Ahead) -> Rows:
     """A number for each file, equal for copies: equal pixels at 32×32, and near copies by a perceptual hash.
 
     The size is fixed, so that the same copies are found at every image size.
@@ -33,10 +34,10 @@ def number_copies(paths: Sequence[str], *, near: bool, cache: bool) -> Rows:
         paths: The files.
         near: Whether near copies count. Many drawings and small pictures are similar without being copies.
         cache: As in `decode_files`.
+        ahead: Gets the pixels that are wanted next.
     """
-    small = decode_files(
-        paths, "copies", lambda: (HASHED_SIDE, HASHED_SIDE, 3), "crop", cache=cache and cache_folder() is not None
-    )
+    shape, kept = (HASHED_SIDE, HASHED_SIDE, 3), cache and cache_folder() is not None
+    small = decode_files(paths, "copies", lambda: shape, "crop", cache=kept, fill=ahead)
     numbers = np.arange(len(paths))
     repeated = small.constant.copy()
     for group in group_equal(small.digests, small.constant):

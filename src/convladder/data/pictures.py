@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from convladder.data.cache import DecodedFiles, Shape, decode_files
+from convladder.data.cache import DecodedFiles, decode_files
 from convladder.data.checks import list_remarks
 from convladder.data.dataset import NOTHING_TO_TEST, SMALLEST_PHOTOGRAPH, Account, Dataset, Split, digest_content
-from convladder.data.decoding import decode_image, open_picture
+from convladder.data.decoding import Shape, decode_image, open_picture
 from convladder.data.folders import Listing, sort_classes
 from convladder.data.leaks import LEFT_OUT, number_copies, say_left_out, without_leaks
 from convladder.data.resizing import RESIZINGS
+from convladder.data.rows import Ahead
 from convladder.data.splits import SPLITS
 from convladder.errors import ConvladderError, check_choice, check_range
 
@@ -72,18 +73,22 @@ def load_pictures(listing: Listing, name: str, settings: Settings, *, validation
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     labels = np.array([label_of[class_name] for class_name in listing.labels], np.int64)
     side = median_side(listing.paths)
-    copies = number_copies(listing.paths, near=side >= SMALLEST_PHOTOGRAPH, cache=settings.cache)
-    splits = choose_splits(labels, listing.splits, validation, seed, None if settings.keep_leaks else copies)
-    named = [f"{path} of {label}" for path, label in zip(listing.paths, listing.labels, strict=True)]
-    leaks = np.flatnonzero(splits == LEFT_OUT)
-    said = say_left_out(named, copies, splits)
-    # Each split is a range of rows in one file, in the order of the listing.
-    order = np.argsort(splits, kind="stable")[: int((splits != LEFT_OUT).sum())]
-    paths = [listing.paths[number] for number in order]
-    labels, splits, copies = labels[order], splits[order], copies[order]
+    near = side >= SMALLEST_PHOTOGRAPH
+    with contextlib.closing(Ahead(lambda: _choose_shape(listing.paths, settings), settings.resize)) as ahead:
+        copies = number_copies(listing.paths, near=near, cache=settings.cache, ahead=ahead)
+        splits = choose_splits(labels, listing.splits, validation, seed, None if settings.keep_leaks else copies)
+        named = [f"{path} of {label}" for path, label in zip(listing.paths, listing.labels, strict=True)]
+        leaks = np.flatnonzero(splits == LEFT_OUT)
+        said = say_left_out(named, copies, splits)
+        # Each split is a range of rows in one file, in the order of the listing.
+        order = np.argsort(splits, kind="stable")[: int((splits != LEFT_OUT).sum())]
+        paths = [listing.paths[number] for number in order]
+        labels, splits, copies = labels[order], splits[order], copies[order]
 
-    wanted = f"{settings.image_size} {settings.channels}"
-    decoded = decode_files(paths, wanted, lambda: _choose_shape(paths, settings), settings.resize, cache=settings.cache)
+        wanted = f"{settings.image_size} {settings.channels}"
+        decoded = decode_files(
+            paths, wanted, lambda: _choose_shape(paths, settings), settings.resize, cache=settings.cache, take=ahead
+        )
     unusable = [(paths[number], reason) for number, reason in decoded.left_out]
     if not len(decoded.sources):
         raise ConvladderError(
