@@ -145,7 +145,7 @@ def test_pictures_and_answers_are_in_a_bucket(
         found = [json.loads(line) for path in sorted(system.glob(f"{output}/part-*")) for line in system.open(path)]
         for answer, right in zip(found, expected, strict=True):
             if "error" in right:
-                assert answer["error"].startswith(f"Could not read {answer['source']} (")
+                assert answer["error"].startswith(f"{answer['source']} is not a picture. ")
             else:
                 assert answer | {"source": ""} == right | {"source": ""}
     assert found[-1]["source"] == f"{s3}/rows.parquet#999"

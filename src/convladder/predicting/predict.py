@@ -145,8 +145,11 @@ def _carry_out(plan: Plan, job: Job, room: int, model: Any, say: Say) -> Iterato
         fn_constructor_args=(job, [model]),
         num_cpus=job.cores,
         num_gpus=job.gpus or None,
-        max_concurrency=PARTS_AT_ONCE,
-        concurrency=max(1, min(room, len(plan.parts))),
+        compute=ray.data.ActorPoolStrategy(
+            size=max(1, min(room, len(plan.parts))),
+            max_concurrent_calls_per_actor=PARTS_AT_ONCE,
+            enable_true_multi_threading=True,
+        ),
     )
     lost = {node["NodeID"] for node in nodes() if not node["Alive"]}  # before this job
     for result in results.iter_rows():
