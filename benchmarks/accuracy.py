@@ -41,12 +41,12 @@ class Target:
 
 
 TARGETS = {
-    "article": Target("fast", 10, {"epochs": 0.35}),
+    "article": Target("fast", 10, {"epochs": 0.4}),
     "990": Target("fast", 10),
     "995": Target(
         "fast",
         10,
-        {"epochs": 2.5, "batch_size": 256, "learning_rate": 0.016, "augment": "digits", "views": "digits"},
+        {"epochs": 3, "batch_size": 256, "learning_rate": 0.018, "augment": "digits", "views": "digits"},
     ),
     "997": Target("strong", 5),
     "ensemble": Target("strong", 3, {"epochs": 38}, ensemble=5),

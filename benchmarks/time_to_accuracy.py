@@ -166,10 +166,12 @@ PEERS: dict[str, Callable[[int], Training]] = {
 
 # The rungs that are timed, and what is changed of their default recipes.
 HERE: dict[str, tuple[str, dict[str, Any]]] = {
-    "half an epoch": ("fast", {"epochs": 0.5}),
-    "most of an epoch": ("fast", {"epochs": 0.85}),
-    "an epoch": ("fast", {"epochs": 1}),
-    "augmented": ("fast", {"epochs": 3.5, "augment": "digits", "views": "digits"}),
+    "short": ("fast", {"epochs": 0.4}),
+    "fast": ("fast", {}),
+    "augmented": (
+        "fast",
+        {"epochs": 3, "batch_size": 256, "learning_rate": 0.018, "augment": "digits", "views": "digits"},
+    ),
     "strong": ("strong", {}),
 }
 
