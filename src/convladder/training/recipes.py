@@ -121,7 +121,7 @@ DEFAULT = Recipe(
 # Changes of DEFAULT for rungs that were tuned for MNIST; all other rungs share DEFAULT. docs/benchmarks.md says how
 # they were found. Every comparison marks these rungs with `settings.describe_tuned`.
 TUNED: Mapping[str, Mapping[str, Any]] = {
-    "fast": {"epochs": 0.8, "batch_size": 128, "learning_rate": 0.024, "weight_decay": 0.05},
+    "fast": {"epochs": 0.9, "batch_size": 128, "learning_rate": 0.024, "weight_decay": 0.05},
     "strong": {"epochs": 13, "augment": "digits", "views": "digits", "weight_decay": 0.05},
     "tiny": {"epochs": 20, "augment": "digits", "views": "digits", "learning_rate": 0.01, "label_smoothing": 0},
     "transfer": {"epochs": 1, "views": "photos", "class_weights": False},
