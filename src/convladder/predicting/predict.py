@@ -6,6 +6,7 @@ docs/scale.md says why not by its own checkpoints.
 import hashlib
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from convladder.predicting.sources import list_inputs
 FORMATS = {"parquet": PARQUET, "json": JSON}
 MOST_BLOCKS = 10_000  # of Ray Data's: beyond so many parts, a block has several
 PARTS_AT_ONCE = 2  # of an actor: one is read, decoded or written while the network answers for the other
+SECONDS_A_LOOK = 1.0  # for lost nodes
 MEMORY = "memory://"
 
 Say = Callable[[str], object]
@@ -152,11 +154,19 @@ def _carry_out(plan: Plan, job: Job, room: int, model: Any, say: Say) -> Iterato
         ),
     )
     lost = {node["NodeID"] for node in nodes() if not node["Alive"]}  # before this job
-    for result in results.iter_rows():
-        if result["fault"]:
-            raise ConvladderError(result["fault"], exit_status=1)
+
+    def look() -> None:
         for node in nodes():
             if not node["Alive"] and node["NodeID"] not in lost:
                 lost.add(node["NodeID"])
                 say(f"A node was lost ({node['NodeManagerAddress']}). Its parts are done again.")
+
+    looked = time.monotonic()
+    for result in results.iter_rows():
+        if result["fault"]:
+            raise ConvladderError(result["fault"], exit_status=1)
+        if time.monotonic() - looked > SECONDS_A_LOOK:
+            look()
+            looked = time.monotonic()
         yield int(result["pictures"]), int(result["errors"])
+    look()
