@@ -127,11 +127,16 @@ def measure_trials(seconds: float, rounds: int) -> dict[str, Any]:
     }
 
 
-def measure_photograph(folder: Path, rounds: int) -> float:
-    """Seconds of one core for a photograph of the clothes: decoded and classified by `transfer`."""
+def train_on_photographs(folder: Path) -> Path:
+    """A run of `transfer` on the clothes."""
     command = [sys.executable, "-m", "convladder", "train", "--data", "clothes", "--runs", str(folder / "photographs")]
     subprocess.run(command, check=True)
-    classifier = cl.Classifier(next((folder / "photographs").iterdir()), threads=1)
+    return next((folder / "photographs").glob("transfer-*"))
+
+
+def measure_photograph(run: Path, rounds: int) -> float:
+    """Seconds of one core for a photograph of the clothes: decoded and classified."""
+    classifier = cl.Classifier(run, threads=1)
     photographs = sorted((Path(cl.__file__).parent / "data" / "clothes").rglob("*.jpg"))
     seconds = []
     for _ in range(rounds):
@@ -139,6 +144,13 @@ def measure_photograph(folder: Path, rounds: int) -> float:
         classifier.answer(np.stack([classifier.decode(photograph) for photograph in photographs]))
         seconds.append((time.process_time() - began) / len(photographs))
     return statistics.median(seconds)
+
+
+def measure_predictions(digits: Path, photographs: Path, rounds: int) -> dict[str, Any]:
+    """What scaling_predictions.py prints for two runs."""
+    command = [sys.executable, PREDICTIONS, digits, photographs, "--rounds", str(rounds)]
+    printed: dict[str, Any] = json.loads(subprocess.check_output(command, encoding="utf-8").splitlines()[-1])
+    return printed
 
 
 def main() -> None:
@@ -158,16 +170,13 @@ def main() -> None:
         json.loads(subprocess.check_output([sys.executable, __file__, "--workers", str(count)])) for count in WORKERS
     ]
     with tempfile.TemporaryDirectory() as folder:
+        photographs = train_on_photographs(Path(folder))
         result = {
             "machine": {"processor": processor(), "cores": count_processors()},
             "tasks": tasks,
             "trials": measure_trials(arguments.seconds, arguments.rounds),
-            "photograph_seconds": measure_photograph(Path(folder), arguments.rounds),
-            "predictions": json.loads(
-                subprocess.check_output(
-                    [sys.executable, PREDICTIONS, trained(folder), "--rounds", str(arguments.rounds)], encoding="utf-8"
-                ).splitlines()[-1]
-            ),
+            "photograph_seconds": measure_photograph(photographs, arguments.rounds),
+            "predictions": measure_predictions(trained(folder), photographs, arguments.rounds),
         }
     print(json.dumps(result, indent=2))
     if arguments.output:

@@ -77,6 +77,7 @@ def measured_table(measured: dict[str, Any]) -> str:
             f"{row['waiting_efficiency']:.2f} | {row['computing_per_second']:.2f} | {row['parts_per_second']:,.0f} |\n"
         )
     trials, predictions = measured["trials"], measured["predictions"]
+    digits, photographs = predictions["digits"], predictions["photographs"]
     local, ray = (trials["seconds"][name] for name in ("local", "ray"))
     first = [trials["first_seconds"][name] - trials["seconds"][name] for name in ("local", "ray")]
     held = [
@@ -89,9 +90,10 @@ def measured_table(measured: dict[str, Any]) -> str:
         f"{_percent(trials['overhead'])} more. Before the first, {first[1]:.1f} s go into the cluster, a process and "
         f"TensorFlow, and {first[0]:.1f} s into the last two locally.\n\n"
         f"A photograph takes a core {1000 * measured['photograph_seconds']:.0f} ms.\n\n"
-        f"`predict` answers for {predictions['predict']:,.0f} pictures of MNIST a second, one actor of `predict --ray` "
-        f"with as many cores for {predictions['one_actor']:,.0f}: {predictions['share']:.2f} of that. For "
-        f"{'; for '.join(held)}.\n"
+        f"`predict` answers for {photographs['predict']:,.1f} photographs a second, one actor of `predict --ray` with "
+        f"as many cores for {photographs['one_actor']:,.1f}: {photographs['share']:.2f} of that. Of pictures of 28×28 "
+        f"pixels it is {digits['predict']:,.0f} and {digits['one_actor']:,.0f}: {digits['share']:.2f}, because Ray's own "
+        f"processes work on the same cores. For {'; for '.join(held)}.\n"
     )
 
 

@@ -1,9 +1,9 @@
 """One actor of `predict --ray` beside `predict`, and what both hold in memory.
 
-    python benchmarks/scaling_predictions.py RUN [--rounds 3] [--pictures 20000]
+    python benchmarks/scaling_predictions.py RUN RUN [--rounds 3] [--pictures 20000]
 
-A RUN is a folder that train wrote on MNIST, whose test images are the pictures, over and over, as PNG files. It prints
-JSON; scaling.py calls it.
+The first RUN is a folder that train wrote on MNIST, whose test images are the pictures, over and over, as PNG files;
+the second one of the photographs of clothes, which are repeated likewise. It prints JSON; scaling.py calls it.
 
 * **predict** answers for the files by all cores of this machine, in a fresh process without its imports, and writes
   lines of JSON. **One actor** does so too, and has as many cores, on a cluster of this machine; its seconds are those
@@ -15,6 +15,7 @@ JSON; scaling.py calls it.
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,8 +27,11 @@ from pathlib import Path
 
 from serving import digits
 
+import convladder as cl
 from convladder.predicting.answers import describe
 
+CLOTHES = Path(cl.__file__).parent / "data" / "clothes"
+TIMES = 15  # that the photographs are repeated
 EVERY = 0.2  # seconds between two looks at the memory
 
 
@@ -42,8 +46,6 @@ def write_rows(path: Path, pictures: list[bytes], times: int) -> None:
 
 
 def measure_plain(run: str, folder: str) -> dict[str, float]:
-    import convladder as cl
-
     paths = sorted(map(str, Path(folder).iterdir()))
     classifier = cl.Classifier(run)
     with tempfile.TemporaryFile("w", encoding="utf-8") as file:
@@ -57,7 +59,6 @@ def measure_actor(run: str, source: str, answers: str) -> dict[str, float]:
     """Pictures a second of one actor with all cores, and the most memory of the caller and of the actor."""
     import psutil
 
-    import convladder as cl
     from convladder.processors import count_processors
 
     moments: list[tuple[float, int]] = []
@@ -100,6 +101,22 @@ def measure(what: str, *given: str) -> dict[str, float]:
     return figures
 
 
+def compare(run: str, folder: Path, rounds: int) -> dict[str, float]:
+    """Pictures a second of `predict` and of one actor, medians of so many rounds, and the median of their ratios."""
+    pairs = [
+        (
+            measure("plain", run, str(folder))["pictures_per_second"],
+            measure("actor", run, str(folder), "json")["pictures_per_second"],
+        )
+        for _ in range(rounds)
+    ]
+    return {
+        "predict": statistics.median(plain for plain, _ in pairs),
+        "one_actor": statistics.median(actor for _, actor in pairs),
+        "share": statistics.median(actor / plain for plain, actor in pairs),
+    }
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
         measures: dict[str, Callable[..., dict[str, float]]] = {"plain": measure_plain, "actor": measure_actor}
@@ -107,6 +124,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
+    parser.add_argument("photographs", metavar="RUN")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=20_000)
     given = parser.parse_args()
@@ -117,25 +135,19 @@ def main() -> None:
         folder.mkdir()
         for number, picture in enumerate(pictures):
             (folder / f"{number:07}.png").write_bytes(picture)
-        rounds = [
-            (measure("plain", given.run, str(folder)), measure("actor", given.run, str(folder), "json"))
-            for _ in range(given.rounds)
-        ]
-        plain = statistics.median(first["pictures_per_second"] for first, _ in rounds)
-        actor = statistics.median(second["pictures_per_second"] for _, second in rounds)
+        compared = {"digits": compare(given.run, folder, given.rounds)}
+        photographs = Path(scratch, "photographs")
+        photographs.mkdir()
+        for number, path in enumerate(TIMES * sorted(CLOTHES.rglob("*.jpg"))):
+            shutil.copy(path, photographs / f"{number:04}.jpg")
+        compared["photographs"] = compare(given.photographs, photographs, given.rounds)
         memory = {}
         for times in (1, 10):
             rows = Path(scratch, f"{times}.parquet")
             write_rows(rows, pictures, times)
             figures = measure("actor", given.run, str(rows), "parquet")
             memory[times * given.pictures] = {name: figures[name] for name in ("caller_bytes", "actor_bytes")}
-    results = {
-        "predict": plain,
-        "one_actor": actor,
-        "share": actor / plain,
-        "memory": memory,
-    }
-    print(json.dumps(results))
+    print(json.dumps(compared | {"memory": memory}))
 
 
 if __name__ == "__main__":
