@@ -92,8 +92,8 @@ def measured_table(measured: dict[str, Any]) -> str:
         f"A photograph takes a core {1000 * measured['photograph_seconds']:.0f} ms.\n\n"
         f"`predict` answers for {photographs['predict']:,.1f} photographs a second, one actor of `predict --ray` with "
         f"as many cores for {photographs['one_actor']:,.1f}: {photographs['share']:.2f} of that. Of pictures of 28×28 "
-        f"pixels it is {digits['predict']:,.0f} and {digits['one_actor']:,.0f}: {digits['share']:.2f}, because Ray's own "
-        f"processes work on the same cores. For {'; for '.join(held)}.\n"
+        f"pixels it is {digits['predict']:,.0f} and {digits['one_actor']:,.0f}: {digits['share']:.2f}, because Ray's "
+        f"own processes work on the same cores. For {'; for '.join(held)}.\n"
     )
 
 
