@@ -148,7 +148,7 @@ def measure_photograph(run: Path, rounds: int) -> float:
 
 def measure_predictions(digits: Path, photographs: Path, rounds: int) -> dict[str, Any]:
     """What scaling_predictions.py prints for two runs."""
-    command = [sys.executable, PREDICTIONS, digits, photographs, "--rounds", str(rounds)]
+    command = [sys.executable, *map(str, (PREDICTIONS, digits, photographs)), "--rounds", str(rounds)]
     printed: dict[str, Any] = json.loads(subprocess.check_output(command, encoding="utf-8").splitlines()[-1])
     return printed
 

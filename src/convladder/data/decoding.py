@@ -100,27 +100,32 @@ def decode_twice(
 
     The second is None where it needs more of the file, or other channels.
     """
-    read = []
-    for shape, resize in (first, second):  # a header costs little beside the pixels
-        with open_picture(path) as picture:
-            picture.draft(_mode(shape), (max(shape[:2]),) * 2)
-            stretched = _stretched(picture, shape, resize)
-            read.append((_mode(shape), picture.size))
-    fits = (picture.width * picture.height + stretched) * _bytes_a_pixel(_mode(shape)) <= BYTE_LIMIT
-    if read[0] != read[1] or not fits:
-        return decode_image(path, *first), None
+    (shape, resize), (also, other) = first, second
     with open_picture(path) as picture:
-        pixels = _read_for(picture, *first)
-        return _fit(pixels, *first), _fit(pixels, *second)
+        stretched, more = _stretched(picture, *first), _stretched(picture, *second)
+        least = min(max(shape[:2]), max(also[:2]))
+        shrinks = picture.format == "JPEG" and min(picture.size) >= 2 * least  # else all of it is read for both
+        picture.draft(_mode(shape), (max(shape[:2]),) * 2)
+        here = picture.size
+        size = _size_read(path, also) if shrinks else here
+        fits = (size[0] * size[1] + more) * _bytes_a_pixel(_mode(also)) <= BYTE_LIMIT
+        pixels = _read_upright(picture, _mode(shape), max(shape[:2]), stretched)
+        alike = fits and _mode(shape) == _mode(also) and size == here
+        return _fit(pixels, shape, resize), _fit(pixels, also, other) if alike else None
+
+
+def _size_read(path: str, shape: Shape) -> tuple[int, int]:
+    """The size at which a JPEG is read for a shape."""
+    with open_picture(path) as picture:
+        picture.draft(_mode(shape), (max(shape[:2]),) * 2)
+        return picture.size
 
 
 def read_pixels(picture: Image.Image, input_shape: tuple[int, int, int], resize: str) -> npt.NDArray[np.uint8]:
     """Like `decode_image`, for a picture that is already open, so that its header can be read first. Closes it."""
-    return _fit(_read_for(picture, input_shape, resize), input_shape, resize)
-
-
-def _read_for(picture: Image.Image, shape: Shape, resize: str) -> Image.Image:
-    return _read_upright(picture, _mode(shape), max(shape[:2]), _stretched(picture, shape, resize))
+    stretched = _stretched(picture, input_shape, resize)
+    pixels = _read_upright(picture, _mode(input_shape), max(input_shape[:2]), stretched)
+    return _fit(pixels, input_shape, resize)
 
 
 def _stretched(picture: Image.Image, shape: Shape, resize: str) -> int:
