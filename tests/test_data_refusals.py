@@ -200,3 +200,10 @@ def test_the_cache_is_in_the_home_folder_unless_another_is_named(
         assert cache_folder() == tmp_path / ".cache" / "convladder"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "named"))
     assert cache_folder() == tmp_path / "named" / "convladder"
+
+
+@pytest.mark.parametrize("content", [",\f\ndr)", ",\f\nlab*r", "\t \npath", " ,\npath,label\n", ";\x0b\na"])
+def test_a_table_that_begins_with_blanks_and_has_no_rows_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "table.csv").write_text(content)
+    with pytest.raises(cl.ConvladderError, match=r"table\.csv"):
+        cl.load_dataset(tmp_path / "table.csv")

@@ -55,7 +55,7 @@ class _Table(NamedTuple):
     split: int | None
 
     def name(self, column: int) -> str:
-        return self.header[column] if self.header else f"column {column + 1}"
+        return self.header[column] if column < len(self.header) else f"column {column + 1}"
 
 
 def is_table(path: Path) -> bool:
@@ -108,7 +108,7 @@ def _read_rows(path: Path) -> tuple[list[list[str]], int]:
     They are split at the separator that gives several columns, existing files, and equally long rows.
     """
     try:
-        beginnings = {one: list(itertools.islice(filter(any, _rows(path, one)), SPLIT_ON)) for one in SEPARATORS}
+        beginnings = {one: list(itertools.islice(filter(_is_filled, _rows(path, one)), SPLIT_ON)) for one in SEPARATORS}
 
         def suits(separator: str) -> tuple[bool, bool, bool]:
             rows = beginnings[separator]
@@ -125,7 +125,7 @@ def _read_rows(path: Path) -> tuple[list[list[str]], int]:
         filled: list[list[str]] = []
         empty = 0
         for row in _rows(path, best):
-            if any(cell.strip() for cell in row):
+            if _is_filled(row):
                 filled.append(row)
             else:
                 empty += 1
@@ -135,6 +135,10 @@ def _read_rows(path: Path) -> tuple[list[list[str]], int]:
             f"Could not read {path} ({reason}). Expected a CSV file with path and label, encoded as UTF-8."
         ) from error
     return filled, empty
+
+
+def _is_filled(row: Sequence[str]) -> bool:
+    return any(cell.strip() for cell in row)
 
 
 def _rows(path: Path, separator: str) -> Iterator[list[str]]:
