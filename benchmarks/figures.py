@@ -83,7 +83,9 @@ FIGURES: Mapping[str, Figure] = {
 
 
 def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8", check=True
+    ).stdout.strip()
 
 
 def made() -> dict[str, dict[str, Any]]:

@@ -416,7 +416,7 @@ def test_what_failed_teaches_nothing_of_how_long_a_run_takes(small: cl.Dataset, 
             yield Outcome(trial, error="failed at once", failed=True)
 
     said: list[str] = []
-    trials = plan(small, ["dense"], lambda *_: replace(cl.DEFAULT, epochs=5000), seeds=2)
+    trials = plan(small, ["dense"], lambda *_: replace(cl.DEFAULT, epochs=50_000), seeds=2)
     list(climb(trials, small, tmp_path, runner=fails, say=said.append))
     first, after = (re.search(r"bout (\d+) minutes", line) for line in said[:2])
     assert first

@@ -74,7 +74,7 @@ def test_more_of_a_file_or_other_channels_are_read_again(photographs: Path, side
 def test_a_file_that_has_changed_meanwhile_is_not_taken(photographs: Path, tmp_path: Path) -> None:
     path = str(photographs / "a" / "0.jpg")
     ahead = Ahead(lambda: (64, 64, 3), "crop")
-    target = ahead.open(tmp_path / "ahead", [(0, path)])
+    target = ahead.begin(tmp_path / "ahead", [(0, path)])
     assert target is not None
     ahead.put(path, 0, (1, 2, False))
     assert ahead.has(path, target)

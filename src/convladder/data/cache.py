@@ -211,7 +211,7 @@ def _decode(
     items: Sequence[tuple[int, str]], target: Target, fill: Ahead | None, take: Ahead | None
 ) -> Iterator[Result | str | None]:
     """What became of each file; None for one that ended the process that read it."""
-    ahead = fill.open(Path(target.path).with_name(AHEAD), items) if fill else None
+    ahead = fill.begin(Path(target.path).with_name(AHEAD), items) if fill else None
     there = {path for _, path in items if take and take.has(path, target)}
     rest = [item for item in items if item[1] not in there]
     decoded = map_files(DecodeInto(target, ahead), rest, chunk_size([path for _, path in rest]))

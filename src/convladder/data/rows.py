@@ -81,7 +81,7 @@ class Ahead:
         self._stamps: dict[str, int | None] = {}
         self._file: BinaryIO | None = None
 
-    def open(self, path: Path, items: Sequence[tuple[int, str]]) -> Target | None:
+    def begin(self, path: Path, items: Sequence[tuple[int, str]]) -> Target | None:
         """Where the first call puts those of these rows and files; None if there is little room."""
         shape = self.choose_shape()
         if not items or shutil.disk_usage(path.parent).free < SPARE * (1 + items[-1][0]) * int(np.prod(shape)):
