@@ -30,13 +30,17 @@ class Target:
     def write(self, row: int, pixels: npt.NDArray[np.uint8], file: int) -> Result:
         """Write the pixels of a picture whose file has this digest."""
         content = pixels.tobytes()
+        self.put(row, content)
+        constant = content == pixels[0, 0].tobytes() * (len(content) // pixels.shape[2])
+        return digest(content), file, constant
+
+    def put(self, row: int, content: bytes) -> None:
+        """Write the bytes of a row."""
         descriptor = os.open(self.path, os.O_WRONLY)
         try:  # written, not mapped: on a full disk this raises, while a mapped write would kill the process
             os.pwrite(descriptor, content, row * len(content))
         finally:
             os.close(descriptor)
-        constant = content == pixels[0, 0].tobytes() * (len(content) // pixels.shape[2])
-        return digest(content), file, constant
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,7 @@ class Ahead:
         """Copy the pixels of a file to where the second call wants them."""
         assert self._file is not None
         (source, result), size = self._rows[path], int(np.prod(target.shape))
-        with open(target.path, "r+b") as file:
-            os.pwrite(file.fileno(), os.pread(self._file.fileno(), size, source * size), row * size)
+        target.put(row, os.pread(self._file.fileno(), size, source * size))
         return result
 
 

@@ -199,7 +199,7 @@ def _backbone_features(pixels: Any, name: str, weights: str) -> Any:
     return build_features(pixels) if name == BACKBONE else applications.build_features(pixels, name, weights or None)
 
 
-def _pooled_stack(x: Any, filters: tuple[int, int, int], batch_norm: bool = False) -> Any:
+def _pooled_stack(x: Any, filters: tuple[int, int, int], batch_norm: bool) -> Any:
     """Convolutions of 5×5, 3×3 and 3×3. The first two are pooled before the activation, which is cheaper."""
     first, second, third = filters
     x = convolve(x, first, "stage1_conv", kernel_size=5, padding="valid", kernel_initializer="he_normal")
