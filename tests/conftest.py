@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,18 @@ def shares_fixtures(item: pytest.Item) -> bool:
     return any(definition.scope == "module" for several in definitions for definition in several)
 
 
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """Fail a test that leaves other handlers of signals than it found: a later one would be ended by them."""
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(kind) for kind in kinds]
+    yield
+    after = [signal.getsignal(kind) for kind in kinds]
+    for kind, handler in zip(kinds, before, strict=True):
+        signal.signal(kind, handler)
+    assert after == before
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep decoded pictures out of the user's cache, in this process and in those that it starts."""
@@ -90,15 +103,26 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
+    handler = signal.getsignal(signal.SIGTERM)
     nodes: Any = Cluster(initialize_head=True, head_node_args=node)
     nodes.second = nodes.add_node(**node)
     yield nodes
     nodes.shutdown()
+    signal.signal(signal.SIGTERM, handler)  # every node that starts here installs its own, which exits
+
+
+@pytest.fixture
+def s3(_s3_server: None) -> str:
+    """The URL of an empty bucket of its own, on an S3 server which all that is started here can reach."""
+    import fsspec
+
+    bucket = f"bucket-{uuid.uuid4().hex}"
+    fsspec.filesystem("s3").mkdir(bucket)
+    return f"s3://{bucket}"
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """The URL of an empty bucket on an S3 server of this machine, which all that is started here can reach."""
+def _s3_server() -> Iterator[None]:
     command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server, pytest.MonkeyPatch.context() as patch:
         assert server.stderr
@@ -110,10 +134,7 @@ def s3() -> Iterator[str]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         try:
-            import fsspec
-
-            fsspec.filesystem("s3").mkdir("bucket")
-            yield "s3://bucket"
+            yield
         finally:
             server.kill()
             reading.join()

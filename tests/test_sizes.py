@@ -195,7 +195,9 @@ def test_the_content_of_arrays_is_the_same_whichever_of_them_validate(small: cl.
 
 
 @pytest.mark.long
-def test_an_estimate_is_measured_at_the_size_of_its_rung_and_knows_kept_features(folder: Path) -> None:
+def test_an_estimate_is_measured_at_the_size_of_its_rung_and_knows_kept_features(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = cl.load_dataset(folder)
     steps = [
         estimate(data, "dense", replace(default_recipe_for("dense", data), epochs=epochs)) for epochs in (1, 100_000)
@@ -204,7 +206,19 @@ def test_an_estimate_is_measured_at_the_size_of_its_rung_and_knows_kept_features
     large = at_size(data, 224)
     recipe = default_recipe_for("transfer", large)
     compute_features([split.images for split in (large.train, large.validation, large.test)])
-    assert estimate(large, "transfer", recipe).report > estimate(data, "transfer", recipe).report
+    measured: list[tuple[int, ...]] = []
+
+    def noted(parts: Any, **how: Any) -> Any:
+        measured.extend(part.shape[1:] for part in parts)
+        return compute_features(parts, **how)
+
+    monkeypatch.setattr("convladder.comparing.costs.compute_features", noted)
+    estimate(large, "transfer", recipe)
+    assert set(measured) == {(224, 224, 3)}
+    monkeypatch.setattr("convladder.comparing.costs._measure_backbone", lambda dataset: 1.0)
+    kept = estimate(large, "transfer", recipe)
+    monkeypatch.setattr("convladder.comparing.costs.are_kept", lambda images: False)
+    assert estimate(large, "transfer", recipe).run - kept.run == pytest.approx(2 * 24, abs=5)  # two passes over all
     assert estimate(data, "dense", replace(recipe, minutes=3.0)).run == 180  # they are for the whole run
 
 

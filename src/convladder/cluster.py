@@ -35,10 +35,12 @@ def connect(address: str) -> str | None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # otherwise Ray Data's actors are warned of
     home = os.environ.get("HOME") if address == LOCAL else None
     handler = signal.getsignal(signal.SIGTERM)
-    with _no_chatter():
-        _connect(address)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which exits
+    try:
+        with _no_chatter():
+            _connect(address)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which exits
     return home
 
 

@@ -121,6 +121,8 @@ def _carry_out(
 ) -> Run:
     """Train into a folder, from its checkpoint on if there is one. `building` is the seconds that `first` took."""
     trained = _Trained(plan, folder, checkpoint := Checkpoint(folder))
+    # What a checkpoint took to write is known only after it is written; run.json tells it of the last one, too.
+    checkpoint.seconds = max(checkpoint.seconds, info.get("checkpoint_seconds", 0.0))
     if checkpoint.left is not None:
         began = time.monotonic() + checkpoint.left - 60 * (plan.recipe.minutes or 0)
     deadline = _deadline(began, building, plan)
