@@ -75,7 +75,7 @@ format: .venv/dev
 test-lowest: .venv/dev
 	.ci/uv venv --quiet --clear .venv/lowest
 	.ci/uv pip install --quiet --python .venv/lowest --resolution lowest-direct --editable '.[train,dev,docs]'
-	.venv/lowest/bin/pytest $(TESTS)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/lowest/bin/pytest --numprocesses 2 --dist loadgroup $(TESTS)
 
 # requirements/*.txt: exact versions with the SHA-256 of all their files, for every platform and Python with wheels. A
 # version stays until pyproject.toml excludes it. `make pins UPGRADE=--upgrade` takes the newest.

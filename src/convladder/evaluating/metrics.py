@@ -1,7 +1,9 @@
 """Metrics from probabilities and labels, with scikit-learn where it has them."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +99,15 @@ def share_interval(right: float, images: float, alpha: float = 0.05) -> tuple[fl
     return low, high
 
 
+@contextlib.contextmanager
+def _few_images_a_class() -> Iterator[None]:
+    """Silence scikit-learn before 1.8, which takes many classes with few images each for a regression."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater")
+        yield
+
+
+@_few_images_a_class()
 def describe_predictions(
     probabilities: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
