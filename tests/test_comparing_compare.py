@@ -468,3 +468,8 @@ def test_pictures_that_are_not_kept_are_compared(mnist: cl.Dataset, tmp_path: Pa
     write_report(comparison, tmp_path / "report.html")
     cl.evaluate(comparison.runs[0], data=folder)
     assert set(root.glob("*")) == kept
+
+
+def test_minutes_out_of_range_are_refused_by_name(small: cl.Dataset) -> None:
+    with pytest.raises(cl.ConvladderError, match="minutes"):
+        TimeBudget(small, minutes=0)

@@ -1,6 +1,7 @@
 """Learned nothing: said of a network that does not beat the constant answer, with the cause; and never recommended."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,9 @@ def test_a_run_that_learned_nothing_says_so_everywhere(runs: dict[str, cl.Run], 
     assert runs["good"].no_better == ""
     assert "learning rate that is too high, 30: try --learning-rate 3" in runs["wild"].no_better
     assert "too few training steps, 1:" in runs["still"].no_better
+    without = cl.Run(shutil.copytree(runs["still"].path, tmp_path / "without"))
+    (without.path / "history.csv").unlink()  # as while its first epoch goes on
+    assert without.no_better.startswith("Learned nothing")
     for name, run in runs.items():
         result = cl.evaluate(run)
         assert result["beats_constant"] == (name == "good")

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -18,6 +19,7 @@ import convladder as cl
 from convladder import workers as parallel
 from convladder.data.decoding import decode_image
 from convladder.inference.artifact import seal
+from convladder.inference.classifier import CUDA
 
 
 @pytest.fixture
@@ -254,3 +256,7 @@ def test_a_file_that_says_nothing_of_its_answers_gives_them_as_they_are(run: cl.
     (tmp_path / "model.onnx").write_bytes(seal(model.SerializeToString()))
     classifier = cl.Classifier(tmp_path / "model.onnx")
     assert (classifier.temperature, classifier.threshold, classifier.resize) == (1.0, 0.0, "stretch")
+
+
+def test_the_name_of_the_gpu_provider_is_onnx_runtime_s() -> None:
+    assert CUDA in onnxruntime.get_all_providers()  # which lists those of other builds, too

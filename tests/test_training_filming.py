@@ -294,3 +294,11 @@ def test_a_killed_run_keeps_what_was_filmed(small_npz: Path, tmp_path: Path) -> 
     film = describe_film(cl.Run(folder))
     assert film["running"]
     assert len(film["steps"]) >= 5
+
+
+def test_a_film_can_hold_the_maps_of_all_its_images_but_not_of_more(run: cl.Run) -> None:
+    film = read_film(run)
+    images = len(film.images)
+    for maps, fits in ((images, True), (images + 1, False)):
+        seen = np.zeros((len(film.step), maps, *film.maps.shape[2:]), np.int8)
+        assert replace(film, maps=seen).fits(10) == fits
