@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 from coverage import CoverageData
-from mutations import PACKAGES, Mutant, change_everything, in_order
+from mutations import PACKAGES, Mutant, change_everything, in_order, where_used
 from output import fill, prepare
 from scipy.stats import binomtest
 from serving import processor
@@ -83,7 +83,8 @@ class Tests:
             return []
         found = set().union(*(lines.get(line, set()) for line in statement))
         if not found:  # it is run by an import or in a process that a test started
-            found = set().union(*lines.values())
+            users = set().union(*(lines.get(line, set()) for line in where_used(mutant)))
+            found = users or set().union(*lines.values())
         return sorted(found, key=lambda name: (self._size[name], name))[:MOST_TESTS]
 
 

@@ -1,6 +1,7 @@
 """What mutation testing changes: one place of the code at a time, by the operators of mutmut."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,13 @@ def change_everything() -> list[list[Mutant]]:
     paths = [path for package in PACKAGES for path in sorted((SOURCE / package).glob("*.py"))]
     groups = [list(mutants(f"{path.parent.name}.{path.stem}", path.read_text(encoding="utf-8"))) for path in paths]
     return [group for group in groups if group]
+
+
+def where_used(mutant: Mutant) -> list[int]:
+    """The lines of its module that name the constant which its statement sets; none for other statements."""
+    lines = SOURCE.joinpath(*mutant.module.split(".")).with_suffix(".py").read_text(encoding="utf-8").splitlines()
+    name = re.match(r"(\w+)\s*(:[^=]+)?=", lines[mutant.first - 1])
+    return [number for number, line in enumerate(lines, 1) if name and re.search(rf"\b{name[1]}\b", line)]
 
 
 def in_order(groups: Sequence[Sequence[Mutant]], seed: int) -> list[Mutant]:
