@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,12 @@ class Tests:
         statement = set(range(mutant.first, mutant.line + 1))
         if not statement & self._executed.get(mutant.module, set()):
             return []
-        found = set().union(*(lines.get(line, set()) for line in statement))
-        if not found:  # it is run by an import or in a process that a test started
-            users = set().union(*(lines.get(line, set()) for line in where_used(mutant)))
-            found = users or set().union(*lines.values())
+
+        def running(numbers: Iterable[int]) -> set[str]:
+            return set().union(*(lines.get(number, set()) for number in numbers))
+
+        # The latter two for what is run by an import, or in a process that a test started.
+        found = running(statement) or running(where_used(mutant)) or running(lines)
         return sorted(found, key=lambda name: (self._size[name], name))[:MOST_TESTS]
 
 
