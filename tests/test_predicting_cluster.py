@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,19 @@ def test_a_fault_of_a_node_ends_the_job_with_one_line(
     assert process.returncode == 1
     assert "Could not reach" in told.splitlines()[-1]
     assert "Traceback" not in told
+
+
+def test_no_thread_that_could_ask_ray_is_left_after_a_job_that_ends_early(
+    run: cl.Run, cluster: Any, pictures: Path, tmp_path: Path
+) -> None:
+    connected: set[threading.Thread] = set()
+
+    def show(done: int, of: int) -> None:
+        if not done:
+            connected.update(threading.enumerate())
+        elif set(threading.enumerate()) - connected:  # of the job
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cl.predict_on_cluster(run.path, pictures / "pictures", tmp_path / "out", address=cluster.address, show=show)
+    assert {thread.name for thread in set(threading.enumerate()) - connected} <= {"Prefetcher"}

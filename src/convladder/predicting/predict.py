@@ -3,12 +3,14 @@
 docs/scale.md says why not by its own checkpoints.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ FORMATS = {"parquet": PARQUET, "json": JSON}
 MOST_BLOCKS = 10_000  # of Ray Data's: beyond so many parts, a block has several
 PARTS_AT_ONCE = 2  # of an actor: one is read, decoded or written while the network answers for the other
 SECONDS_A_LOOK = 1.0  # for lost nodes
+SECONDS_TO_END = 20  # for a thread of Ray Data
 MEMORY = "memory://"
 
 Say = Callable[[str], object]
@@ -113,9 +116,10 @@ def predict_on_cluster(
             absolute = place.name if "://" in place.name else os.path.abspath(place.name)
             job = Job(absolute, FORMATS[format], top, cores, gpus, os.getcwd(), any_cost, home, classifier.path.name)
             show(done, plan.pictures)
-            for pictures, errors in _carry_out(plan, job, room, ray.put(content), say):
-                done, unreadable = done + pictures, unreadable + errors
-                show(done, plan.pictures)
+            with _own_threads(), contextlib.closing(_carry_out(plan, job, room, ray.put(content), say)) as results:
+                for pictures, errors in results:
+                    done, unreadable = done + pictures, unreadable + errors
+                    show(done, plan.pictures)
         finally:
             ray.shutdown()
         lacking = {part.name(FORMATS[format]) for part in plan.parts} - place.names()
@@ -128,7 +132,7 @@ def predict_on_cluster(
     return Counts(done, unreadable)
 
 
-def _carry_out(plan: Plan, job: Job, room: int, model: Any, say: Say) -> Iterator[tuple[int, int]]:
+def _carry_out(plan: Plan, job: Job, room: int, model: Any, say: Say) -> Generator[tuple[int, int], None, None]:
     """Have all parts done. For each, in the order in which they end, its pictures and errors."""
     import ray.data
 
@@ -162,11 +166,29 @@ def _carry_out(plan: Plan, job: Job, room: int, model: Any, say: Say) -> Iterato
                 say(f"A node was lost ({node['NodeManagerAddress']}). Its parts are done again.")
 
     looked = time.monotonic()
-    for result in results.iter_rows():
-        if result["fault"]:
-            raise ConvladderError(result["fault"], exit_status=1)
-        if time.monotonic() - looked > SECONDS_A_LOOK:
-            look()
-            looked = time.monotonic()
-        yield int(result["pictures"]), int(result["errors"])
+    rows: Any = iter(results.iter_batches(batch_size=1, prefetch_batches=0))
+    with contextlib.closing(rows):
+        for result in rows:
+            if fault := str(result["fault"][0]):
+                raise ConvladderError(fault, exit_status=1)
+            if time.monotonic() - looked > SECONDS_A_LOOK:
+                look()
+                looked = time.monotonic()
+            yield int(result["pictures"][0]), int(result["errors"][0])
     look()
+
+
+@contextlib.contextmanager
+def _own_threads() -> Iterator[None]:
+    """Wait at the end for the threads that were started in this context.
+
+    Ray ends the process, with status 1 and without a word, if one of Ray Data's threads asks it for something after
+    its shutdown. The one that prefetches never ends, but has nothing to ask for.
+    """
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        for thread in set(threading.enumerate()) - before:
+            if thread.name != "Prefetcher":
+                thread.join(SECONDS_TO_END)
