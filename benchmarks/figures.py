@@ -28,6 +28,7 @@ from convladder.training.hardware import processor_name
 MADE = RESULTS / "figures.json"
 WORK = ROOT / "benchmark"  # which git ignores
 CODE = ("src", "benchmarks", "pyproject.toml")  # what figures depend on
+NOT_CODE = ":!src/convladder/serving/web/learn/*.json"  # which are made of figures
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def made() -> dict[str, dict[str, Any]]:
 def is_new(name: str) -> bool:
     """Whether a figure was made of the code as it is now."""
     entry, script = made().get(name), FIGURES[name].script
-    depends_on = ["src", *([f"benchmarks/{script}"] if script else [])]
+    depends_on = ["src", NOT_CODE, *([f"benchmarks/{script}"] if script else [])]
     return entry is not None and not git("diff", "--name-only", entry["commit"], "--", *depends_on)
 
 
