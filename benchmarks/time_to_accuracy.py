@@ -177,18 +177,20 @@ HERE: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def benchmark(*, seeds: int, quick: bool) -> Iterator[Training]:
-    """Train every contender with every seed, all of them once before any again; PyTorch's where it is installed.
+    """Train every contender with every seed, all of them once before any again.
+
+    PyTorch's example, where it is installed, is trained once: that takes ten minutes.
 
     Args:
         seeds: Trainings of each.
         quick: Leave out PyTorch's example and the longest rung, and train the peers once.
     """
-    peers = [name for name in PEERS if name != "pytorch example" or importlib.util.find_spec("torch")]
-    if quick:
-        peers = [name for name in peers if name != "pytorch example"]
+    once = ["pytorch example"] if importlib.util.find_spec("torch") and not quick else []
+    peers = [name for name in PEERS if name != "pytorch example"]
     here = [name for name in HERE if name != "strong" or not quick]
     for seed in range(seeds):
-        for name in [*(peers if seed == 0 or not quick else ()), *here]:
+        first = seed == 0
+        for name in [*(peers if first or not quick else ()), *(once if first else ()), *here]:
             yield train_apart(name, seed)
 
 
