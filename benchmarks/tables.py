@@ -212,6 +212,35 @@ def ratio(here: Mapping[str, float], peer: Mapping[str, float]) -> str:
     return f"{here['median'] / peer['median']:.2f}"
 
 
+def load() -> str:
+    content = read("load.json")
+    alone, behind = content["alone"], content["behind_nginx"]
+    after = max(behind["failures"], default=0) - behind["killed_at"]
+    failed = f"{len(behind['failures'])}, all within {after:.2f} s of the kill: what the server held"
+    values = [
+        [
+            f"{sum(under['statuses'].values()):,}, of them {sum(under['hostile'].values()):,} to hostile uploads",
+            f"{under['requests_per_second']:,.0f}",
+            f"{1000 * under['p50_seconds']:.0f} ms, {1000 * under['p99_seconds']:.0f} ms",
+            failed if under["failures"] else "none",
+            len(under["unanswered"]) or "none",
+            memory(under["memory_mib"]),
+        ]
+        for under in (alone, behind)
+    ]
+    words = ("answers", "per second", "median, 99th percentile", "5xx", "requests without an answer")
+    rows = zip((*words, "memory of the server (the one not killed), after the first quarter"), *values, strict=True)
+    servers = "two [behind nginx](serve.md#when-a-server-ends), one killed (SIGKILL) and started again"
+    return table(["", "one server, stopped for a second (SIGSTOP)", servers], rows)
+
+
+def memory(mib: Mapping[str, Any]) -> str:
+    """The usual memory of a server, and its slope."""
+    usual = statistics.median(mib["lowest_each_second"][len(mib["lowest_each_second"]) // 4 :])
+    low, high = mib["slope_low"], mib["slope_high"]
+    return f"{usual:.0f} MiB, growing by {mib['slope_mib_a_minute']:.2f} MiB a minute (95 %: {low:.2f} to {high:.2f})"
+
+
 def parity() -> str:
     rows = read("parity.json")["rows"]
     formats = list(rows[0]["largest_difference"])
@@ -229,6 +258,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "input": input_pipeline,
     "predicting": predicting,
     "serving": serving,
+    "load": load,
     "parity": parity,
 }
 
