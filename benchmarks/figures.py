@@ -26,7 +26,7 @@ from tables import RESULTS, ROOT, write_page
 from convladder.training.hardware import processor_name
 
 MADE = RESULTS / "figures.json"
-WORK = ROOT / "benchmark"  # which git ignores
+WORK = Path("benchmark")  # in ROOT, where all commands run; git ignores it, and no file may name this machine's folders
 CODE = ("src", "benchmarks", "pyproject.toml")  # what figures depend on
 NOT_CODE = ":!src/convladder/serving/web/learn/*.json"  # which are made of figures
 
@@ -154,7 +154,7 @@ def main() -> None:
     if changed := git("status", "--porcelain", "--", *CODE):
         parser.error(f"there are changes that no commit has ({changed.split()[-1]}). Expected none: commit them.")
     print(f"{', '.join(chosen)}: about {sum(FIGURES[name].minutes for name in chosen)} minutes.", flush=True)
-    WORK.mkdir(exist_ok=True)
+    (ROOT / WORK).mkdir(exist_ok=True)
     places = {"cifar10": str(given.cifar10), "runs": str(WORK / "runs")}
     for name in chosen:
         print(f"{name}: about {FIGURES[name].minutes} minutes", flush=True)

@@ -30,6 +30,11 @@ def test_what_each_figure_was_made_with_is_told() -> None:
         assert program == "convladder" or (ROOT / script).is_file()
 
 
+@pytest.mark.parametrize("path", sorted(tables.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_no_file_names_a_folder_of_the_machine_that_measured(path: Path) -> None:
+    assert not re.findall(r'"/[^"]+', path.read_text(encoding="utf-8"))
+
+
 @pytest.mark.long
 def test_a_figure_is_noted_with_the_commit_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*words: str) -> None:
