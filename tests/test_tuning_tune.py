@@ -295,6 +295,64 @@ def test_a_process_that_died_before_its_first_heartbeat_is_not_waited_for(
 
 
 @pytest.mark.long
+def test_a_trial_that_another_process_has_failed_and_not_yet_had_wait_is_waited_for(
+    digits: cl.Dataset, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    waited: list[str] = []
+
+    def between(jobs: Iterator[Job | None], parts: Parts, **_: Any) -> Iterator[None]:
+        job = next(jobs)
+        assert job is not None
+        study = open_study(open_storage(job.place), job.study)
+        with pytest.warns(UserWarning, match="Heartbeat"):
+            trial = study.ask()  # of the search the default
+        if job.anew:
+            trial.set_user_attr("anew", dict(job.anew))
+        study.tell(trial.number, state=TrialState.FAIL)
+        for other in jobs:
+            if other is None:
+                waited.append(job.study)
+                studies.retry(study, trial.number)
+            else:
+                work(parts, lambda *_: None, other)
+            yield
+
+    plan = Plan(space_of(digits, "dense"), tmp_path, trials=2, seeds=2)
+    found = search(plan, digits, carrier=between, runner=run_here(), say=said.append)
+    assert waited == ["dense", "dense anew"]
+    assert [row["state"] for row in found.trials] == ["done"] * 2
+    assert [row["seeds"] for row in found.best] == [2, 2]
+    assert len([line for line in said if "dense, " in line and "Named" not in line]) == 2 + 2 * 2
+    assert not [line for line in said if "failed" in line]
+
+
+def test_a_trial_that_was_failed_by_a_process_that_then_died_waits_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study(open_storage(f"sqlite:///{tmp_path}/tune.db"), "dense")
+    study.add_trial(optuna.create_trial(state=TrialState.FAIL))
+    study.add_trial(optuna.create_trial(state=TrialState.FAIL, user_attrs={"error": "it crashed"}))
+    studies.fail_stale(study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 2
+    monkeypatch.setattr(studies, "SECONDS_TO_LIVE", -1)
+    studies.fail_stale(study)
+    studies.fail_stale(study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 2 + [TrialState.WAITING]
+    assert study.trials[2].system_attrs["retry_history"] == [0]
+
+
+def test_without_the_default_there_is_nothing_to_train_again(
+    digits: cl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convladder.tuning.tune._Clock.fits", lambda _, seeds: seeds == 0)  # another process has it
+    carrier = Here()
+    found = search(Plan(space_of(digits, "dense"), tmp_path), digits, carrier=carrier)
+    assert (carrier.done, found.named, found.run) == (0, None, None)
+    assert found.sentences[0].startswith("Nothing is named: the minutes were over")
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
 def test_of_two_processes_one_too_many_leaves_its_trial(kind: str, digits: cl.Dataset, tmp_path: Path) -> None:
     place = f"sqlite:///{tmp_path}/tune.db" if kind == "sqlite" else str(tmp_path / "tune.journal")

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,8 @@ DEFAULT, ANEW, SURPLUS, ERROR, RIGHT, SECONDS = "default", "anew", "surplus", "e
 
 BEGUN = "begun"  # its value is the trial's number, because what is carried out again keeps the other attributes
 
-_seen: dict[int, float] = {}  # when this process first saw a trial that has not begun
+# When this process first saw a trial of a study, by number, in a state that it should soon leave.
+_seen: WeakKeyDictionary[optuna.Study, dict[tuple[int, TrialState], float]] = WeakKeyDictionary()
 
 Retry = Callable[[optuna.Study, FrozenTrial], None]
 
@@ -239,19 +241,25 @@ def newest(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return [tries[number] for number in sorted(tries)]
 
 
+def is_retried(trial: FrozenTrial) -> bool:
+    """Whether the process that failed a trial is about to have it wait for another: these are two steps."""
+    tries = len(trial.system_attrs.get("retry_history", ()))
+    return trial.state is TrialState.FAIL and ERROR not in trial.user_attrs and tries < MOST_RETRIES
+
+
 def fail_stale(study: optuna.Study) -> None:
     """Have the trials of dead processes wait for another."""
     with quiet():
         optuna.storages.fail_stale_trials(study)
-    now = time.monotonic()
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        # One whose process died before its first beat is stale to no database.
-        if (
-            trial.user_attrs.get(BEGUN) != trial.number
-            and now - _seen.setdefault(trial._trial_id, now) > SECONDS_TO_LIVE
-        ):
+    now, seen = time.monotonic(), _seen.setdefault(study, {})
+    for trial in newest(study.get_trials(deepcopy=False)):
+        # One whose process died before its first beat is stale to no database, nor is one whose process died between
+        # the two steps.
+        begins = trial.state is TrialState.RUNNING and trial.user_attrs.get(BEGUN) != trial.number
+        if (begins or is_retried(trial)) and now - seen.setdefault((trial.number, trial.state), now) > SECONDS_TO_LIVE:
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
-                study.tell(trial.number, state=TrialState.FAIL)
+                if begins:
+                    study.tell(trial.number, state=TrialState.FAIL)
                 retry(study, trial.number)
 
 

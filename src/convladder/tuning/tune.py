@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from convladder.comparing.compare import climb
 from convladder.comparing.local import run_in_processes
@@ -37,6 +37,7 @@ from convladder.tuning.studies import (
     default_place,
     fail_stale,
     fresh,
+    is_retried,
     newest,
     open_storage,
     open_study,
@@ -204,6 +205,7 @@ def _find(plan: Plan, dataset: Dataset, carrier: Carrier, look_on: LookOn, say: 
     def carry_out(jobs: Iterator[Job | None], study: optuna.Study, told: "_Told", late: Callable[[], bool]) -> None:
         for _ in carrier(jobs, parts, look_on=look_on, late=late):
             told(study)
+        told(study)  # of other processes, since then
 
     told = _Told(say, space)
     count = max(plan.trials, len(space.rungs))
@@ -211,6 +213,8 @@ def _find(plan: Plan, dataset: Dataset, carrier: Carrier, look_on: LookOn, say: 
     carry_out(_jobs(plan, searched, clock), searched, told, partial(clock.late, plan.seeds))
     result = Tuned(plan.name, space, searched.get_trials())
     _check_default(result)
+    if result.trials[0]["state"] != "done":  # the minutes were over
+        return result
     told = _Told(say, space, "Again: ")
     told.note(anew)
     carry_out(_jobs_anew(plan, result, anew, clock), anew, told, partial(clock.late, 0))
@@ -236,10 +240,10 @@ def _jobs(plan: Plan, study: optuna.Study, clock: "_Clock") -> Iterator[Job | No
     while clock.fits(plan.seeds):
         fail_stale(study)
         trials = study.get_trials(deepcopy=False)
-        states = {trial.state for trial in newest(trials)}
-        if len(fresh(trials)) < wanted or TrialState.WAITING in states:
+        last = newest(trials)
+        if len(fresh(trials)) < wanted or any(trial.state is TrialState.WAITING for trial in last):
             yield job
-        elif TrialState.RUNNING in states:
+        elif any(_goes_on(trial) for trial in last):
             yield None
         else:
             return
@@ -256,18 +260,23 @@ def _jobs_anew(plan: Plan, result: Tuned, study: optuna.Study, clock: "_Clock") 
     given: list[Any] = []
     while clock.fits(0):
         fail_stale(study)
-        states = [(trial.user_attrs.get(ANEW), trial.state) for trial in newest(study.get_trials(deepcopy=False))]
-        known = [item for item, _ in states]
+        last = newest(study.get_trials(deepcopy=False))
+        known = [trial.user_attrs.get(ANEW) for trial in last]
         if missing := [item for item in items if item not in known]:
             item = min(missing, key=given.count)  # a cluster takes several before the study knows the first
             given.append(item)
             yield replace(job, anew=item)
-        elif any(state is TrialState.WAITING for _, state in states):
+        elif any(trial.state is TrialState.WAITING for trial in last):
             yield replace(job, anew=items[0])
-        elif any(state is TrialState.RUNNING for _, state in states):
+        elif any(_goes_on(trial) for trial in last):
             yield None
         else:
             return
+
+
+def _goes_on(trial: FrozenTrial) -> bool:
+    """Whether another process is at work on a trial, or is about to have it carried out again."""
+    return trial.state is TrialState.RUNNING or is_retried(trial)
 
 
 def _check_default(result: Tuned) -> None:
@@ -322,7 +331,7 @@ class _Told:
     def __call__(self, study: optuna.Study) -> None:
         """Say what has ended."""
         for number, trial in enumerate(newest(study.get_trials())):
-            if trial.state not in ENDED or trial.number in self._told:
+            if trial.state not in ENDED or is_retried(trial) or trial.number in self._told:
                 continue
             self._told.add(trial.number)
             anew = trial.user_attrs.get(ANEW)

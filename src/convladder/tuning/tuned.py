@@ -14,7 +14,7 @@ from convladder.evaluating.few import points_of, rounded
 from convladder.evaluating.significance import RightAnswers, estimate_difference, mean_accuracy
 from convladder.runs.run import Run
 from convladder.tuning.space import Space
-from convladder.tuning.studies import ANEW, DEFAULT, ERROR, RIGHT, SECONDS, newest, unpack
+from convladder.tuning.studies import ANEW, DEFAULT, ERROR, RIGHT, SECONDS, is_retried, newest, unpack
 
 FINALISTS = 3  # trained anew, besides the default
 FEWEST_SEEDS = 2  # to tell a lead from luck
@@ -56,7 +56,7 @@ class Tuned:
                 "differs": self.space.differences(trial.params),
                 "validation_accuracy": trial.value if trial.state is TrialState.COMPLETE else None,
                 "seconds": trial.user_attrs.get(SECONDS),
-                "state": STATES[trial.state],
+                "state": STATES[TrialState.WAITING if is_retried(trial) else trial.state],
                 "reason": trial.user_attrs.get(ERROR),
             }
             for number, trial in enumerate(self._newest)
@@ -223,7 +223,8 @@ class Tuned:
         return np.stack(found) if found else np.empty((0, 0), bool)
 
     def _failed(self, number: int) -> int:
-        return sum(trial.state in (TrialState.FAIL, TrialState.PRUNED) for trial in self._again(number))
+        failed = (TrialState.FAIL, TrialState.PRUNED)
+        return sum(trial.state in failed and not is_retried(trial) for trial in self._again(number))
 
     def _again(self, number: int) -> list[FrozenTrial]:
         """What was trained again of a row of `trials`."""

@@ -47,7 +47,13 @@ def work(parts: Mapping[str, Dataset], tell: Tell, job: Job) -> None:
 
     def objective(trial: optuna.Trial) -> float:
         begun.append(trial.number)
-        return _carry_out(trial, job, parts, tell)
+        try:
+            return _carry_out(trial, job, parts, tell)
+        except optuna.TrialPruned:
+            raise
+        except Exception as error:
+            trial.set_user_attr(ERROR, describe(error))
+            raise
 
     try:
         with defer_signals(), warnings.catch_warnings():
@@ -85,14 +91,9 @@ def _carry_out(trial: optuna.Trial, job: Job, parts: Mapping[str, Dataset], tell
         right = validate(
             tried.rung, parts[tried.rung], tried.recipe, seed=seed, choices=tried.choices, callbacks=callbacks
         )
-    except optuna.TrialPruned:
-        raise
     except ValueError as error:  # it diverged, or its choices do not go together
         trial.set_user_attr(ERROR, str(error))
         raise optuna.TrialPruned from error
-    except Exception as error:
-        trial.set_user_attr(ERROR, describe(error))
-        raise
     finally:
         trial.set_user_attr(SECONDS, time.monotonic() - began)
     trial.set_user_attr(RIGHT, pack(right))
