@@ -67,9 +67,9 @@ FIGURES: Mapping[str, Figure] = {
     "accuracy-995": _accuracy("995", 3),
     "accuracy-997": _accuracy("997", 12),
     "accuracy-tiny": _accuracy("tiny", 8),
-    "accuracy-ensemble": _accuracy("ensemble", 90),
+    "accuracy-ensemble": _accuracy("ensemble", 60),
     "ladder": Figure("convladder compare --seeds 5 --json --runs {runs}", "comparison.json", 50, prints=True),
-    "reproduce": Figure("convladder reproduce --seeds 3 --json --runs {runs}", "reproduce.json", 120, prints=True),
+    "reproduce": Figure("convladder reproduce --seeds 3 --json --runs {runs}", "reproduce.json", 90, prints=True),
     "cifar10": Figure(
         "convladder train --data {cifar10} --model strong --json --runs {runs}", "cifar10.json", 35, prints=True
     ),
