@@ -298,6 +298,24 @@ def test_the_limit_is_kept_and_the_oldest_goes_first(root: Path, folder: Path, m
         cl.load_dataset(folder, image_size=20)
 
 
+def test_room_is_made_from_entries_that_nobody_opens_and_never_from_runs(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for size in (16, 17):
+        cl.load_dataset(folder, image_size=size)
+    in_use, unused = entries(root)
+    run = root / "runs" / "0123" / "fast-1"  # the copy of a run at a URL, which may not have been sent yet
+    run.mkdir(parents=True)
+    for path in (run.parent.parent, in_use, unused):
+        os.utime(path, (1e9, 1e9))
+    monkeypatch.setenv(cache.LIMIT_VARIABLE, "0.00002")
+    with cache.locked(in_use.with_suffix(".lock")):  # as another process would
+        cache.make_room(root, 20_000)
+    assert not unused.exists()
+    assert in_use.exists()
+    assert run.exists()
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -44,6 +44,17 @@ else:  # between the two renames
 """
 
 
+TOGETHER = """
+import sys
+from pathlib import Path
+from convladder.files import scratch_folder, whole_file
+for _ in range(500):
+    with scratch_folder(Path(sys.argv[1])) as scratch, whole_file(Path(sys.argv[1], "out")) as temporary:
+        (scratch / "mine").write_text("mine")
+        temporary.write_text((scratch / "mine").read_text())
+"""
+
+
 def start(folder: Path, kind: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", WRITING, str(folder), kind]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -118,3 +129,10 @@ def test_the_scratch_folder_of_a_killed_process_is_removed_by_the_next_and_what_
     assert elsewhere.is_dir()
     live.communicate("go on")
     assert live.returncode == 0
+
+
+def test_processes_that_write_into_one_folder_at_once_take_nothing_from_one_another(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TOGETHER, str(tmp_path)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[1] for process in processes] == [""] * 4
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

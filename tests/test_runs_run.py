@@ -14,7 +14,7 @@ import pytest
 
 import convladder as cl
 from convladder.files import whole_file, whole_folder, write_json
-from convladder.runs.run import create_run_folder, embedded_name
+from convladder.runs.run import create_run_folder, embedded_name, finished_runs
 
 
 def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
@@ -175,3 +175,18 @@ def test_a_run_folder_takes_the_next_number_where_another_process_was_faster(
     (tmp_path / "pool-1" / "run.json").write_text("{}")
     monkeypatch.setattr(Path, "glob", lambda *_: iter(()))  # it was not there yet
     assert create_run_folder(tmp_path, "pool", {}) == tmp_path / "pool-2"
+
+
+def test_runs_are_listed_while_another_process_moves_them(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "run.json", {})
+    move = f"from pathlib import Path\nwhile True: Path({str(tmp_path / 'b')!r}).rename(Path({str(tmp_path / 'c')!r}))"
+    move += f".rename({str(tmp_path / 'b')!r})"
+    process = subprocess.Popen([sys.executable, "-c", move])
+    try:
+        for _ in range(2000):
+            assert finished_runs(tmp_path) == []
+    finally:
+        process.kill()
+        process.wait()

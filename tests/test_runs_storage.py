@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import convladder as cl
-from convladder.files import write_json
+from convladder.files import TEMPORARY, write_json
 from convladder.runs.storage import Storage, download, upload
 from convladder.urls import open_url
 from test_training_train import FILES
@@ -93,6 +94,36 @@ def test_what_was_sent_again_under_its_name_is_fetched_again(s3: str, run: cl.Ru
     Storage(f"{s3}/again").fetch()
     (copy,) = storage.folder.iterdir()
     assert cl.Run(copy).info["fit_seconds"] == 1.5
+
+
+def test_several_commands_of_a_machine_fetch_at_once(
+    s3: str, run: cl.Run, elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, root = open_url(f"{s3}/many")
+    for number in range(5):
+        copy = shutil.copytree(run.path, tmp_path / str(number))
+        write_json(copy / "run.json", dict(run.info) | {"fit_seconds": number})
+        upload(copy, system, f"{root}/fast-0-{number:012}")
+    fetched = []
+
+    def note(*given: Any) -> Path:
+        fetched.append(given)
+        return download(*given)
+
+    monkeypatch.setattr("convladder.runs.storage.download", note)
+    with ThreadPoolExecutor() as pool:  # in place of processes, because these would not begin at the same time
+        list(pool.map(lambda _: Storage(f"{s3}/many").fetch(), range(4)))
+    assert len(fetched) == len(list(Storage(f"{s3}/many").folder.iterdir())) == 5
+
+
+def test_what_another_process_is_writing_into_a_run_is_not_sent(s3: str, run: cl.Run, elsewhere: Any) -> None:
+    storage = Storage(f"{s3}/whole")
+    copy = shutil.copytree(run.path, storage.folder / "fast-1")
+    (copy / f"{TEMPORARY}1.json").touch()
+    (copy / f"{TEMPORARY}2").mkdir()
+    (copy / f"{TEMPORARY}2" / "half").touch()
+    (name,) = storage.send()
+    assert set(names(f"{s3}/whole/{name}")) == {path.name for path in run.path.iterdir()}
 
 
 def test_a_folder_without_its_run_json_is_not_fetched(s3: str, run: cl.Run, elsewhere: Any) -> None:

@@ -127,8 +127,10 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
 
         def make() -> tuple[int, str]:
-            name = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=place))
-            return os.open(name, os.O_RDONLY), name
+            while True:
+                name = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=place))
+                with contextlib.suppress(FileNotFoundError):  # another process has taken it for an abandoned one
+                    return os.open(name, os.O_RDONLY), name
 
         handle, name = _locked(make)
         stack.callback(os.close, handle)

@@ -135,7 +135,7 @@ def keep(root: Path, key: str, build: Callable[[Path], None], read: Callable[[Pa
     """
     root.mkdir(parents=True, exist_ok=True)
     entry = root / key
-    with _locked(entry.with_suffix(".lock")):
+    with locked(entry.with_suffix(".lock")):
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             os.utime(entry)  # the least recently used entries are removed first
             return read(entry)
@@ -296,8 +296,8 @@ def make_room(root: Path, needed: int) -> None:
     for folder in root.iterdir():
         with contextlib.suppress(OSError):  # another process may be removing it
             if folder.suffix == ".new":
-                _remove_abandoned(folder)
-            elif folder.is_dir():
+                _remove_unused(folder)
+            elif folder.is_dir() and folder.with_suffix(".lock").exists():  # others are not of `keep`: copies of runs
                 size = sum(file.stat().st_size for file in folder.iterdir())
                 entries.append((folder.stat().st_mtime, size, folder))
     entries.sort()
@@ -305,18 +305,20 @@ def make_room(root: Path, needed: int) -> None:
     for _, size, folder in entries:
         if total <= limit:
             break
+        if _remove_unused(folder):
+            total -= size
+
+
+def _remove_unused(folder: Path) -> bool:
+    """Remove an entry, or what a killed process was building, unless another process builds or opens it now."""
+    with contextlib.suppress(BlockingIOError), locked(folder.with_suffix(".lock"), wait=False):
         shutil.rmtree(folder, ignore_errors=True)  # a process that has it mapped can still read it
-        total -= size
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what a killed process was building, unless another process builds it now."""
-    with contextlib.suppress(BlockingIOError), _locked(folder.with_suffix(".lock"), wait=False):
-        shutil.rmtree(folder, ignore_errors=True)
+        return True
+    return False
 
 
 @contextlib.contextmanager
-def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock that the system releases if the process is killed."""
     import fcntl
 

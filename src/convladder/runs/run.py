@@ -267,6 +267,10 @@ def unfinished_runs(directory: Path) -> list[Run]:
 
 
 def _runs(directory: Path) -> Iterator[Run]:
-    for path in sorted(directory.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+    ages: dict[Path, float] = {}
+    for path in directory.glob("*/run.json"):
+        with contextlib.suppress(FileNotFoundError):  # another process may have moved or removed it since
+            ages[path.parent] = path.stat().st_mtime
+    for folder in sorted(ages, key=ages.__getitem__, reverse=True):
         with contextlib.suppress(ConvladderError):
-            yield Run(path.parent)
+            yield Run(folder)

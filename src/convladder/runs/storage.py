@@ -1,12 +1,13 @@
 """Run folders at a URL such as s3://bucket/runs, of any kind that fsspec knows. Commands work on a copy of them."""
 
 import hashlib
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from convladder.data.cache import cache_folder
+from convladder.data.cache import cache_folder, locked
 from convladder.errors import ConvladderError
-from convladder.files import create_folder, scratch_folder
+from convladder.files import TEMPORARY, create_folder, scratch_folder
 from convladder.runs.run import Run, finished_runs
 from convladder.urls import check_bucket, open_url, reaching, without_password
 
@@ -46,8 +47,8 @@ class Storage:
         """
         check_bucket(self.given)
         create_folder(self.folder)
-        here = set(self._finished())
-        with reaching(self.url):
+        with locked(self.folder.with_suffix(".lock")), reaching(self.url):
+            here = set(self._finished())
             system, _ = open_url(self.given)
             missing = [place for place, content in self._list().items() if content not in here]
             for place in missing:
@@ -89,11 +90,14 @@ class Storage:
 
 def upload(folder: Path, system: Any, place: str) -> None:
     """Send a run folder. run.json comes last, because a folder without it is not a run."""
-    for path in sorted(folder.rglob("*"), key=lambda path: path.name == RUN):
-        if path.is_file():
-            name = f"{place}/{path.relative_to(folder).as_posix()}"
-            system.makedirs(name.rpartition("/")[0], exist_ok=True)
-            system.put_file(str(path), name)
+    files = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]  # which another process may write
+        files += [Path(parent, name) for name in names if not name.startswith(TEMPORARY)]
+    for path in sorted(files, key=lambda path: path.name == RUN):
+        name = f"{place}/{path.relative_to(folder).as_posix()}"
+        system.makedirs(name.rpartition("/")[0], exist_ok=True)
+        system.put_file(str(path), name)
 
 
 def download(system: Any, place: str, folder: Path) -> Path:
