@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import convladder as cl
+from convladder.comparing.cluster import in_memory
 from convladder.urls import open_url
 from test_training_train import FILES
 
@@ -177,3 +180,17 @@ def test_a_run_that_no_node_has_the_cores_for_is_refused(cluster: Any, small_npz
     )
     assert refused.returncode == 2
     assert "Expected --cores of at most 2" in refused.stderr
+
+
+def test_what_is_sent_to_nodes_is_in_memory(tmp_path: Path) -> None:
+    for number in range(40):
+        path = tmp_path / "data" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), 6 * number).save(path)
+    data = cl.load_dataset(tmp_path / "data", cache=False)
+    sent = in_memory(data)
+    for split, mapped in zip(sent.splits, data.splits, strict=True):
+        assert type(split.images) is np.ndarray
+        np.testing.assert_array_equal(split.images, mapped.images)
+        np.testing.assert_array_equal(split.labels, mapped.labels)
+    assert type(data.test.images) is np.memmap

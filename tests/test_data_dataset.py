@@ -10,6 +10,7 @@ import pytest
 
 import convladder as cl
 from convladder.data import loading
+from convladder.data.dataset import describe_classes
 from convladder.data.idx import encode_idx
 
 # Of the four files as published, gunzipped; typed here a second time, so that a change there is caught.
@@ -119,3 +120,21 @@ def test_a_class_with_one_image_cannot_be_split(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(cl.ConvladderError, match="cannot be split by class"):
         cl.load_dataset(tmp_path / "data.npz")
+
+
+def test_of_many_classes_the_largest_and_the_smallest_are_named(tmp_path: Path) -> None:
+    counts = range(2, 32)
+    labels = np.repeat(np.arange(30), counts)
+    images = np.zeros((len(labels), 8, 8), np.uint8)
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    told = describe_classes(cl.load_dataset(tmp_path / "data.npz").without_validation())
+    largest = ", ".join(f"{label} ({2 * (label + 2)})" for label in range(29, 10, -1))
+    assert told.startswith(f"30 classes: {largest}, … 0 (4). 495 pictures for training, 0 for validation, ")
+
+
+def test_a_data_set_says_how_to_load_it_again(small_npz: Path) -> None:
+    data = cl.load_dataset(small_npz, validation=0.2, seed=3)
+    assert data.source is not None
+    again = cl.load_dataset(**data.source)
+    assert again.source == data.source
+    assert again.fingerprint == data.fingerprint != cl.load_dataset(small_npz, validation=0.2, seed=4).fingerprint

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import convladder as cl
 import hostile
 from convladder.data import decoding
 from convladder.data.audit import inspect_file
 from convladder.data.decoding import decode_image, name_defect, read_pixels
+from convladder.data.png import without_metadata
 
 RAMP = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
 COLOURS = np.stack([RAMP, RAMP.T, np.full_like(RAMP, 200)], axis=2)
@@ -192,6 +194,20 @@ def test_all_eight_orientations_are_turned_upright(tmp_path: Path, orientation: 
 def test_damaged_metadata_does_not_cost_the_picture(tmp_path: Path) -> None:
     path = save(Image.fromarray(RAMP), tmp_path / "odd.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     np.testing.assert_array_equal(decode_image(path, (28, 28, 1))[..., 0], RAMP)
+
+
+def test_a_png_is_read_again_without_its_metadata() -> None:
+    stored, text = io.BytesIO(), PngInfo()
+    text.add_text("Comment", "x" * 1000)
+    Image.fromarray(RAMP).save(stored, "PNG", pnginfo=text)
+    stored.seek(0)
+    file = without_metadata(stored)
+    first = file.read()
+    assert b"Comment" not in first
+    assert file.seek(-12, io.SEEK_END) == len(first) - 12
+    assert file.read() == first[-12:]
+    assert file.seek(0) == 0
+    assert file.read() == first
 
 
 def wide() -> Image.Image:

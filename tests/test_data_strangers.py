@@ -157,6 +157,7 @@ HEADERS: dict[str, tuple[str, str, str]] = {
     "imagen,clase": ("{path},{ab}", "", "None is known as the label"),
     "img_path,label,subset": ("{path},{ab},{part}", "split", ""),
     ",image_name,tags,label_name": ("{n},{path},t{n},{ab}", "", ""),
+    "path,class_id,class_name": ("{path},{bit},{ab}", "", ""),
     "label,caption,file": ("{caption},{ab},{path}", "", "40 values for 40 pictures"),
 }
 PARTS = ("train", "train", "train", "valid", "testing")
@@ -167,7 +168,7 @@ def table(folder: Path, header: str, row: str, count: int = 40) -> Path:
     names = [f"pictures/{number:02}.png" for number in range(count)]
     put(folder, *names)
     lines = [
-        row.format(path=name, ab="ab"[n % 2], n=n % 4, part=PARTS[n // 2 % 5], caption=f"caption {n}")
+        row.format(path=name, ab="ab"[n % 2], bit=n % 2, n=n % 4, part=PARTS[n // 2 % 5], caption=f"caption {n}")
         for n, name in enumerate(names)
     ]
     path = folder / "table.csv"
@@ -202,7 +203,9 @@ def test_a_strangers_header_is_read_rightly_or_refused_in_words(tmp_path: Path, 
 )
 def test_a_named_column_of_a_csv_is_taken(tmp_path: Path, header: str, columns: dict[str, str]) -> None:
     path = table(tmp_path, header, "{path},32,33,{ab}")
-    assert list_csv(path, columns).labels == ["a", "b"] * 20
+    listing = list_csv(path, columns)
+    assert listing.labels == ["a", "b"] * 20
+    assert all(Path(found).is_file() for found in listing.paths)
 
 
 def test_a_column_that_a_csv_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:

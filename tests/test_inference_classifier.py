@@ -208,6 +208,13 @@ def test_processes_that_decode_change_no_answer(
     assert len(answers) == len(sources)
 
 
+def test_it_computes_on_as_many_threads_as_it_is_given(run: cl.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convladder.inference.classifier.count_threads", lambda: 3)
+    for given, expected in ((0, 3), (1, 1), (2, 2)):
+        classifier = cl.Classifier(run.path / "model.onnx", threads=given)
+        assert classifier._session.get_session_options().intra_op_num_threads == expected
+
+
 def test_threads_may_share_a_classifier(run: cl.Run, small: cl.Dataset) -> None:
     classifier = run.classifier()
     with ThreadPoolExecutor(4) as threads:

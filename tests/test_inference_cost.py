@@ -1,6 +1,7 @@
 """An .onnx file of a stranger: it holds layers of a network alone, and what it costs is known before it runs."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,24 @@ def test_a_cost_out_of_proportion_or_unknown_is_refused(tmp_path: Path, kind: st
     with pytest.raises(cl.ConvladderError, match=message) as raised:
         cl.Classifier(path)
     assert "allow it with --any-cost, in Python any_cost=True" in str(raised.value)
+
+
+WIDTHS = {FLOAT: 4, INT64: 8, TensorProto.INT32: 4, TensorProto.UINT8: 1, TensorProto.BOOL: 1, TensorProto.DOUBLE: 8}
+
+
+@pytest.mark.parametrize(("kind", "width"), WIDTHS.items())
+def test_memory_is_counted_in_bytes_of_each_type(tmp_path: Path, kind: int, width: int) -> None:
+    nodes = [
+        TURN,
+        node("Cast", "turned", "cast", to=kind),
+        node("Tile", "cast times", "wide"),
+        node("Cast", "wide", to=FLOAT),
+    ]
+    path = write(tmp_path / "model.onnx", nodes, [constant("times", [1, 1, 1000, 1000])])
+    with pytest.raises(cl.ConvladderError, match="bytes of memory") as raised:
+        cl.Classifier(path)
+    memory, images = re.findall(r"takes ([\d,]+) bytes of memory for ([\d,]+) pictures", str(raised.value))[0]
+    assert int(memory.replace(",", "")) == int(images) * 8000 * 8000 * (width + 4)  # before and after the last Cast
 
 
 def test_any_cost_allows_it(tmp_path: Path, convladder: Any) -> None:

@@ -134,6 +134,21 @@ def test_a_folder_without_its_run_json_is_not_fetched(s3: str, run: cl.Run, else
     assert list(storage.folder.iterdir()) == []
 
 
+def test_a_damaged_run_json_is_refused(s3: str, elsewhere: Any) -> None:
+    system, root = open_url(f"{s3}/damaged")
+    system.pipe_file(f"{root}/fast-0-000000000000/run.json", b"half of {")
+    storage = Storage(f"{s3}/damaged")
+    with pytest.raises(cl.ConvladderError, match=r"run\.json"):
+        storage.fetch()
+    assert list(storage.folder.iterdir()) == []
+
+
+def test_without_a_folder_for_copies_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convladder.runs.storage.cache_folder", lambda: None)
+    with pytest.raises(cl.ConvladderError, match=r"no folder for a copy of s3://b/runs: .* Set XDG_CACHE_HOME"):
+        Storage("s3://b/runs")
+
+
 @pytest.mark.parametrize("name", ["../../evil", "a/../../evil", "..\\evil"])
 def test_a_name_that_leads_out_of_the_folder_is_refused(s3: str, elsewhere: Any, name: str) -> None:
     url = f"{s3}/five-{len(name)}"
