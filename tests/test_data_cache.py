@@ -355,3 +355,11 @@ def test_processes_that_cannot_start_are_one_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(cl.ConvladderError, match="ended at once"):
         list(map_files(double_or_die, range(300)))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_features_of_a_data_set_are_kept_unless_it_says_no(root: Path, folder: Path, kept: bool) -> None:
+    data = cl.load_dataset(folder, cache=kept)
+    pooled, labels = features.pool_features(data)
+    assert pooled.shape == (2, len(labels), 1280)
+    assert features.are_kept([split.images for split in data.splits]) == kept

@@ -6,6 +6,7 @@ from scipy.stats import binom, ttest_ind
 
 from convladder.evaluating.metrics import share_interval
 from convladder.evaluating.significance import (
+    _chance,
     _variance_over_seeds,
     accuracy_difference,
     estimate_difference,
@@ -97,6 +98,13 @@ def test_the_seeds_part_is_welch_s() -> None:
     variance, degrees = _variance_over_seeds([upper, lower])
     assert degrees == pytest.approx(expected.df)
     assert (upper.mean() - lower.mean()) / variance**0.5 == pytest.approx(expected.statistic)
+
+
+def test_the_part_of_chance_is_the_interaction_of_an_analysis_of_variance() -> None:
+    answers = simulate(np.random.default_rng(0), 0.9, 0.05, 4, 300)
+    rest = answers - answers.mean(axis=0) - answers.mean(axis=1, keepdims=True) + answers.mean()
+    mean_square = (rest**2).sum() / ((4 - 1) * (300 - 1))
+    assert _chance(answers) == pytest.approx(mean_square / 300)
 
 
 def test_an_accuracy_s_interval_covers_what_it_is_over_all_seeds_and_images() -> None:

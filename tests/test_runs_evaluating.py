@@ -239,6 +239,8 @@ def test_evaluate_takes_what_is_stored_and_agrees_with_the_shipped_model(run: cl
     assert stored["accuracy"] == again["accuracy"] == stored["test_accuracy"]
     assert stored["confusion"] == again["confusion"] == run.metrics["test"]["confusion"]
     assert stored["calibration"]["ece"] == pytest.approx(again["calibration"]["ece"], abs=1e-4)
+    for key in ("temperature", "temperature_reason", "threshold_reason"):
+        assert stored[key] == run.info[key]
     validation = cl.evaluate(run, "validation")
     assert (validation["images"], validation["accuracy"]) == (500, run.info["validation_accuracy"])
     every = cl.evaluate(run, data=small)

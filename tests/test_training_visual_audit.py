@@ -160,3 +160,13 @@ def test_a_run_of_a_pretrained_rung_is_judged_by_features(tmp_path: Path) -> Non
     finding = by_run(tmp_path / "data", run)
     assert len(names([[Path(path).name] for path, _ in finding.groups], "wrong-")) >= 3
     assert len(finding.groups) <= 6
+
+
+@pytest.mark.parametrize("share", [0.9, 0.75, 0.6])
+def test_a_crop_of_any_size_overlaps_with_its_picture(share: float, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((320, 240), Image.Resampling.BICUBIC)
+    noise.save(tmp_path / "whole.png")
+    noise.crop((20, 10, 20 + round(share * 300), 10 + round(share * 225))).save(tmp_path / "crop.png")
+    paths = str(tmp_path / "whole.png"), str(tmp_path / "crop.png")
+    assert min(overlap(paths), overlap(paths[::-1])) > 0.75  # all of it is fine detail: harder than photographs
