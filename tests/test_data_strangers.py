@@ -308,3 +308,10 @@ def test_columns_are_for_tables_alone(tmp_path: Path) -> None:
 def test_names_of_splits(name: str, split: str) -> None:
     found = recognize_split(name)
     assert (found.split if found else "") == split
+
+
+@pytest.mark.parametrize("ending", "heic heif avif jxl jp2 svg ico psd eps ppm pgm tga dng".split())
+def test_pictures_of_formats_that_are_not_read_are_reported_and_not_skipped(tmp_path: Path, ending: str) -> None:
+    listing = list_folder(put(tmp_path, *each("data"), f"data/a/1.{ending}", f"data/b/2.{ending.upper()}"))
+    assert not listing.ignored
+    assert len(listing.paths) == 4

@@ -62,8 +62,10 @@ CONVOLUTION = [TURN, node("Conv", "turned filters", "x", pads=[1, 1, 1, 1])]
 FILTERS = constant("filters", np.ones((1, 1, 3, 3)), np.float32)
 
 
-def test_a_small_network_is_accepted(tmp_path: Path) -> None:
-    classifier = cl.Classifier(write(tmp_path / "model.onnx", CONVOLUTION, [FILTERS]))
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])  # two names of the same operators
+def test_a_small_network_is_accepted(tmp_path: Path, domain: str) -> None:
+    nodes = [TURN, node("Conv", "turned filters", pads=[1, 1, 1, 1], domain=domain)]
+    classifier = cl.Classifier(write(tmp_path / "model.onnx", nodes, [FILTERS]))
     assert classifier.predict_probabilities(np.zeros((3, 8, 8, 1), np.uint8)).shape == (3, 2)
 
 
