@@ -15,6 +15,7 @@ from convladder.data.splits import recognize_split
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
 AB = ("a", "b")
+NOT_READ = ("heic", "heif", "avif", "jxl", "jp2", "svg", "ico", "psd", "eps", "ppm", "pgm", "tga", "dng")
 
 
 def put(root: Path, *names: str) -> Path:
@@ -310,7 +311,7 @@ def test_names_of_splits(name: str, split: str) -> None:
     assert (found.split if found else "") == split
 
 
-@pytest.mark.parametrize("ending", "heic heif avif jxl jp2 svg ico psd eps ppm pgm tga dng".split())
+@pytest.mark.parametrize("ending", NOT_READ)
 def test_pictures_of_formats_that_are_not_read_are_reported_and_not_skipped(tmp_path: Path, ending: str) -> None:
     listing = list_folder(put(tmp_path, *each("data"), f"data/a/1.{ending}", f"data/b/2.{ending.upper()}"))
     assert not listing.ignored
