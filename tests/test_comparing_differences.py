@@ -70,6 +70,8 @@ def answers(accuracy: float, seed: int = 0, images: int = 1000) -> npt.NDArray[n
         ({"ensemble": 3}, "ensemble 3"),
         ({"choices": {"pooling": "average"}}, "pooling average"),
         ({"fingerprint": "another"}, "data another"),
+        ({"data": {"validation": 0.2}}, "validation 0.2"),
+        ({"data": {"seed": 3}}, "seed of the split 3"),
     ],
 )
 def test_runs_of_other_settings_are_another_row_and_its_name_says_which(

@@ -17,7 +17,7 @@ import convladder as cl
 from convladder import cli
 from convladder.comparing.comparison import Comparison
 from convladder.comparing.costs import measure_costs
-from convladder.comparing.machines import measured_on, unlike
+from convladder.comparing.machines import describe_unlike, measured_on, unlike
 from convladder.files import write_json
 from convladder.reporting.report import write_report
 from convladder.training.describing import describe_machine
@@ -173,3 +173,8 @@ def test_a_run_that_goes_on_elsewhere_says_so(copied: Path, tmp_path: Path) -> N
     write_json(run.path / "run.json", resumed)
     machines = Comparison.load(copied).machines["training"]
     assert machines["cores"] == {str(here["hardware"]["cores"]): ["dense-1", "dense-2"], "99": ["dense-1"]}
+
+
+def test_of_many_folders_the_first_three_are_named() -> None:
+    told = describe_unlike({"numpy": {"2.3": ["a", "b", "c"], "2.4": ["d", "e", "f", "g", "h"]}})
+    assert told == "numpy 2.3 (`a`, `b`, `c`) and 2.4 (`d`, `e`, `f` and 2 more)"

@@ -190,3 +190,19 @@ def test_runs_are_listed_while_another_process_moves_them(tmp_path: Path) -> Non
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("sides", [[28, 28], [28, 0, 1], [28, 28, "1"], [], [28.0, 28, 1]])
+def test_a_run_whose_pictures_have_no_shape_is_damaged(tmp_path: Path, sides: list[object]) -> None:
+    write_json(tmp_path / "run.json", {"input_shape": sides})
+    with pytest.raises(cl.ConvladderError, match=r"run\.json is damaged"):
+        _ = cl.Run(tmp_path).info
+
+
+@pytest.mark.parametrize("name", ["probabilities", "labels", "validation_probabilities"])
+def test_predictions_that_lack_a_part_are_damaged(run: cl.Run, tmp_path: Path, name: str) -> None:
+    write_json(tmp_path / "run.json", run.info)
+    arrays = {key: values for key, values in run.predictions.items() if key != name}
+    np.savez(tmp_path / "predictions.npz", **arrays)
+    with pytest.raises(cl.ConvladderError, match=r"predictions\.npz is damaged"):
+        _ = cl.Run(tmp_path).predictions
