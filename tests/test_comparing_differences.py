@@ -134,6 +134,9 @@ def test_a_pair_says_what_it_differs_in_besides_the_network(tmp_path: Path) -> N
     titles, cells = cells_of_comparison(comparison.rows, {})
     assert titles[:5] == ["rung", "epochs", "augmentation", "views", "precision"]
     assert cells[1][:5] == ["tiny", "20", "digits", "digits", "bfloat16"]
+    larger = Comparison((runs[0], store(tmp_path / "d", "conv", 0, answers(0.9), input_shape=[32, 32, 1])))
+    assert "`conv` at 32 pixels" in larger.pairs[0]["words"]
+    assert "differ in" not in larger.pairs[0]["words"]  # the size is said already
     alike = Comparison((runs[0], store(tmp_path / "c", "conv", 0, answers(0.9))))
     assert "besides" not in alike.pairs[0]["words"]
     assert cells_of_comparison(alike.rows, {})[0][1] == "seeds"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import convladder as cl
-from convladder.files import whole_file, whole_folder, write_json
+from convladder.files import whole_file, whole_folder, write_arrays, write_json
 from convladder.runs.run import create_run_folder, embedded_name, finished_runs
 
 
@@ -202,7 +202,6 @@ def test_a_run_whose_pictures_have_no_shape_is_damaged(tmp_path: Path, sides: li
 @pytest.mark.parametrize("name", ["probabilities", "labels", "validation_probabilities"])
 def test_predictions_that_lack_a_part_are_damaged(run: cl.Run, tmp_path: Path, name: str) -> None:
     write_json(tmp_path / "run.json", run.info)
-    arrays = {key: values for key, values in run.predictions.items() if key != name}
-    np.savez(tmp_path / "predictions.npz", **arrays)
+    write_arrays(tmp_path / "predictions.npz", **{key: run.predictions[key] for key in run.predictions if key != name})
     with pytest.raises(cl.ConvladderError, match=r"predictions\.npz is damaged"):
         _ = cl.Run(tmp_path).predictions
