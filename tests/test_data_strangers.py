@@ -316,3 +316,11 @@ def test_pictures_of_formats_that_are_not_read_are_reported_and_not_skipped(tmp_
     listing = list_folder(put(tmp_path, *each("data"), f"data/a/1.{ending}", f"data/b/2.{ending.upper()}"))
     assert not listing.ignored
     assert len(listing.paths) == 4
+
+
+def test_columns_without_a_header_have_numbers(tmp_path: Path) -> None:
+    names = put(tmp_path, "1.png", "2.png") / "table.csv"
+    names.write_text("1.png,a,b\n2.png,b,a\n")
+    with pytest.raises(cl.ConvladderError, match=r"has the columns 1, 2, 3\. 'breed' is not one"):
+        list_csv(names, {"label": "breed"})
+    assert list_csv(names, {"label": "3"}).labels == ["b", "a"]
