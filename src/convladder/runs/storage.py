@@ -47,7 +47,7 @@ class Storage:
         """
         check_bucket(self.given)
         create_folder(self.folder)
-        with locked(self.folder.with_suffix(".lock")), reaching(self.url):
+        with reaching(self.url), locked(self.folder.with_suffix(".lock")):
             here = set(self._finished())
             system, _ = open_url(self.given)
             missing = [place for place, content in self._list().items() if content not in here]
