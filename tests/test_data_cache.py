@@ -18,6 +18,7 @@ from convladder import workers as parallel
 from convladder.data import cache, dataset, features, rows
 from convladder.data.decoding import decode_image, decode_twice
 from convladder.data.similarity import HASHED_SIDE
+from convladder.files import locked
 from convladder.workers import map_files
 
 
@@ -309,7 +310,7 @@ def test_room_is_made_from_entries_that_nobody_opens_and_never_from_runs(
     for path in (run.parent.parent, in_use, unused):
         os.utime(path, (1e9, 1e9))
     monkeypatch.setenv(cache.LIMIT_VARIABLE, "0.00002")
-    with cache.locked(in_use.with_suffix(".lock")):  # as another process would
+    with locked(in_use.with_suffix(".lock")):  # as another process would
         cache.make_room(root, 20_000)
     assert not unused.exists()
     assert in_use.exists()

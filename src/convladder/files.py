@@ -12,6 +12,7 @@ proportion to its size, and every failure is an OSError or a ValueError whose te
 import contextlib
 import csv
 import errno
+import functools
 import json
 import os
 import shutil
@@ -54,7 +55,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     try:
         _remove_abandoned(path.parent)
-        handle, name = _locked(lambda: tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent))
+        handle, name = _locked(lambda: _empty_file(path))
         temporary = Path(name)
         try:
             yield temporary
@@ -125,14 +126,8 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     place = parent or Path(tempfile.gettempdir())
     _remove_abandoned(place)
     with contextlib.ExitStack() as stack:
-
-        def make() -> tuple[int, str]:
-            while True:
-                name = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=place))
-                with contextlib.suppress(FileNotFoundError):  # another process has taken it for an abandoned one
-                    return os.open(name, os.O_RDONLY), name
-
-        handle, name = _locked(make)
+        make = functools.partial(tempfile.TemporaryDirectory, prefix=TEMPORARY, dir=place)
+        handle, name = _locked(lambda: stack.enter_context(make()))
         stack.callback(os.close, handle)
         if parent is None:
             stack.callback(setattr, tempfile, "tempdir", tempfile.tempdir)
@@ -157,15 +152,38 @@ def lock(descriptor: int) -> bool:
     return True
 
 
-def _locked(make: Callable[[], tuple[int, str]]) -> tuple[int, str]:
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock that the system releases if the process is killed. The file `path` stands for it, and stays.
+
+    Raises:
+        BlockingIOError: Another process holds it, and `wait` is False.
+        OSError: The file cannot be made, or its file system has no locks.
+    """
+    import fcntl
+
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
+def _empty_file(path: Path) -> str:
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    return name
+
+
+def _locked(make: Callable[[], str]) -> tuple[int, str]:
     """Make a temporary file or folder, and lock it: again if another process has taken it for an abandoned one."""
     while True:
-        handle, name = make()
-        with contextlib.suppress(BlockingIOError):
-            lock(handle)
-            if os.path.exists(name):
-                return handle, name
-        os.close(handle)
+        name = make()
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(name, os.O_RDONLY)
+            with contextlib.suppress(BlockingIOError):
+                lock(handle)
+                if os.path.exists(name):
+                    return handle, name
+            os.close(handle)
 
 
 def _remove_abandoned(folder: Path) -> None:

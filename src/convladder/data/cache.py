@@ -32,7 +32,7 @@ from convladder.data.decoding import Shape, chunk_size
 from convladder.data.journal import Journal
 from convladder.data.rows import Ahead, DecodeInto, Result, Target, digest
 from convladder.errors import ConvladderError, check_range
-from convladder.files import read_arrays, scratch_folder
+from convladder.files import locked, read_arrays, scratch_folder
 from convladder.startup import has_home
 from convladder.workers import map_files
 
@@ -315,16 +315,6 @@ def _remove_unused(folder: Path) -> bool:
         shutil.rmtree(folder, ignore_errors=True)  # a process that has it mapped can still read it
         return True
     return False
-
-
-@contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock that the system releases if the process is killed."""
-    import fcntl
-
-    with path.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
 
 
 def with_bar(results: Iterable[Item], what: str, total: int) -> Iterable[Item]:

@@ -5,9 +5,9 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from convladder.data.cache import cache_folder, locked
+from convladder.data.cache import cache_folder
 from convladder.errors import ConvladderError
-from convladder.files import TEMPORARY, create_folder, scratch_folder
+from convladder.files import TEMPORARY, create_folder, locked, scratch_folder
 from convladder.runs.run import Run, finished_runs
 from convladder.urls import check_bucket, open_url, reaching, without_password
 
