@@ -578,7 +578,7 @@ def test_two_commands_search_together_and_one_that_is_killed_loses_nothing(
 ) -> None:
     storage = "tune.journal" if kind == "journal" else request.getfixturevalue("postgresql").url
     code = (
-        "from convladder.tuning import studies; studies.SECONDS_A_BEAT, studies.SECONDS_TO_LIVE = 1, 30\n"
+        "from convladder.tuning import studies; studies.SECONDS_A_BEAT, studies.SECONDS_TO_LIVE = 1, 45\n"
         "from convladder.cli import main; main()"
     )
     given = ["tune", "--data", small_npz, "--models", "dense", "--epochs", 5, "--trials", 6, "--seeds", 2, "--json"]

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from convladder.signals import SIGNALS
-from convladder.workers import Ended, Tell, Worker, map_files
+from convladder.workers import Ended, Tell, Worker, map_files, start_interpreter
 
 CALLER = """
 import sys, test_workers
@@ -55,6 +56,13 @@ def work(tell: Tell, what: str, *more: Any) -> Any:
         return lambda: None
     elif what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "report":
+        Path(more[0]).touch()
+        try:
+            while True:
+                tell("process", os.getpid())
+        except Exception as error:  # as whoever notes in a study, or in a run folder, why a training failed
+            Path(more[0]).write_text(repr(error), encoding="utf-8")
     elif what == "leave":
         Path(more[0]).touch()
         atexit.register(Path(more[0]).unlink)
@@ -149,6 +157,22 @@ def test_a_worker_ends_with_its_caller_whatever_either_does(what: str) -> None:
     caller.kill()
     caller.communicate()
     wait_until(lambda: is_gone(int(process)))
+
+
+def test_a_function_never_sees_that_the_caller_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed search had its trial noted as failed, and not to be tried again, where the worker told first."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    started = start_interpreter("from convladder.workers import serve; serve()")
+    assert started.stdin
+    assert started.stdout
+    with started.stdin, started.stdout:
+        for message in (work, ("report", str(tmp_path / "seen"))):
+            pickle.dump(message, started.stdin)
+        started.stdin.flush()
+        wait_until((tmp_path / "seen").exists)
+        started.stdout.close()  # and the other pipe not yet: of a caller that ends, either may be seen first
+        assert started.wait() == 1
+    assert not (tmp_path / "seen").read_bytes()
 
 
 def test_a_function_that_cannot_be_imported_is_an_error_and_no_lost_file(monkeypatch: pytest.MonkeyPatch) -> None:

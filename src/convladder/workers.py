@@ -330,7 +330,10 @@ def serve() -> None:
         replies.flush()
 
     def tell(word: str, content: Any) -> None:
-        write(pickle.dumps((word, content), pickle.HIGHEST_PROTOCOL))
+        try:
+            write(pickle.dumps((word, content), pickle.HIGHEST_PROTOCOL))
+        except BrokenPipeError:  # the caller has ended: the function must not take this for an error of its work
+            os._exit(1)
 
     def answer(word: str, function: Callable[..., Any], *arguments: Any) -> None:
         working.set()
