@@ -236,7 +236,7 @@ def test_a_training_is_watched_while_it_goes_on(browser: Browser, small_npz: Pat
         command = [sys.executable, "-m", "convladder", "watch", str(folder), "--port", "0"]
         watching = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert watching.stderr
-        assert select.select([watching.stderr], [], [], 60)[0]
+        assert select.select([watching.stderr], [], [], 300)[0]
         found = re.search(r"http://\S+", watching.stderr.readline())
         assert found
         assert found[0].endswith("/film/")
