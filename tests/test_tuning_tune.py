@@ -307,8 +307,6 @@ def test_a_trial_that_another_process_has_failed_and_not_yet_had_wait_is_waited_
         study = open_study(open_storage(job.place), job.study)
         with pytest.warns(UserWarning, match="Heartbeat"):
             trial = study.ask()  # of the search the default
-        if job.anew:
-            trial.set_user_attr("anew", dict(job.anew))
         study.tell(trial.number, state=TrialState.FAIL)
         for other in jobs:
             if other is None:
@@ -354,7 +352,7 @@ def test_without_the_default_there_is_nothing_to_train_again(
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
-def test_of_two_processes_one_too_many_leaves_its_trial(kind: str, digits: cl.Dataset, tmp_path: Path) -> None:
+def test_of_processes_that_do_the_same_all_but_one_leave_it(kind: str, digits: cl.Dataset, tmp_path: Path) -> None:
     place = f"sqlite:///{tmp_path}/tune.db" if kind == "sqlite" else str(tmp_path / "tune.journal")
     other = open_study(open_storage(place), "dense")
     with pytest.warns(UserWarning, match="Heartbeat"):
@@ -364,11 +362,32 @@ def test_of_two_processes_one_too_many_leaves_its_trial(kind: str, digits: cl.Da
     assert len(other.trials) == 2
     assert len(newest(other.trials)) == 1
     anew = {"parameters": space.default_parameters("dense"), "seed": 1}
-    for _ in range(2):  # who claims second what is trained again leaves it too
-        work({"dense": digits}, lambda *_: None, Job(place, "dense anew", space, 0, 0, anew))
-    trials = open_study(open_storage(place), "dense anew").trials
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.PRUNED]
-    assert len(newest(trials)) == 1
+    again = open_study(open_storage(place), "dense anew")
+    for _ in range(2):  # two processes asked for the same at once
+        again.enqueue_trial({}, user_attrs={"anew": anew})
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        first = again.ask()
+    work({"dense": digits}, lambda *_: None, Job(place, "dense anew", space, 0, 0))  # the other has said nothing yet
+    work({"dense": digits}, lambda *_: None, Job(place, "dense anew", space, 0, 0))  # and here nothing waits any more
+    assert [trial.state for trial in again.trials] == [TrialState.RUNNING, TrialState.PRUNED, TrialState.PRUNED]
+    assert len(newest(again.trials)) == 1
+    again.tell(first.number, state=TrialState.FAIL)
+    for _ in range(2):  # two processes had it wait again at once
+        studies.retry(again, first.number)
+        work({"dense": digits}, lambda *_: None, Job(place, "dense anew", space, 0, 0))
+    assert [trial.state for trial in again.trials[3:]] == [TrialState.COMPLETE, TrialState.PRUNED]
+    again.enqueue_trial({}, user_attrs={"anew": anew | {"seed": 2}})
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        crashed = again.ask().number
+    studies.fail(again, crashed, "it crashed")
+    studies.retry_failed(again)  # as the same command does, called again
+    work({"dense": digits}, lambda *_: None, Job(place, "dense anew", space, 0, 0))
+    assert again.trials[-1].state is TrialState.COMPLETE
+    other.tell(0, state=TrialState.FAIL)
+    for _ in range(2):
+        studies.retry(other, 0)
+        work({"dense": digits}, lambda *_: None, Job(place, "dense", space, 0, 1))
+    assert [trial.state for trial in other.trials[2:]] == [TrialState.COMPLETE, TrialState.PRUNED]
 
 
 def test_the_space_is_that_of_the_ladder_around_the_default_without_what_is_given(digits: cl.Dataset) -> None:

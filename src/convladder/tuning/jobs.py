@@ -1,8 +1,8 @@
 """Jobs: what is asked of the processes that carry out a search, and what carries it to them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from convladder.comparing.trials import Late, Trial
 from convladder.data.dataset import Dataset
@@ -24,8 +24,7 @@ class Job:
         study: Its name.
         space: What is searched.
         seed: Of the trials of the search.
-        wanted: Number of trials of the search.
-        anew: `parameters` and `seed` of what is trained again; empty for the search.
+        wanted: Number of trials of the search; 0 of what is trained again, all of which waits in the study.
     """
 
     place: str
@@ -33,7 +32,6 @@ class Job:
     space: Space
     seed: int
     wanted: int
-    anew: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Carrier(Protocol):

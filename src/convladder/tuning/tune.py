@@ -257,17 +257,15 @@ def _jobs_anew(plan: Plan, result: Tuned, study: optuna.Study, clock: "_Clock") 
         for seed in range(1, plan.seeds + 1)
         for number in result.finalists
     ]
-    given: list[Any] = []
     while clock.fits(0):
         fail_stale(study)
         last = newest(study.get_trials(deepcopy=False))
         known = [trial.user_attrs.get(ANEW) for trial in last]
         if missing := [item for item in items if item not in known]:
-            item = min(missing, key=given.count)  # a cluster takes several before the study knows the first
-            given.append(item)
-            yield replace(job, anew=item)
+            study.enqueue_trial({}, user_attrs={ANEW: missing[0]})  # with what it is about, in one step
+            yield job
         elif any(trial.state is TrialState.WAITING for trial in last):
-            yield replace(job, anew=items[0])
+            yield job
         elif any(_goes_on(trial) for trial in last):
             yield None
         else:

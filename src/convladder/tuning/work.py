@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from convladder.comparing.local import describe, relay
 from convladder.data.dataset import Dataset
@@ -78,13 +78,13 @@ def _carry_out(trial: optuna.Trial, job: Job, parts: Mapping[str, Dataset], tell
     trial.set_user_attr(BEGUN, trial.number)
     if SURPLUS in trial.user_attrs:  # its process died before it could leave it
         raise optuna.TrialPruned
-    claim = _claim_anew if job.anew else _claim
-    parameters, seed = claim(trial, job)
+    anew = trial.user_attrs.get(ANEW)
+    parameters, seed = _claim_anew(trial, anew) if anew else _claim(trial, job)
     tried = job.space.trial(parameters, seed)
-    name = f"{tried.rung} again, seed {seed}" if job.anew else f"{tried.rung}, trial {trial.number}"
+    name = f"{tried.rung} again, seed {seed}" if anew else f"{tried.rung}, trial {trial.number}"
     tell("begun", (trial.number, name, tried))
     callbacks = [relay(tell)]
-    if not job.anew and DEFAULT not in trial.user_attrs:
+    if not anew and DEFAULT not in trial.user_attrs:
         callbacks.append(_Judge(trial))
     began = time.monotonic()
     try:
@@ -102,25 +102,35 @@ def _carry_out(trial: optuna.Trial, job: Job, parts: Mapping[str, Dataset], tell
 
 def _claim(trial: optuna.Trial, job: Job) -> tuple[Mapping[str, Any], int]:
     """The parameters and seed of a trial of the search. Of processes that search together, one may be too many."""
-    counted = fresh(trial.study.get_trials(deepcopy=False))
+    trials = trial.study.get_trials(deepcopy=False)
+    counted = fresh(trials)
     before = [other for other in counted if other.number < trial.number]
-    if any(other.number == trial.number for other in counted):  # else it stands in for one that counts
+    if any(other.number == trial.number for other in counted):
         rung = trial.user_attrs.get(DEFAULT)
         if len(before) >= job.wanted or (rung and any(other.user_attrs.get(DEFAULT) == rung for other in before)):
+            _leave(trial)
+    else:  # it stands in for one that counts; two processes may have had it wait
+        *earlier, mine = trials[: trial.number + 1]
+        if any(_history(other) == _history(mine) and SURPLUS not in other.user_attrs for other in earlier):
             _leave(trial)
     job.space.suggest(trial)
     return trial.params, job.seed
 
 
-def _claim_anew(trial: optuna.Trial, job: Job) -> tuple[Mapping[str, Any], int]:
-    """Like `_claim`, for what is trained again; the first process to claim it does it."""
-    anew = trial.user_attrs.get(ANEW) or dict(job.anew)  # it has one if it waited for another process
-    trial.set_user_attr(ANEW, anew)
-    for other in trial.study.get_trials(deepcopy=False)[: trial.number]:
+def _claim_anew(trial: optuna.Trial, anew: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    """Like `_claim`, for what is trained again: of several that are the same, the first in the study counts."""
+    *earlier, mine = trial.study.get_trials(deepcopy=False)[: trial.number + 1]
+    for other in earlier:
         same = other.user_attrs.get(ANEW) == anew and SURPLUS not in other.user_attrs
-        if same and (other.state is not TrialState.FAIL or ERROR in other.user_attrs):
+        ended = other.state is TrialState.FAIL and ERROR not in other.user_attrs  # and waits again
+        if same and not ended and other.number not in _history(mine):
             _leave(trial)
     return anew["parameters"], anew["seed"]
+
+
+def _history(trial: FrozenTrial) -> list[int]:
+    """The trials that a trial stands in for."""
+    return list(trial.system_attrs.get("retry_history", ()))
 
 
 def _leave(trial: optuna.Trial) -> None:
