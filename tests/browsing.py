@@ -15,12 +15,11 @@ import numpy.typing as npt
 import pytest
 import uvicorn
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 import convladder as cl
 from convladder.serving.application import create_application
 
-expect.set_options(timeout=30_000)  # milliseconds: five seconds, its own, may be too few beside other tests
 SEVEN = [(0.3, 0.25), (0.7, 0.25), (0.6, 0.5), (0.5, 0.8)]
 
 

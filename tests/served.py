@@ -62,7 +62,7 @@ def started(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
     )
     try:
         assert process.stderr
-        assert select.select([process.stderr], [], [], 300)[0], "it does not say where it listens"
+        assert select.select([process.stderr], [], [], 60)[0], "it does not say where it listens"
         line = process.stderr.readline()
         found = re.search(r"http://\S+:(\d+)", line)
         assert found, line + process.stderr.read()
@@ -103,7 +103,7 @@ def nginx(folder: Path, server: str, port: int) -> Iterator[None]:
     ]
     process = subprocess.Popen(command)
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 30
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()

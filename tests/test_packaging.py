@@ -130,7 +130,7 @@ def serving(installed: Path, run: cl.Run) -> Iterator[str]:
 
 
 def test_installed_it_serves(serving: str) -> None:
-    with urllib.request.urlopen(f"{serving}/v2/health/ready", timeout=300) as answer:
+    with urllib.request.urlopen(f"{serving}/v2/health/ready", timeout=60) as answer:
         assert answer.status == 200
 
 

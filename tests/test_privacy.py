@@ -68,12 +68,12 @@ def test_serving_connects_to_nothing_and_stores_nothing(tmp_path: Path, run: cl.
         try:
             assert process.stderr
             url = process.stderr.readline().rpartition(" ")[2].strip()
-            with urllib.request.urlopen(f"{url.rstrip('/')}/v2/health/ready", timeout=300) as answer:
+            with urllib.request.urlopen(f"{url.rstrip('/')}/v2/health/ready", timeout=30) as answer:
                 assert answer.status == 200
         finally:
             (server,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
             os.kill(int(server), signal.SIGINT)
-            process.wait(timeout=300)
+            process.wait(timeout=60)
     assert not addresses(log)
     assert not files(home)
 
@@ -93,10 +93,7 @@ def test_serving_connects_to_nothing_and_stores_nothing(tmp_path: Path, run: cl.
 )
 def test_onnxruntime_leaves_no_device_id_whoever_imports_it(tmp_path: Path, run: cl.Run, script: str) -> None:
     subprocess.run(
-        [sys.executable, "-c", f"PATH = {str(run.path)!r}\n{script}"],
-        env=environment(tmp_path),
-        check=True,
-        timeout=300,
+        [sys.executable, "-c", f"PATH = {str(run.path)!r}\n{script}"], env=environment(tmp_path), check=True, timeout=60
     )
     assert not files(tmp_path)
 
@@ -106,7 +103,7 @@ def test_a_setting_to_the_contrary_is_overruled(tmp_path: Path, run: cl.Run) -> 
         [sys.executable, "-c", f"import convladder; convladder.Classifier({str(run.path)!r})"],
         env=environment(tmp_path) | {"ORT_DISABLE_TELEMETRY": "0"},
         check=True,
-        timeout=300,
+        timeout=60,
     )
     assert not files(tmp_path)
 

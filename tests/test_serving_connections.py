@@ -115,7 +115,7 @@ def test_a_java_client_that_offers_h2c_is_answered(port: int, picture: bytes, tm
     (tmp_path / "Client.java").write_text(JAVA)
     (tmp_path / "digit.png").write_bytes(picture)
     command = [java, "Client.java", f"http://127.0.0.1:{port}", "digit.png"]
-    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True).stdout
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True).stdout
     with Wire(port) as wire:
         wire.send(b"POST /predict HTTP/1.1\r\n" + HOST + b"Content-Type: image/png\r\n" + stated(picture))
         expected = wire.answer()[2].decode()
@@ -128,7 +128,7 @@ def test_curl_that_offers_h2c_is_answered(port: int, picture: bytes, tmp_path: P
     (tmp_path / "digit.png").write_bytes(picture)
     url = f"http://127.0.0.1:{port}/predict"
     command = [curl, "--silent", "--show-error", "--fail", "--http2", "--form", "file=@digit.png", url, url]
-    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True).stdout
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True).stdout
     assert printed.count('"label": "7"') == 2
 
 

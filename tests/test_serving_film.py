@@ -236,7 +236,7 @@ def test_a_training_is_watched_while_it_goes_on(browser: Browser, small_npz: Pat
         command = [sys.executable, "-m", "convladder", "watch", str(folder), "--port", "0"]
         watching = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert watching.stderr
-        assert select.select([watching.stderr], [], [], 300)[0]
+        assert select.select([watching.stderr], [], [], 60)[0]
         found = re.search(r"http://\S+", watching.stderr.readline())
         assert found
         assert found[0].endswith("/film/")
@@ -248,7 +248,7 @@ def test_a_training_is_watched_while_it_goes_on(browser: Browser, small_npz: Pat
             assert slider.input_value() == slider.get_attribute("max")  # and shows the newest
             training.terminate()
             training.wait(60)
-            expect(visit.page.locator("#state")).to_be_empty()
+            expect(visit.page.locator("#state")).to_be_empty(timeout=30_000)
     finally:
         training.kill()
         training.wait()

@@ -70,7 +70,7 @@ def test_clients_that_leave_in_the_middle_leave_nothing_behind(run: cl.Run) -> N
             for request in abandoned(PICTURE).values():
                 with Wire(port) as wire:
                     wire.send(request.content)
-        until = time.monotonic() + 120
+        until = time.monotonic() + 60
         while counted(url, "process_open_fds") > before or counted(url, "convladder_requests_in_flight") > 1:
             assert time.monotonic() < until, "something is left"
         with Wire(port) as wire:
@@ -85,7 +85,7 @@ def test_a_form_that_takes_long_to_read_keeps_nobody_waiting(server: tuple[subpr
     _, url, port = server
     with Wire(port) as wire:
         wire.send(slow(3_000_000))
-        until = time.monotonic() + 120
+        until = time.monotonic() + 30
         while counted(url, "convladder_requests_in_flight") < 2:  # it is at work while others are answered
             assert time.monotonic() < until
         assert wire.answer()[0] == 400
@@ -138,7 +138,7 @@ def test_of_two_servers_behind_a_proxy_one_may_be_killed(run: cl.Run, tmp_path: 
             for wire in wires:
                 wire.send(upload([PICTURE]))
             readable: list[socket.socket] = []
-            until = time.monotonic() + 120
+            until = time.monotonic() + 30
             while len(readable) < 8:  # the other has answered its own, so nginx has passed on those of the first
                 assert time.monotonic() < until
                 readable = select.select([wire.connection for wire in wires], [], [], 0.1)[0]

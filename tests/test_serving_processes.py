@@ -33,7 +33,7 @@ FILE = Path(__file__).parent / "data" / "before-familiarity.onnx"
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
 ASKED = 'convladder_requests_total{route="/v2",status="200"}'
 KEY = {"x-api-key": "secret"}
-SECONDS = 300  # for anything to happen
+SECONDS = 60  # for anything to happen
 
 
 class Server:

@@ -47,7 +47,7 @@ def secure(run: cl.Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[in
     command = [skip_without("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-nodes", "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}"]
     command += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
     port = free_port()
     with started(str(run.path), *options.split()) as (_, _, behind):
         for stated, ours in (

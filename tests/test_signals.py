@@ -58,7 +58,7 @@ def test_a_signal_ends_a_training_as_ctrl_c_does(small_npz: Path, tmp_path: Path
     read_until(process, "epoch 1/")
     process.send_signal(number)
     process.send_signal(number)  # as `timeout` does it, and service managers: still one request
-    out, told = process.communicate(timeout=300)
+    out, told = process.communicate(timeout=60)
     assert process.returncode == status
     expected = (
         f"Error: Stopped by {signal.Signals(number).name}. runs/dense-1 holds the best weights so far. "
@@ -94,7 +94,7 @@ def test_sigterm_ends_a_comparison_and_keeps_its_finished_runs(small_npz: Path, 
     process = start("compare", *given, cwd=tmp_path)
     read_until(process, "dense, seed 1  epoch 1/")
     process.send_signal(signal.SIGTERM)
-    out, told = process.communicate(timeout=300)
+    out, told = process.communicate(timeout=60)
     assert process.returncode == 143
     assert out == ""
     assert told.splitlines()[-1] == (
@@ -116,7 +116,7 @@ def test_a_run_of_a_comparison_that_alone_is_told_to_stop_costs_that_run_alone(s
     process = start("compare", *given, cwd=tmp_path)
     read_until(process, "dense, seed 0  epoch 1/")
     os.kill(newest_descendant(process.pid), signal.SIGTERM)
-    _, told = process.communicate(timeout=300)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "dense, seed 0 failed: its process was told to stop. runs/dense-1 holds the best weights so far" in told
     assert cl.Run(tmp_path / "runs" / "dense-2").info["status"] == "finished"
@@ -127,7 +127,7 @@ def test_sigterm_ends_reproduce_and_says_how_to_go_on(tmp_path: Path) -> None:
     process = start("reproduce", "--only", "networks", cwd=tmp_path)
     read_until(process, "epoch 1/")
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=300)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 143
     assert told.splitlines()[-1].endswith(
         "runs/dense-1 holds the best weights so far. The same command with --resume reuses the finished runs in runs."
@@ -147,7 +147,7 @@ def test_sigterm_ends_an_export_and_leaves_nothing_half_written(run: cl.Run, sma
     process = start("export", "trained", "--format", "savedmodel", "--output", "site/model", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("site/.*/written")), process)  # it has begun to write
     process.send_signal(signal.SIGTERM)
-    out, told = process.communicate(timeout=300)
+    out, told = process.communicate(timeout=60)
     assert (process.returncode, out, told) == (143, "", "Error: Stopped by SIGTERM.\n")
     assert list((tmp_path / "site").iterdir()) == []
 
@@ -171,7 +171,7 @@ def test_sigterm_ends_an_audit_and_its_processes(mnist: cl.Dataset, tmp_path: Pa
 
     wait_for(decoding, process)
     process.send_signal(signal.SIGTERM)
-    out, told = process.communicate(timeout=300)
+    out, told = process.communicate(timeout=60)
     assert (process.returncode, out, told) == (143, "", "Error: Stopped by SIGTERM.\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
     while any(Path(f"/proc/{child}").exists() for child in found):  # they end when their caller has
@@ -246,7 +246,7 @@ with signals.handle_signals():
         except KeyboardInterrupt:
             pass  # lost, as in a library
 """
-    finished = subprocess.run([sys.executable, "-c", script], timeout=300, check=False)
+    finished = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
     assert finished.returncode == 143
 
 

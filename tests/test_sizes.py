@@ -215,7 +215,7 @@ def test_an_estimate_is_measured_at_the_size_of_its_rung_and_knows_kept_features
     monkeypatch.setattr("convladder.comparing.costs.compute_features", noted)
     estimate(large, "transfer", recipe)
     assert set(measured) == {(224, 224, 3)}
-    assert 0 < _measure_backbone(large) < 0.9  # seconds an image
+    assert 0.001 < _measure_backbone(large) < 0.9  # seconds an image
     monkeypatch.setattr("convladder.comparing.costs._measure_backbone", lambda dataset: 1.0)
     kept = estimate(large, "transfer", recipe)
     monkeypatch.setattr("convladder.comparing.costs.are_kept", lambda images: False)

@@ -161,7 +161,7 @@ def load(pictures: Path, cache: str, *start: str, **environment: str) -> "subpro
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=300,
+        timeout=60,
     )
 
 

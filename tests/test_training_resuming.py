@@ -446,7 +446,7 @@ def test_a_stopped_training_names_the_way_on(small_npz: Path, tmp_path: Path) ->
     process.send_signal(signal.SIGSTOP)  # and a machine that sleeps changes nothing
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=300)
+    _, told = process.communicate(timeout=60)
     assert told.splitlines()[-1].endswith("Go on with: convladder train --resume runs/dense-1")
     assert os.path.exists(tmp_path / "runs" / "dense-1" / checkpoint.FILE)
 

@@ -148,7 +148,7 @@ def test_an_mlflow_that_fails_in_the_middle_is_warned_of_and_loses_nothing(
     while "epoch 1/" not in (line := process.stderr.readline()):
         assert line
     (tmp_path / "mlflow.db").write_bytes(b"no database any more" * 1000)
-    out, told = process.communicate(timeout=300)
+    out, told = process.communicate(timeout=60)
     assert process.returncode == 0
     warned = [line for line in told.splitlines() if line.startswith("Warning: ")]
     assert [line.partition(" is finished, but could not be logged: MLflow at sqlite")[0] for line in warned] == [

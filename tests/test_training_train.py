@@ -168,7 +168,7 @@ def test_an_interrupted_training_leaves_the_best_weights_so_far(small_npz: Path,
     while "epoch 1/" not in (line := process.stderr.readline()):  # until an epoch has been scored
         assert line
     os.kill(process.pid, signal.SIGINT)
-    message = process.communicate(timeout=300)[1].splitlines()[-1]
+    message = process.communicate(timeout=60)[1].splitlines()[-1]
     assert process.returncode == 130
     assert "holds the best weights so far" in message
     folder = tmp_path / "dense-1"

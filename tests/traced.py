@@ -52,7 +52,7 @@ def run_traced(folder: Path, *commands: str) -> tuple[set[str], set[str]]:
         cwd=folder,
         env=environment(home),
         check=True,
-        timeout=1200,
+        timeout=300,
     )
     return addresses(log), files(home)
 
